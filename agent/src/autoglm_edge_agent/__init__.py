@@ -1,0 +1,1 @@
+"""The device side: pulls bundles over MQTT, serves inference, reports telemetry."""

@@ -1,0 +1,35 @@
+"""Wiring of the command line: which command lives where, and how errors end."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from autoglm_edge.console import EXIT_FAILED, EXIT_INTERRUPTED, err
+from autoglm_edge_protocol.errors import ProtocolError
+
+USER_ERRORS: tuple[type[Exception], ...] = (ProtocolError, OSError)
+"""Errors whose text says to a user what failed and why; anything else is a defect and shows its traceback."""
+
+
+def build() -> typer.Typer:
+    """Return the command with all its sub-commands."""
+    app = typer.Typer(
+        name="autoglm-edge",
+        help="From a model file to a smaller, faster, verified model on every board of a fleet.",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+    )
+    return app
+
+
+def main() -> None:
+    """Run the command line."""
+    try:
+        build()()
+    except USER_ERRORS as error:
+        err.print(f"[red]autoglm-edge:[/red] {error}", soft_wrap=True)
+        sys.exit(EXIT_FAILED)
+    except KeyboardInterrupt:
+        sys.exit(EXIT_INTERRUPTED)

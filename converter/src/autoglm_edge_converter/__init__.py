@@ -1,0 +1,1 @@
+"""Converts a model into a bundle of smaller, faster, verified variants."""

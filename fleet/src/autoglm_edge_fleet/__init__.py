@@ -1,0 +1,1 @@
+"""The fleet side: repository, registry, deployments, telemetry."""

@@ -1,0 +1,70 @@
+"""How a file is cut into chunks, each addressed by its SHA-256.
+
+The chunk index of a bundle (`chunks.json`) says for every file which chunks it consists of, in order. The cut is the
+writer's choice and readers must not assume one: today it is every 64 KiB.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import ClassVar
+
+from pydantic import Field, model_validator
+
+from autoglm_edge_protocol.digests import Sha256, sha256_of
+from autoglm_edge_protocol.documents import Document, Part
+from autoglm_edge_protocol.limits import LIMITS
+
+CUT_BYTES = 64 * 1024
+
+
+class Chunk(Part):
+    """A piece of a file."""
+
+    size_bytes: int = Field(ge=1, le=LIMITS.chunk_bytes)
+    sha256: Sha256
+
+
+class ChunkedFile(Part):
+    """The chunks of one file, in order."""
+
+    sha256: Sha256
+    size_bytes: int = Field(ge=0, le=LIMITS.bundle_bytes)
+    chunks: tuple[Chunk, ...]
+
+    @model_validator(mode="after")
+    def _sizes_add_up(self) -> ChunkedFile:
+        if sum(chunk.size_bytes for chunk in self.chunks) != self.size_bytes:
+            raise ValueError("the sizes of the chunks do not add up to the size of the file")
+        return self
+
+    @classmethod
+    def whole(cls, sha256: str, size_bytes: int) -> ChunkedFile:
+        """Treat a small file as a single chunk, for the files that are fetched before the index is known."""
+        chunks = (Chunk(size_bytes=size_bytes, sha256=sha256),) if size_bytes else ()
+        return cls(sha256=sha256, size_bytes=size_bytes, chunks=chunks)
+
+
+class ChunkIndex(Document):
+    """`chunks.json`: the chunks of every file of a bundle but the manifest and the index itself."""
+
+    kind: ClassVar[str] = "chunk index"
+
+    files: tuple[ChunkedFile, ...]
+
+    def find(self, sha256: str) -> ChunkedFile | None:
+        """Return the entry of the file with this digest."""
+        return next((file for file in self.files if file.sha256 == sha256), None)
+
+
+def cut(path: Path, sha256: str) -> ChunkedFile:
+    """Return the chunks of the file at `path`, whose digest is already known. Raises OSError."""
+    chunks = tuple(_chunks(path))
+    return ChunkedFile(sha256=sha256, size_bytes=sum(c.size_bytes for c in chunks), chunks=chunks)
+
+
+def _chunks(path: Path) -> Iterator[Chunk]:
+    with path.open("rb") as file:
+        while piece := file.read(CUT_BYTES):
+            yield Chunk(size_bytes=len(piece), sha256=sha256_of(piece))

@@ -1,0 +1,115 @@
+"""Desired state, reported state and presence: how a device learns what to run and tells what it does run."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from pydantic import Field
+
+from autoglm_edge_protocol.digests import Sha256
+from autoglm_edge_protocol.documents import Document, Part
+from autoglm_edge_protocol.limits import LIMITS
+from autoglm_edge_protocol.names import BundleId, BundleName, BundleVersion, DeviceName, FleetName
+
+
+class BundleReference(Part):
+    """A bundle, pinned to its exact bytes by the digest of its manifest."""
+
+    name: BundleName
+    version: BundleVersion
+    manifest_sha256: Sha256
+    manifest_size_bytes: int = Field(ge=1, le=LIMITS.manifest_bytes)
+
+    @property
+    def id(self) -> BundleId:
+        """The bundle's `name@version`."""
+        return BundleId(name=self.name, version=self.version)
+
+
+class DesiredState(Document):
+    """What one device should run. Retained; the generation only grows, an older one is ignored."""
+
+    kind: ClassVar[str] = "desired state"
+
+    fleet: FleetName
+    device: DeviceName
+    generation: int = Field(ge=1)
+    bundle: BundleReference | None
+    """None: run no model."""
+    variant: str | None = None
+    """A variant id; None: the device takes the fastest that fits it."""
+    issued_at: float = 0.0
+    """Unix time in seconds, for people; no decision rests on it."""
+
+
+class Reason(Part):
+    """Why something was refused or failed: `code` for machines, `message` for people."""
+
+    code: str = Field(pattern=r"^[a-z][a-z0-9-]{0,63}$")
+    message: str = Field(max_length=2000)
+
+
+class Installed(Part):
+    """A bundle in a slot."""
+
+    bundle: BundleReference
+    variant: str
+
+
+class DeploymentReport(Part):
+    """How far the device is with the generation it works on."""
+
+    generation: int
+    bundle: BundleReference | None
+    phase: str
+    """A state of the update's transition table (docs/architecture), or `confirmed`, or `failed`."""
+    fetched_bytes: int = 0
+    """Bytes of this deployment that came over the network."""
+    total_bytes: int = 0
+    """Bytes of the files this device needs; those already on disk are not fetched."""
+    present_bytes: int = 0
+    """Of these, bytes that were on the device before."""
+    reason: Reason | None = None
+
+
+class DeviceFacts(Part):
+    """What the device is."""
+
+    agent_version: str
+    board: str
+    architecture: str
+    cores: int
+    memory_bytes: int
+    runtimes: dict[str, str]
+    """Installed inference runtimes and their versions."""
+
+
+class ReportedState(Document):
+    """What one device does run. Retained; published on every change and on every connection."""
+
+    kind: ClassVar[str] = "reported state"
+
+    device: DeviceName
+    session: int
+    sequence: int
+    """Grows with every report of a session, so that a late one is not taken for the newest."""
+    at: float
+    facts: DeviceFacts
+    deployment: DeploymentReport | None = None
+    current: Installed | None = None
+    previous: Installed | None = None
+    serving: bool = False
+    endpoints: tuple[str, ...] = ()
+
+
+class Presence(Document):
+    """Whether the device is connected. The offline form is the connection's will.
+
+    Both carry the number of the session, so that the will of a session that is long over is not mistaken for news.
+    """
+
+    kind: ClassVar[str] = "presence"
+
+    device: DeviceName
+    session: int
+    online: bool

@@ -1,0 +1,71 @@
+"""The common shape of every document: frozen, versioned, read with limits.
+
+A document is JSON in UTF-8. Unknown extra fields are ignored, so that a newer writer can add some; a newer
+`schema_version` is refused, because it means that the old fields no longer say what they said.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, ClassVar, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from autoglm_edge_protocol.errors import MalformedDocument, UnsupportedSchema
+from autoglm_edge_protocol.limits import LIMITS
+
+D = TypeVar("D", bound="Document")
+
+
+class Part(BaseModel):
+    """A piece of a document. Frozen; unknown fields are ignored."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", ser_json_inf_nan="null")
+
+
+class Document(Part):
+    """A versioned document."""
+
+    kind: ClassVar[str] = "document"
+    newest_schema: ClassVar[int] = 1
+
+    schema_version: int = Field(default=1, ge=1)
+
+    def to_bytes(self) -> bytes:
+        """Return compact, deterministic JSON, for the wire."""
+        return json.dumps(self.model_dump(mode="json"), separators=(",", ":"), ensure_ascii=False).encode()
+
+    def to_text(self) -> str:
+        """Return indented, deterministic JSON, for people and files."""
+        return json.dumps(self.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n"
+
+
+def parse(model: type[D], data: bytes, limit_bytes: int = LIMITS.control_bytes) -> D:
+    """Read a document of the given type.
+
+    Raises:
+        MalformedDocument: `data` is too large, not JSON, or not of this shape.
+        UnsupportedSchema: it is of a newer schema version than this release understands.
+    """
+    if len(data) > limit_bytes:
+        raise MalformedDocument(model.kind, f"{len(data)} bytes, at most {limit_bytes} are accepted")
+    try:
+        value: Any = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise MalformedDocument(model.kind, f"not JSON ({error})") from None
+    if not isinstance(value, dict):
+        raise MalformedDocument(model.kind, "not a JSON object")
+    version = value.get("schema_version", 1)
+    if isinstance(version, int) and not isinstance(version, bool) and version > model.newest_schema:
+        raise UnsupportedSchema(model.kind, version, model.newest_schema)
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        raise MalformedDocument(model.kind, first_problem(error)) from None
+
+
+def first_problem(error: ValidationError) -> str:
+    """Return the first problem of a validation as one line."""
+    problem = error.errors(include_url=False, include_input=False)[0]
+    where = ".".join(str(part) for part in problem["loc"]) or "the whole"
+    return f"{where}: {problem['msg']}"

@@ -1,0 +1,36 @@
+"""Every limit of the protocol in one place, so that no parser or receiver can forget one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Upper bounds on what is accepted from outside; the defaults suit boards with 512 MB of memory."""
+
+    control_bytes: int = 128 * 1024
+    """One control message (desired state, report, command, telemetry). AWS IoT Core's hard limit."""
+    manifest_bytes: int = 1024 * 1024
+    """`manifest.json` of a bundle."""
+    chunk_index_bytes: int = 16 * 1024 * 1024
+    """`chunks.json` of a bundle: enough for a 10 GB model in 64 KiB chunks."""
+    bundle_bytes: int = 16 * 1024**3
+    """All files of one bundle."""
+    bundle_files: int = 4096
+    """Files in one bundle."""
+    chunk_bytes: int = 1024 * 1024
+    """The largest piece of a file that has a digest of its own."""
+    block_bytes: int = 56 * 1024
+    """One message of bulk data. Stays under 60 KiB with its topic: ThingsBoard disconnects above 65,536 bytes."""
+    request_blocks: int = 64
+    """Blocks that one fetch request may name."""
+    telemetry_samples: int = 240
+    """System samples in one telemetry batch."""
+    request_body_bytes: int = 64 * 1024 * 1024
+    """The body of one inference request."""
+    request_head_bytes: int = 64 * 1024
+    """Request line and headers of one inference request."""
+
+
+LIMITS = Limits()

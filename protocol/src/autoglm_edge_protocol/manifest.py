@@ -1,0 +1,194 @@
+"""`manifest.json`: what a bundle contains, what each variant needs and what it was measured at."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from pydantic import Field, model_validator
+
+from autoglm_edge_protocol.digests import Sha256
+from autoglm_edge_protocol.documents import Document, Part
+from autoglm_edge_protocol.limits import LIMITS
+from autoglm_edge_protocol.names import BundleId, BundleName, BundleVersion, RelativePath
+
+MANIFEST_PATH = "manifest.json"
+CHUNK_INDEX_PATH = "chunks.json"
+GOLDEN_PATH = "golden/golden.npz"
+
+
+class FileEntry(Part):
+    """One file of the bundle."""
+
+    path: RelativePath
+    size_bytes: int = Field(ge=0, le=LIMITS.bundle_bytes)
+    sha256: Sha256
+
+
+class TensorSpec(Part):
+    """An input or output of a model.
+
+    `datatype` is a name of the Open Inference Protocol (BOOL, UINT8 ... INT64, FP16, FP32, FP64, BYTES); `shape` has
+    -1 where a dimension is free.
+    """
+
+    name: str = Field(min_length=1, max_length=512)
+    datatype: str = Field(pattern=r"^[A-Z][A-Z0-9]{1,15}$")
+    shape: tuple[int, ...] = Field(max_length=16)
+
+
+class Tolerance(Part):
+    """How far one output of a variant may be from the reference on the golden set.
+
+    A limit that is absent is not checked, but an output that holds NaN or infinity where the reference does not, or
+    has another shape, always fails.
+    """
+
+    output: str
+    min_sqnr_db: float | None = None
+    """Signal to quantization noise over all golden samples, in dB, for floating-point outputs."""
+    min_top1_agreement: float | None = Field(default=None, ge=0, le=1)
+    """Fraction of rows (all axes but the last) whose largest entry is the reference's."""
+    min_equal: float | None = Field(default=None, ge=0, le=1)
+    """Fraction of equal elements, for integer and boolean outputs."""
+
+
+class RuntimeNeeds(Part):
+    """What a device must have to run a variant."""
+
+    runtime: str = Field(min_length=1, max_length=64)
+    """`onnxruntime`, `litert`, ... ; a device that does not know the name passes the variant over."""
+    min_version: str | None = None
+    """The oldest version of the runtime that reads the file, `1.18`."""
+    memory_bytes: int | None = Field(default=None, ge=0)
+    """Peak resident memory of a process that runs the variant, as measured by the converter."""
+
+
+class Quality(Part):
+    """How well a variant does what the original does."""
+
+    metric: str
+    """`top1-agreement`, `sqnr`, `accuracy`, ... : what `value` is."""
+    value: float
+    """On samples that took no part in calibration or search; 1.0 or infinity would be the original."""
+    samples: int = Field(ge=0)
+    sqnr_db: dict[str, float | None] = Field(default_factory=dict)
+    """By output; null where the outputs are identical."""
+
+
+class Latency(Part):
+    """Time of one run, median of interleaved runs, on the machine named."""
+
+    median_us: float = Field(ge=0)
+    cpu_us: float | None = Field(default=None, ge=0)
+    """Processor time of one run, all threads together."""
+    speedup: float = Field(ge=0)
+    """Processor time of the float variant divided by this variant's, in the same run."""
+    machine: str
+    runtime: str
+    threads: int = Field(ge=1)
+
+
+class Variant(Part):
+    """One converted form of the model."""
+
+    id: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")
+    format: str
+    """`onnx`, `tflite`, ..."""
+    precision: str
+    """`fp32`, `fp16`, `int8`, `mixed`."""
+    pruning: float = Field(default=0.0, ge=0, le=1)
+    """Fraction of the weights that was taken out."""
+    model: RelativePath
+    """The file to give to the runtime."""
+    files: tuple[RelativePath, ...] = Field(min_length=1)
+    """All files the variant consists of, `model` among them."""
+    needs: RuntimeNeeds
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    quality: Quality
+    latency: Latency
+    tolerances: tuple[Tolerance, ...]
+    notes: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _model_is_listed(self) -> Variant:
+        if self.model not in self.files:
+            raise ValueError(f"variant {self.id}: {self.model} is not among its files")
+        return self
+
+
+class Source(Part):
+    """Where the bundle came from."""
+
+    file: str
+    format: str
+    size_bytes: int = Field(ge=0)
+    sha256: Sha256
+
+
+class Provenance(Part):
+    """How the bundle was made, so that it can be made again."""
+
+    source: Source
+    calibration_sha256: Sha256
+    converter: str
+    versions: dict[str, str] = Field(default_factory=dict)
+    plan: dict[str, object] = Field(default_factory=dict)
+
+
+class Manifest(Document):
+    """`manifest.json`. Its own digest names the bundle on the wire."""
+
+    kind: ClassVar[str] = "bundle manifest"
+
+    name: BundleName
+    version: BundleVersion
+    description: str = ""
+    variants: tuple[Variant, ...] = Field(min_length=1)
+    """Ordered by quality, best first: the ladder that a device climbs down and up."""
+    files: tuple[FileEntry, ...] = Field(max_length=LIMITS.bundle_files)
+    """Every file but `manifest.json`, `chunks.json` included, sorted by path."""
+    golden: RelativePath
+    labels: RelativePath | None = None
+    report: RelativePath | None = None
+    license: RelativePath | None = None
+    provenance: Provenance
+
+    @property
+    def id(self) -> BundleId:
+        """The bundle's `name@version`."""
+        return BundleId(name=self.name, version=self.version)
+
+    def file(self, path: str) -> FileEntry:
+        """Return the entry at `path`. Raises KeyError."""
+        for entry in self.files:
+            if entry.path == path:
+                return entry
+        raise KeyError(path)
+
+    def variant(self, variant_id: str) -> Variant | None:
+        """Return the variant with this id."""
+        return next((v for v in self.variants if v.id == variant_id), None)
+
+    def device_files(self, variant: Variant) -> tuple[FileEntry, ...]:
+        """Return what a device must have to run `variant`: its files, the golden set, the labels, the licence."""
+        wanted = {*variant.files, self.golden, *(path for path in (self.labels, self.license) if path)}
+        return tuple(entry for entry in self.files if entry.path in wanted)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Manifest:
+        paths = [entry.path for entry in self.files]
+        if len({path.lower() for path in paths}) != len(paths):
+            raise ValueError("two files have the same path")
+        if MANIFEST_PATH in (path.lower() for path in paths):
+            raise ValueError("the manifest cannot list itself")
+        if len({variant.id for variant in self.variants}) != len(self.variants):
+            raise ValueError("two variants have the same id")
+        if sum(entry.size_bytes for entry in self.files) > LIMITS.bundle_bytes:
+            raise ValueError(f"more than {LIMITS.bundle_bytes} bytes in all")
+        named = [self.golden, CHUNK_INDEX_PATH, *(p for p in (self.labels, self.report, self.license) if p)]
+        named += [path for variant in self.variants for path in variant.files]
+        missing = sorted(set(named) - set(paths))
+        if missing:
+            raise ValueError(f"{missing[0]} is used but not listed in files")
+        return self

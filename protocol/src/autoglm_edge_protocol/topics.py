@@ -1,0 +1,97 @@
+"""Topics, built and parsed here and nowhere else.
+
+    autoglm/v1/FLEET/DEVICE/desired                 retained   fleet -> device   DesiredState
+    autoglm/v1/FLEET/DEVICE/reported                retained   device -> fleet   ReportedState
+    autoglm/v1/FLEET/DEVICE/presence                retained   device -> fleet   Presence, also the will
+    autoglm/v1/FLEET/DEVICE/command                            fleet -> device   Command
+    autoglm/v1/FLEET/DEVICE/answer                             device -> fleet   Answer
+    autoglm/v1/FLEET/DEVICE/telemetry                          device -> fleet   TelemetryBatch
+    autoglm/v1/FLEET/DEVICE/fetch                              device -> fleet   FetchRequest
+    autoglm/v1/FLEET/DEVICE/refusal                            fleet -> device   FetchRefusal
+    autoglm/v1/FLEET/DEVICE/block/SHA256/OFFSET                fleet -> device   raw bytes of a file
+
+At most 7 slashes and `[A-Za-z0-9_-]` only in a level, so that AWS IoT Core and NATS carry them too; a device
+subscribes to four filters, a fleet to five.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import Enum
+
+from autoglm_edge_protocol.errors import MalformedTopic
+from autoglm_edge_protocol.names import LEVEL_PATTERN
+
+PREFIX = "autoglm/v1"
+_LEVEL = re.compile(LEVEL_PATTERN)
+
+
+class Channel(str, Enum):
+    """What a topic carries."""
+
+    DESIRED = "desired"
+    REPORTED = "reported"
+    PRESENCE = "presence"
+    COMMAND = "command"
+    ANSWER = "answer"
+    TELEMETRY = "telemetry"
+    FETCH = "fetch"
+    REFUSAL = "refusal"
+    BLOCK = "block"
+
+
+TO_DEVICE = (Channel.DESIRED, Channel.COMMAND, Channel.REFUSAL, Channel.BLOCK)
+TO_FLEET = (Channel.REPORTED, Channel.PRESENCE, Channel.ANSWER, Channel.TELEMETRY, Channel.FETCH)
+
+
+@dataclass(frozen=True)
+class Topic:
+    """A parsed topic. `sha256` and `offset` are set for blocks only."""
+
+    fleet: str
+    device: str
+    channel: Channel
+    sha256: str = ""
+    offset: int = 0
+
+    def __str__(self) -> str:
+        base = f"{PREFIX}/{self.fleet}/{self.device}/{self.channel.value}"
+        return f"{base}/{self.sha256}/{self.offset}" if self.channel is Channel.BLOCK else base
+
+
+def parse_topic(text: str) -> Topic:
+    """Read a topic. Raises MalformedTopic."""
+    levels = text.split("/")
+    if len(text) > 256 or len(levels) not in (5, 7) or "/".join(levels[:2]) != PREFIX:
+        raise MalformedTopic(f"{text[:256]!r} is not a topic of this protocol")
+    fleet, device, channel_name = levels[2:5]
+    if not (_LEVEL.match(fleet) and _LEVEL.match(device)):
+        raise MalformedTopic(f"{text!r} has a level with characters outside A-Z a-z 0-9 _ -")
+    try:
+        channel = Channel(channel_name)
+    except ValueError:
+        raise MalformedTopic(f"{text!r} names no known channel") from None
+    if (channel is Channel.BLOCK) != (len(levels) == 7):
+        raise MalformedTopic(f"{text!r} has the wrong number of levels")
+    if channel is not Channel.BLOCK:
+        return Topic(fleet, device, channel)
+    sha256, offset = levels[5:]
+    if not re.fullmatch(r"[0-9a-f]{64}", sha256) or not re.fullmatch(r"0|[1-9][0-9]{0,14}", offset):
+        raise MalformedTopic(f"{text!r} does not say which bytes it holds")
+    return Topic(fleet, device, channel, sha256, int(offset))
+
+
+def device_filters(fleet: str, device: str) -> dict[str, int]:
+    """Return the filters a device subscribes to, with their QoS: bulk data at 0, the rest at 1."""
+    return {_filter(fleet, device, channel): 0 if channel is Channel.BLOCK else 1 for channel in TO_DEVICE}
+
+
+def fleet_filters(fleet: str) -> dict[str, int]:
+    """Return the filters a fleet subscribes to, with their QoS: fetch requests at 0, the rest at 1."""
+    return {_filter(fleet, "+", channel): 0 if channel is Channel.FETCH else 1 for channel in TO_FLEET}
+
+
+def _filter(fleet: str, device: str, channel: Channel) -> str:
+    tail = "/+/+" if channel is Channel.BLOCK else ""
+    return f"{PREFIX}/{fleet}/{device}/{channel.value}{tail}"

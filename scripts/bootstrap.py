@@ -1,0 +1,66 @@
+"""Make a virtual environment with locked requirements and some of this repository's distributions.
+
+Uses the standard library alone, because it runs before anything is installed. Debian and Ubuntu ship Python without
+the module that makes environments; as root the package is installed, else the command to run is printed.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+
+def main() -> int:
+    """Build the environment named by the arguments: VENV REQUIREMENTS DISTRIBUTION..."""
+    if len(sys.argv) < 4:
+        print("usage: bootstrap.py VENV REQUIREMENTS DISTRIBUTION...", file=sys.stderr)
+        return 2
+    if not (3, 11) <= sys.version_info[:2] <= (3, 13):
+        version = ".".join(map(str, sys.version_info[:3]))
+        print(f"Python 3.11 to 3.13 is needed, this is {version}: make PYTHON=python3.12 ...", file=sys.stderr)
+        return 1
+    venv, requirements, distributions = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:]
+    python = venv / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    if not _works(python):
+        if importlib.util.find_spec("ensurepip") is None and not _install_venv_module():
+            return 1
+        print(f"making {venv} ...", flush=True)
+        if venv.exists():
+            shutil.rmtree(venv)
+        subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True)
+    pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    print(f"installing {requirements} into {venv} (about a minute) ...", flush=True)
+    if subprocess.run([*pip, "--require-hashes", "-r", str(requirements)], check=False).returncode:
+        print(f"could not install {requirements}: is the package index reachable?", file=sys.stderr)
+        return 1
+    editable = [argument for name in distributions for argument in ("--editable", f"./{name}")]
+    subprocess.run([*pip, "--no-deps", "--no-build-isolation", *editable], check=True)
+    (venv / ".complete").touch()
+    return 0
+
+
+def _works(python: Path) -> bool:
+    return (
+        python.exists()
+        and subprocess.run([str(python), "-m", "pip", "--version"], capture_output=True, check=False).returncode == 0
+    )
+
+
+def _install_venv_module() -> bool:
+    package = f"python{sys.version_info[0]}.{sys.version_info[1]}-venv"
+    if hasattr(os, "geteuid") and os.geteuid() == 0 and shutil.which("apt-get"):
+        print(f"installing the Debian package {package} ...", flush=True)
+        environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+        subprocess.run(["apt-get", "update", "-qq"], check=False, env=environment)
+        if not subprocess.run(["apt-get", "install", "-y", "-qq", package], check=False, env=environment).returncode:
+            return True
+    print(f"this Python cannot make virtual environments: sudo apt install {package}", file=sys.stderr)
+    return False
+
+
+if __name__ == "__main__":
+    sys.exit(main())
