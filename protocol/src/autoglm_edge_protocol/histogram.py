@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from autoglm_edge_protocol.documents import Part
 
@@ -24,9 +25,17 @@ class Histogram(Part):
     """Counts by bucket. Values are positive, in microseconds; values under 1 count as 1."""
 
     count: int = Field(default=0, ge=0)
-    sum_us: float = Field(default=0.0, ge=0)
-    max_us: float = Field(default=0.0, ge=0)
-    buckets: dict[int, int] = Field(default_factory=dict, max_length=_MAX_BUCKET + 1)
+    sum_us: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    max_us: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    buckets: dict[Annotated[int, Field(ge=0, le=_MAX_BUCKET)], Annotated[int, Field(ge=0)]] = Field(
+        default_factory=dict, max_length=_MAX_BUCKET + 1
+    )
+
+    @model_validator(mode="after")
+    def _counts_add_up(self) -> Histogram:
+        if sum(self.buckets.values()) != self.count:
+            raise ValueError("the counts of the buckets do not add up to the count")
+        return self
 
     def quantile(self, q: float) -> float | None:
         """Return the value in microseconds below which a fraction `q` (0 to 1) lies, None when empty."""

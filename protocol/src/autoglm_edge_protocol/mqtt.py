@@ -6,6 +6,7 @@
 - paho's out-queue is unbounded and ignores the in-flight limit after a reconnection: at most `IN_FLIGHT` QoS 1
   publications are ever given to it, the others wait here for their turn.
 - `wait_for_publish` can block for ever: completion is a future, and the caller states how long it waits.
+- Blocks sent (QoS 0) wait in that same unbounded queue for the socket: `room_for_block` bounds how many.
 - Bulk blocks (QoS 0) may arrive faster than they are used: the queue is bounded and drops, and the receiver asks again.
 
 MQTT 3.1.1 (OASIS standard, 2014), QoS 0 and 1, persistent session.
@@ -31,6 +32,8 @@ from autoglm_edge_protocol.errors import LinkError, MalformedDocument
 log = logging.getLogger(__name__)
 
 IN_FLIGHT = 16
+UNSENT_BLOCKS = 32
+"""Blocks given to paho and not yet written to the socket: about 2 MB."""
 _DEFAULT_PORTS = {"mqtt": 1883, "mqtts": 8883}
 
 
@@ -122,6 +125,9 @@ class Link:
         self._blocks: asyncio.Queue[Message] = asyncio.Queue(block_queue)
         self._slots = asyncio.Semaphore(IN_FLIGHT)
         self._awaiting: dict[int, asyncio.Future[None]] = {}
+        self._unsent: set[int] = set()
+        self._room = asyncio.Event()
+        self._room.set()
         self._tasks: list[asyncio.Task[None]] = []
         self._loop: asyncio.AbstractEventLoop | None = None
         self.dropped_blocks = 0
@@ -197,7 +203,19 @@ class Link:
         """Publish at QoS 0 without waiting; returns False when there is no connection."""
         if not self._connected.is_set():
             return False
-        return self._client.publish(topic, payload, qos=0).rc == paho.MQTT_ERR_SUCCESS
+        info = self._client.publish(topic, payload, qos=0)
+        if info.rc != paho.MQTT_ERR_SUCCESS:
+            return False
+        self._unsent.add(info.mid)
+        if len(self._unsent) >= UNSENT_BLOCKS:
+            self._room.clear()
+        return True
+
+    async def room_for_block(self) -> None:
+        """Wait until there is a connection and fewer than `UNSENT_BLOCKS` blocks wait for the socket."""
+        while not (self._connected.is_set() and self._room.is_set()):
+            await self._connected.wait()
+            await self._room.wait()
 
     # paho's side, on its network thread ----
 
@@ -247,7 +265,7 @@ class Link:
     def _paho_disconnected(self, _c: paho.Client, _u: Any, _flags: Any, reason: Any, _props: Any) -> None:
         if reason.is_failure:
             self._note_problem(f"the connection was lost: {reason}")
-        self._from_thread(self._connected.clear)
+        self._from_thread(self._lost)
 
     def _note_problem(self, problem: str) -> None:
         if problem != self.last_problem:
@@ -267,6 +285,11 @@ class Link:
             task = asyncio.ensure_future(self._guarded(self._on_connected()))
             self._tasks.append(task)
             task.add_done_callback(self._tasks.remove)
+
+    def _lost(self) -> None:
+        self._connected.clear()
+        self._unsent.clear()  # paho throws unsent packets of QoS 0 away when it connects again
+        self._room.set()
 
     def _take(self, message: Message, mid: int) -> None:
         if message.qos > 0:
@@ -297,6 +320,11 @@ class Link:
             log.exception("a message could not be handled")
 
     def _acknowledged(self, mid: int) -> None:
+        if mid in self._unsent:
+            self._unsent.discard(mid)
+            if len(self._unsent) < UNSENT_BLOCKS:
+                self._room.set()
+            return
         future = self._awaiting.get(mid)
         if future is not None and not future.done():
             future.set_result(None)
