@@ -1,13 +1,15 @@
-"""The link to a broker: paho-mqtt for asyncio, with its known traps handled here and nowhere else.
+"""The link to a broker: paho-mqtt for asyncio, with its known traps handled here and in `paho_client` and nowhere else.
 
 - paho's callbacks run on its network thread; messages are handed to the event loop of the caller.
 - A QoS 1 message is acknowledged to the broker only after the handler has finished with it, so what a handler commits
-  to disk is not lost when the process dies first (the broker sends it again).
+  to disk is not lost when the process dies first (the broker sends it again). An acknowledgement belongs to its
+  connection: message ids begin anew with the next one, and paho would even send it ahead of the CONNECT.
 - paho's out-queue is unbounded and ignores the in-flight limit after a reconnection: at most `IN_FLIGHT` QoS 1
-  publications are ever given to it, the others wait here for their turn.
+  publications are ever given to it, the others wait here for their turn. One whose caller has given up keeps its place
+  until the broker has acknowledged it, because paho goes on sending it.
 - `wait_for_publish` can block for ever: completion is a future, and the caller states how long it waits.
-- Blocks sent (QoS 0) wait in that same unbounded queue for the socket: `room_for_block` bounds how many.
 - Bulk blocks (QoS 0) may arrive faster than they are used: the queue is bounded and drops, and the receiver asks again.
+  They may also be given faster than the socket takes them: `room_for_block` bounds how many wait in paho's queue.
 
 MQTT 3.1.1 (OASIS standard, 2014), QoS 0 and 1, persistent session.
 """
@@ -17,55 +19,27 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import ssl
+import sys
+from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 import paho.mqtt.client as paho
-from paho.mqtt.enums import CallbackAPIVersion
 
-from autoglm_edge_protocol.errors import LinkError, MalformedDocument
+from autoglm_edge_protocol.address import BrokerAddress, tls_context
+from autoglm_edge_protocol.errors import LinkError
+from autoglm_edge_protocol.paho_client import PersistentClient
+
+__all__ = ["IN_FLIGHT", "UNSENT_BLOCKS", "BrokerAddress", "Link", "Message", "Will"]
 
 log = logging.getLogger(__name__)
 
 IN_FLIGHT = 16
 UNSENT_BLOCKS = 32
 """Blocks given to paho and not yet written to the socket: about 2 MB."""
-_DEFAULT_PORTS = {"mqtt": 1883, "mqtts": 8883}
-
-
-@dataclass(frozen=True)
-class BrokerAddress:
-    """Where the broker is: `mqtt://[user:password@]host[:port]`, or `mqtts://` for TLS."""
-
-    host: str
-    port: int
-    tls: bool = False
-    user: str | None = None
-    password: str | None = field(default=None, repr=False)
-    ca_file: Path | None = None
-    cert_file: Path | None = None
-    key_file: Path | None = None
-
-    @classmethod
-    def parse(cls, url: str) -> BrokerAddress:
-        """Read a URL. Raises MalformedDocument."""
-        try:
-            parts = urlsplit(url)
-            port = parts.port or _DEFAULT_PORTS[parts.scheme]
-        except (KeyError, ValueError):
-            raise MalformedDocument("broker address", f"{url!r}; write mqtt://HOST:PORT or mqtts://HOST:PORT") from None
-        if not parts.hostname:
-            raise MalformedDocument("broker address", f"{url!r} names no host")
-        user = unquote(parts.username) if parts.username else None
-        password = unquote(parts.password) if parts.password else None
-        return cls(parts.hostname, port, parts.scheme == "mqtts", user, password)
-
-    def __str__(self) -> str:
-        return f"{'mqtts' if self.tls else 'mqtt'}://{self.host}:{self.port}"
+_RESUBSCRIBE_S = 30.0
+_STOP_S = 3.0
 
 
 @dataclass(frozen=True)
@@ -86,6 +60,16 @@ class Will:
     payload: bytes
 
 
+@dataclass(frozen=True, eq=False)
+class _Publication:
+    """A QoS 1 publication and the future of its acknowledgement."""
+
+    topic: str
+    payload: bytes
+    retain: bool
+    done: asyncio.Future[None]
+
+
 Handler = Callable[[Message], Awaitable[None]]
 Connected = Callable[[], Awaitable[None]]
 
@@ -99,8 +83,11 @@ class Link:
         filters: topic filter -> QoS, subscribed on every connection.
         on_message: awaited for each message, one at a time and in order per QoS. An exception is logged, and the
             message counts as handled: a message that cannot be handled now will not be handled better later.
-        on_connected: awaited after each subscription is granted.
-        will: called before each connection, so that each session can have a will of its own.
+        on_connected: awaited once after each subscription is granted, one at a time.
+        will: called before each attempt to connect, on the network thread, so that each session can have a will of
+            its own. It must be quick and must not touch what belongs to the event loop.
+        block_queue: QoS 0 messages that may wait for the handler; more are dropped and counted in `dropped_blocks`.
+        keepalive_s: after this many silent seconds the broker is asked for a sign of life.
     """
 
     def __init__(
@@ -120,45 +107,59 @@ class Link:
         self._on_connected = on_connected
         self._will = will
         self._keepalive_s = keepalive_s
+        self._block_queue = block_queue
+        self.dropped_blocks = 0
+        self.last_problem: str | None = None
+        # The event loop's own.
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._closed = False
         self._connected = asyncio.Event()
-        self._control: asyncio.Queue[tuple[Message, int]] = asyncio.Queue()
-        self._blocks: asyncio.Queue[Message] = asyncio.Queue(block_queue)
-        self._slots = asyncio.Semaphore(IN_FLIGHT)
-        self._awaiting: dict[int, asyncio.Future[None]] = {}
+        self._one_at_a_time = asyncio.Lock()
+        self._control: asyncio.Queue[tuple[Message, int, int]] = asyncio.Queue()
+        self._blocks_waiting = asyncio.Event()
+        self._publications: deque[_Publication] = deque()
+        self._in_flight: dict[int, asyncio.Future[None]] = {}
         self._unsent: set[int] = set()
         self._room = asyncio.Event()
         self._room.set()
-        self._tasks: list[asyncio.Task[None]] = []
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self.dropped_blocks = 0
-        self.last_problem: str | None = None
-        self._client = paho.Client(
-            CallbackAPIVersion.VERSION2,
-            client_id=client_id,
-            clean_session=False,
-            protocol=paho.MQTTv311,
-            manual_ack=True,
-        )
+        self._tasks: set[asyncio.Task[None]] = set()
+        # Written by the network thread.
+        self._blocks: deque[Message] = deque()
+        self._connection = 0
+        self._accepted = False
+        self._subscription = 0
+        self._client = PersistentClient(client_id, self._note_problem)
         self._prepare()
 
     # life ----
 
     async def start(self) -> None:
         """Begin to connect; returns at once. Raises LinkError when TLS files cannot be used."""
+        if self._address.tls:
+            self._client.tls_set_context(tls_context(self._address))
         self._loop = asyncio.get_running_loop()
-        self._tasks = [asyncio.create_task(self._consume_control()), asyncio.create_task(self._consume_blocks())]
-        self._set_will()
+        self._spawn(self._consume_control())
+        self._spawn(self._consume_blocks())
         self._client.connect_async(self._address.host, self._address.port, self._keepalive_s)
         self._client.loop_start()
 
     async def stop(self) -> None:
-        """Disconnect in order (the broker then does not publish the will) and end the thread."""
+        """Disconnect in order (the broker then does not publish the will) and end the thread.
+
+        What still waits to be published fails with LinkError. A broker that takes nothing any more is left after a
+        few seconds without the order.
+        """
+        self._closed = self._client.closing = True
+        self._fail_publications("the link was closed")
         self._client.disconnect()
-        await asyncio.to_thread(self._client.loop_stop)
-        for task in self._tasks:
+        ended = asyncio.ensure_future(asyncio.to_thread(self._client.end))
+        while not (await asyncio.wait({ended}, timeout=_STOP_S))[0]:
+            self._client.cut()
+        tasks = self._tasks - {asyncio.current_task()}
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._fail_awaiting("the link was closed")
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._connected.clear()
 
     @property
     def connected(self) -> bool:
@@ -178,30 +179,43 @@ class Link:
     async def publish(self, topic: str, payload: bytes, *, retain: bool = False, timeout_s: float = 30.0) -> None:
         """Publish at QoS 1 and wait for the broker's acknowledgement.
 
-        Raises LinkError after `timeout_s`. The message may then still arrive: receivers deduplicate.
+        Raises LinkError after `timeout_s`, or when the link is closed. The message may then still arrive: receivers
+        deduplicate.
         """
+        if self._closed:
+            raise LinkError("the link is closed")
+        publication = _Publication(topic, payload, retain, asyncio.get_running_loop().create_future())
+        self._publications.append(publication)
+        self._publish_waiting()
         try:
-            await asyncio.wait_for(self._publish(topic, payload, retain), timeout_s)
+            await asyncio.wait_for(publication.done, timeout_s)
         except (asyncio.TimeoutError, TimeoutError):
-            raise LinkError(f"the broker did not acknowledge within {timeout_s:.0f} s") from None
+            problem = "the broker did not acknowledge" if self.connected else self.last_problem or "no connection"
+            raise LinkError(f"not published within {timeout_s:.0f} s: {problem}") from None
+        finally:
+            with contextlib.suppress(ValueError):
+                self._publications.remove(publication)
 
-    async def _publish(self, topic: str, payload: bytes, retain: bool) -> None:
-        async with self._slots:
-            await self._connected.wait()
-            info = self._client.publish(topic, payload, qos=1, retain=retain)
-            if info.rc not in (paho.MQTT_ERR_SUCCESS, paho.MQTT_ERR_NO_CONN):
-                raise LinkError(f"cannot publish: {paho.error_string(info.rc)}")
-            # No await between here and there: the acknowledgement, handed over by the network thread, comes after.
-            future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._awaiting[info.mid] = future
+    def _publish_waiting(self) -> None:
+        """Give paho what waits, up to the limit."""
+        while self._publications and self._connected.is_set() and len(self._in_flight) < IN_FLIGHT:
+            publication = self._publications.popleft()
+            if publication.done.done():
+                continue
             try:
-                await future
-            finally:
-                self._awaiting.pop(info.mid, None)
+                info = self._client.publish(publication.topic, publication.payload, qos=1, retain=publication.retain)
+            except ValueError as error:
+                publication.done.set_exception(error)
+                continue
+            if info.rc in (paho.MQTT_ERR_SUCCESS, paho.MQTT_ERR_NO_CONN):
+                # The acknowledgement is handed over by the network thread, so it comes after this line.
+                self._in_flight[info.mid] = publication.done
+            else:
+                publication.done.set_exception(LinkError(f"cannot publish: {paho.error_string(info.rc)}"))
 
     def send_block(self, topic: str, payload: bytes) -> bool:
-        """Publish at QoS 0 without waiting; returns False when there is no connection."""
-        if not self._connected.is_set():
+        """Publish at QoS 0 without waiting; False when it was not taken: no connection, or no room for it."""
+        if not (self._connected.is_set() and self._room.is_set()):
             return False
         info = self._client.publish(topic, payload, qos=0)
         if info.rc != paho.MQTT_ERR_SUCCESS:
@@ -223,123 +237,149 @@ class Link:
         client, address = self._client, self._address
         client.reconnect_delay_set(min_delay=1, max_delay=30)
         client.max_inflight_messages_set(IN_FLIGHT)
-        client.max_queued_messages_set(4 * IN_FLIGHT)
-        client.on_pre_connect = lambda *_: self._set_will()
+        client.on_pre_connect = lambda *_: self._paho_connecting()
         client.on_connect = self._paho_connected
-        client.on_connect_fail = lambda *_: self._note_problem("the connection was refused or timed out")
+        client.on_connect_fail = lambda *_: self._note_problem(f"{sys.exc_info()[1]}")
         client.on_disconnect = self._paho_disconnected
-        client.on_subscribe = self._paho_subscribed
+        client.on_subscribe = lambda _c, _u, mid, reasons, _p: self._from_thread(self._subscribed, mid, reasons)
         client.on_publish = lambda _c, _u, mid, _r, _p: self._from_thread(self._acknowledged, mid)
         client.on_message = self._paho_message
         if address.user is not None:
             client.username_pw_set(address.user, address.password)
-        if address.tls:
-            client.tls_set_context(_tls_context(address))
-
-    def _set_will(self) -> None:
-        if self._will is not None:
-            will = self._will()
-            self._client.will_set(will.topic, will.payload, qos=1, retain=True)
 
     def _from_thread(self, function: Callable[..., None], *arguments: Any) -> None:
         assert self._loop is not None
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is interested any more
             self._loop.call_soon_threadsafe(function, *arguments)
 
-    def _paho_connected(self, client: paho.Client, _userdata: Any, _flags: Any, reason: Any, _props: Any) -> None:
+    def _paho_connecting(self) -> None:
+        self._end_connection()
+        if self._will is not None:
+            will = self._will()
+            self._client.will_set(will.topic, will.payload, qos=1, retain=True)
+
+    def _paho_connected(self, _c: paho.Client, _userdata: Any, _flags: Any, reason: Any, _props: Any) -> None:
         if reason.is_failure:
             self._note_problem(f"the broker says: {reason}")
             return
+        self._accepted = True
         if self._filters:
-            client.subscribe(list(self._filters.items()))
+            self._subscribe()
         else:
             self._from_thread(self._ready)
 
-    def _paho_subscribed(self, _c: paho.Client, _u: Any, _mid: int, reasons: list[Any], _props: Any) -> None:
-        refused = [str(reason) for reason in reasons if reason.is_failure]
-        if refused:
-            self._note_problem(f"the broker refused a subscription: {refused[0]}")
-            return
-        self._from_thread(self._ready)
+    def _subscribe(self) -> None:
+        _, mid = self._client.subscribe(list(self._filters.items()))
+        self._subscription = mid or 0
 
     def _paho_disconnected(self, _c: paho.Client, _u: Any, _flags: Any, reason: Any, _props: Any) -> None:
-        if reason.is_failure:
+        if reason.is_failure and (self._accepted or self.last_problem is None):
             self._note_problem(f"the connection was lost: {reason}")
+        self._end_connection()
+
+    def _end_connection(self) -> None:
+        self._connection += 1
+        self._accepted = False
+        self._subscription = 0
         self._from_thread(self._lost)
 
     def _note_problem(self, problem: str) -> None:
-        if problem != self.last_problem:
+        if problem != self.last_problem and not self._closed:
             log.warning("%s: %s", self._address, problem)
         self.last_problem = problem
 
     def _paho_message(self, _c: paho.Client, _u: Any, message: paho.MQTTMessage) -> None:
-        taken = Message(message.topic, bytes(message.payload), message.qos, bool(message.retain))
-        self._from_thread(self._take, taken, message.mid)
+        try:
+            taken = Message(message.topic, bytes(message.payload), message.qos, bool(message.retain))
+        except UnicodeDecodeError:
+            log.warning("%s: a message with a topic that is not UTF-8 was thrown away", self._address)
+            self._client.ack(message.mid, message.qos)
+            return
+        if taken.qos > 0:
+            # Bounded by the broker: it sends no more than its in-flight limit before the acknowledgements.
+            self._from_thread(self._control.put_nowait, (taken, message.mid, self._connection))
+        elif len(self._blocks) >= self._block_queue:
+            # Here and not in the event loop, which may itself be what is late.
+            self.dropped_blocks += 1
+        else:
+            self._blocks.append(taken)
+            self._from_thread(self._blocks_waiting.set)
 
     # the event loop's side ----
 
+    def _spawn(self, work: Any) -> None:
+        task: asyncio.Task[None] = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _subscribed(self, mid: int, reasons: list[Any]) -> None:
+        if mid != self._subscription:
+            return  # of a connection that is over
+        refused = [str(reason) for reason in reasons if reason.is_failure]
+        if not refused:
+            self._ready()
+            return
+        self._note_problem(f"the broker refused a subscription: {refused[0]}")
+        # The broker's access list may change without a new connection.
+        asyncio.get_running_loop().call_later(_RESUBSCRIBE_S, self._subscribe_again, self._connection)
+
+    def _subscribe_again(self, connection: int) -> None:
+        if connection == self._connection and not self._closed:
+            self._subscribe()
+
     def _ready(self) -> None:
+        if self._closed:
+            return
         self.last_problem = None
         self._connected.set()
+        self._publish_waiting()
         if self._on_connected is not None:
-            task = asyncio.ensure_future(self._guarded(self._on_connected()))
-            self._tasks.append(task)
-            task.add_done_callback(self._tasks.remove)
+            self._spawn(self._run_connected(self._on_connected))
+
+    async def _run_connected(self, on_connected: Connected) -> None:
+        async with self._one_at_a_time:
+            await self._guarded(on_connected())
+
+    async def _consume_control(self) -> None:
+        while True:
+            message, mid, connection = await self._control.get()
+            await self._guarded(self._on_message(message))
+            if connection == self._connection:
+                self._client.ack(mid, message.qos)
+
+    async def _consume_blocks(self) -> None:
+        while True:
+            await self._blocks_waiting.wait()
+            self._blocks_waiting.clear()
+            while self._blocks:
+                await self._guarded(self._on_message(self._blocks.popleft()))
+
+    async def _guarded(self, work: Awaitable[None]) -> None:
+        try:
+            await work
+        except Exception:
+            log.exception("a message could not be handled")
 
     def _lost(self) -> None:
         self._connected.clear()
         self._unsent.clear()  # paho throws unsent packets of QoS 0 away when it connects again
         self._room.set()
 
-    def _take(self, message: Message, mid: int) -> None:
-        if message.qos > 0:
-            # Bounded by the broker: it sends no more than its in-flight limit before the acknowledgements.
-            self._control.put_nowait((message, mid))
-            return
-        try:
-            self._blocks.put_nowait(message)
-        except asyncio.QueueFull:
-            self.dropped_blocks += 1
-
-    async def _consume_control(self) -> None:
-        while True:
-            message, mid = await self._control.get()
-            await self._guarded(self._on_message(message))
-            self._client.ack(mid, message.qos)
-
-    async def _consume_blocks(self) -> None:
-        while True:
-            await self._guarded(self._on_message(await self._blocks.get()))
-
-    async def _guarded(self, work: Awaitable[None]) -> None:
-        try:
-            await work
-        except asyncio.CancelledError:
-            raise
-        except Exception:
-            log.exception("a message could not be handled")
-
     def _acknowledged(self, mid: int) -> None:
+        # Blocks first: both kinds take their ids from one 16-bit counter, and after a whole turn of it a block that was
+        # sent must not pass for the acknowledgement of a publication that still waits for one.
         if mid in self._unsent:
             self._unsent.discard(mid)
-            if len(self._unsent) < UNSENT_BLOCKS:
-                self._room.set()
+            self._room.set()
             return
-        future = self._awaiting.get(mid)
+        future = self._in_flight.pop(mid, None)
         if future is not None and not future.done():
             future.set_result(None)
+        self._publish_waiting()
 
-    def _fail_awaiting(self, problem: str) -> None:
-        for future in self._awaiting.values():
+    def _fail_publications(self, problem: str) -> None:
+        waiting = [*self._in_flight.values(), *(publication.done for publication in self._publications)]
+        self._publications.clear()
+        for future in waiting:
             if not future.done():
                 future.set_exception(LinkError(problem))
-
-
-def _tls_context(address: BrokerAddress) -> ssl.SSLContext:
-    try:
-        context = ssl.create_default_context(cafile=str(address.ca_file) if address.ca_file else None)
-        if address.cert_file:
-            context.load_cert_chain(str(address.cert_file), str(address.key_file) if address.key_file else None)
-    except (OSError, ssl.SSLError) as error:
-        raise LinkError(f"the TLS files for {address} cannot be used: {error}") from None
-    return context

@@ -1,0 +1,72 @@
+"""Where a broker is, and the TLS context that reaches it."""
+
+from __future__ import annotations
+
+import ssl
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import SplitResult, unquote, urlsplit
+
+from autoglm_edge_protocol.errors import LinkError, MalformedDocument
+
+_DEFAULT_PORTS = {"mqtt": 1883, "mqtts": 8883}
+
+
+@dataclass(frozen=True)
+class BrokerAddress:
+    """Where the broker is: `mqtt://[user[:password]@]host[:port]`, or `mqtts://` for TLS."""
+
+    host: str
+    port: int
+    tls: bool = False
+    user: str | None = None
+    password: str | None = field(default=None, repr=False)
+    ca_file: Path | None = None
+    cert_file: Path | None = None
+    key_file: Path | None = None
+
+    @classmethod
+    def parse(cls, url: str) -> BrokerAddress:
+        """Read a URL. Raises MalformedDocument; its text never shows the password."""
+        try:
+            parts = urlsplit(url)
+            port = _DEFAULT_PORTS[parts.scheme] if parts.port is None else parts.port
+            host = _host(parts)
+        except (KeyError, ValueError):
+            shown = repr(url) if "@" not in url else "the URL"
+            problem = f"{shown} cannot be understood; write mqtt://HOST:PORT or mqtts://HOST:PORT"
+            raise MalformedDocument("broker address", problem) from None
+        if parts.password and not parts.username:
+            raise MalformedDocument("broker address", "a password needs a user: mqtt://USER:PASSWORD@HOST")
+        user = unquote(parts.username) if parts.username else None
+        password = unquote(parts.password) if parts.password else None
+        return cls(host, port, parts.scheme == "mqtts", user, password)
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{'mqtts' if self.tls else 'mqtt'}://{host}:{self.port}"
+
+
+def _host(parts: SplitResult) -> str:
+    """Return the host of a URL that names nothing but a broker. Raises ValueError."""
+    host = parts.hostname or ""
+    if not host or parts.port == 0 or parts.path not in ("", "/") or parts.query or parts.fragment:
+        raise ValueError
+    if ":" not in host:
+        host.encode("idna")  # what the resolver will do, on another thread: UnicodeError for empty or long labels
+    if any(character.isspace() or not character.isprintable() for character in host):
+        raise ValueError
+    return host
+
+
+def tls_context(address: BrokerAddress) -> ssl.SSLContext:
+    """Return a context that verifies the broker, with the client certificate if there is one. Raises LinkError."""
+    try:
+        context = ssl.create_default_context(cafile=str(address.ca_file) if address.ca_file else None)
+        if address.cert_file:
+            key = str(address.key_file) if address.key_file else None
+            # With a password given, an encrypted key is an error instead of a question on the terminal.
+            context.load_cert_chain(str(address.cert_file), key, password="")
+    except (OSError, ValueError) as error:
+        raise LinkError(f"the TLS files for {address} cannot be used: {error}") from None
+    return context
