@@ -1,0 +1,93 @@
+"""`fleet.toml`: the fleet's name and its broker; and how a command finds the fleet it works on."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import tomllib
+
+from autoglm_edge_fleet.errors import BadSettings, NoFleetHere
+from autoglm_edge_protocol.durable import Disk
+from autoglm_edge_protocol.errors import MalformedDocument
+from autoglm_edge_protocol.mqtt import BrokerAddress
+from autoglm_edge_protocol.names import LEVEL_PATTERN
+
+SETTINGS_FILE = "fleet.toml"
+ENVIRONMENT = "AUTOGLM_EDGE_FLEET"
+DEFAULT_BROKER = "mqtt://127.0.0.1:1883"
+
+
+@dataclass(frozen=True)
+class FleetConfig:
+    """What `fleet.toml` says. Relative TLS paths are taken from the folder of the fleet."""
+
+    name: str
+    broker: str = DEFAULT_BROKER
+    ca_file: str | None = None
+    cert_file: str | None = None
+    key_file: str | None = None
+
+    def __post_init__(self) -> None:
+        if not re.match(LEVEL_PATTERN, self.name):
+            raise BadSettings(f"{self.name!r} cannot name a fleet: use 1 to 64 of A-Z a-z 0-9 _ - and give --name")
+        try:
+            BrokerAddress.parse(self.broker)
+        except MalformedDocument as error:
+            raise BadSettings(str(error)) from None
+
+    def address(self, directory: Path) -> BrokerAddress:
+        """Return the broker's address with its TLS files."""
+        ca, cert, key = (directory / f if f else None for f in (self.ca_file, self.cert_file, self.key_file))
+        return replace(BrokerAddress.parse(self.broker), ca_file=ca, cert_file=cert, key_file=key)
+
+    def to_toml(self) -> str:
+        """Return the text of the file."""
+        text = f"name = {json.dumps(self.name)}\n\n[broker]\nurl = {json.dumps(self.broker)}\n"
+        for key in ("ca_file", "cert_file", "key_file"):
+            value = getattr(self, key)
+            text += f"{key} = {json.dumps(value)}\n" if value else f'# {key} = "..."  # for mqtts://\n'
+        return text
+
+
+def find_fleet(given: Path | None, environment: dict[str, str] | None = None) -> Path:
+    """Return the folder of the fleet: the one given, else $AUTOGLM_EDGE_FLEET, else the current one.
+
+    Raises NoFleetHere.
+    """
+    values = os.environ if environment is None else environment
+    directory = given or Path(values.get(ENVIRONMENT) or ".")
+    if not (directory / SETTINGS_FILE).is_file():
+        raise NoFleetHere(
+            f"no fleet in {directory.absolute()}: make one with `autoglm-edge fleet init DIR`, "
+            f"or name one with --fleet DIR or {ENVIRONMENT}"
+        )
+    return directory
+
+
+def read_config(directory: Path) -> FleetConfig:
+    """Read `fleet.toml`. Raises NoFleetHere, BadSettings."""
+    path = directory / SETTINGS_FILE
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise NoFleetHere(f"no fleet in {directory}: make one with `autoglm-edge fleet init DIR`") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise BadSettings(f"{path} cannot be read: {error}") from None
+    broker = values.pop("broker", {})
+    settings = {"name": values.pop("name", None), "broker": broker.pop("url", None), **broker, **values}
+    unknown = sorted(set(settings) - {"name", "broker", "ca_file", "cert_file", "key_file"})
+    if unknown:
+        raise BadSettings(f"{path}: {unknown[0]!r} is no setting")
+    wrong = sorted(key for key, value in settings.items() if not isinstance(value, str))
+    if wrong:
+        raise BadSettings(f"{path}: {wrong[0]} is missing or no text")
+    return FleetConfig(**settings)
+
+
+def write_config(directory: Path, config: FleetConfig) -> None:
+    """Write `fleet.toml`. Raises OSError."""
+    Disk().commit(directory / SETTINGS_FILE, config.to_toml().encode())

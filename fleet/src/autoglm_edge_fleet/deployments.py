@@ -1,0 +1,167 @@
+"""Deployments: one device told to move to one bundle, under a generation that only grows."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from autoglm_edge_fleet.bundles import PublishedBundle
+from autoglm_edge_fleet.database import Database, Row
+from autoglm_edge_fleet.errors import UnknownDevice, UnknownVariant
+from autoglm_edge_fleet.registry import CONFIRMED, ENDED, SUPERSEDED, Standing, next_generation
+from autoglm_edge_protocol.deployment import BundleReference, DesiredState, Reason
+from autoglm_edge_protocol.names import BundleId
+
+_SELECT = """
+SELECT deployments.*, bundles.name, bundles.version FROM deployments JOIN bundles ON bundles.id = bundle_id
+"""
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """One device moving to one bundle."""
+
+    device: str
+    generation: int
+    bundle: BundleId
+    variant: str | None
+    """None: the device chooses."""
+    issued_at: float
+    phase: str
+    """`queued` until the device speaks of it, then what it says; `confirmed`, `failed` or `superseded` in the end."""
+    fetched_bytes: int
+    total_bytes: int
+    present_bytes: int
+    reason: Reason | None
+    updated_at: float
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will happen."""
+        return self.phase in ENDED
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether the device has confirmed it."""
+        return self.phase == CONFIRMED
+
+    @property
+    def fraction(self) -> float:
+        """How much of what the device needs is there, 0 to 1."""
+        if self.phase == CONFIRMED:
+            return 1.0
+        there = self.fetched_bytes + self.present_bytes
+        return min(1.0, max(0.0, there / self.total_bytes)) if self.total_bytes > 0 else 0.0
+
+
+def deploy(
+    database: Database, bundle: PublishedBundle, devices: Sequence[str], variant: str | None, create: bool
+) -> tuple[Deployment, ...]:
+    """Issue a new desired state to each device, all in one transaction.
+
+    Raises:
+        UnknownDevice: one was never seen, and `create` is not set.
+        UnknownVariant: the bundle has no such variant.
+        StorageError: the database cannot be written.
+    """
+    if variant is not None and variant not in bundle.variants:
+        raise UnknownVariant(f"{bundle.id} has no variant {variant!r}; it has: {', '.join(bundle.variants)}")
+    now = time.time()
+    issued = []
+    with database.transaction() as connection:
+        for device in dict.fromkeys(devices):
+            generation = _next_generation(connection, device, create)
+            connection.execute(
+                "UPDATE deployments SET phase = ?, updated_at = ? WHERE device = ?"
+                " AND phase NOT IN ('confirmed', 'failed', 'superseded')",
+                (SUPERSEDED, now, device),
+            )
+            connection.execute(
+                "INSERT INTO deployments (device, generation, bundle_id, variant, issued_at, updated_at)"
+                " VALUES (?, ?, ?, ?, ?, ?)",
+                (device, generation, bundle.row_id, variant, now, now),
+            )
+            connection.execute("UPDATE devices SET generation = ? WHERE name = ?", (generation, device))
+            issued.append((device, generation))
+    return find_deployments(database, issued)
+
+
+def _next_generation(connection: sqlite3.Connection, device: str, create: bool) -> int:
+    if create:
+        connection.execute("INSERT OR IGNORE INTO devices (name) VALUES (?)", (device,))
+    query = "SELECT generation, reported_generation FROM devices WHERE name = ?"
+    row = connection.execute(query, (device,)).fetchone()
+    if row is None:
+        raise UnknownDevice(device, (r[0] for r in connection.execute("SELECT name FROM devices ORDER BY name")))
+    return next_generation(row[0], row[1])
+
+
+def find_deployments(database: Database, keys: Iterable[tuple[str, int]]) -> tuple[Deployment, ...]:
+    """Return the deployments with these (device, generation). Raises StorageError."""
+    query = _SELECT + "WHERE device = ? AND generation = ?"
+    return tuple(_from_row(row) for key in keys for row in database.read(query, key))
+
+
+def newest_deployments(database: Database) -> tuple[Deployment, ...]:
+    """Return the newest deployment of every device that has one, by device. Raises StorageError."""
+    query = _SELECT + "JOIN devices ON devices.name = device AND devices.generation = deployments.generation"
+    return tuple(_from_row(row) for row in database.read(query + " ORDER BY device"))
+
+
+def open_standings(database: Database, fleet: str) -> tuple[Standing, ...]:
+    """Return the desired states that a broker or a device may not have yet. Raises StorageError."""
+    rows = database.read(
+        "SELECT devices.name AS device, devices.generation, published_generation, reported_generation, variant,"
+        " issued_at, bundles.name, version, manifest_sha256, manifest_size_bytes"
+        " FROM devices JOIN deployments ON device = devices.name AND deployments.generation = devices.generation"
+        " JOIN bundles ON bundles.id = bundle_id"
+        " WHERE published_generation < devices.generation OR reported_generation != devices.generation"
+        " ORDER BY issued_at"
+    )
+    return tuple(_standing(row, fleet) for row in rows)
+
+
+def mark_published(database: Database, generations: dict[str, int]) -> None:
+    """Note what a broker has acknowledged: device -> generation. Raises StorageError."""
+    with database.transaction() as connection:
+        connection.executemany(
+            "UPDATE devices SET published_generation = max(published_generation, ?) WHERE name = ?",
+            [(generation, device) for device, generation in generations.items()],
+        )
+
+
+def _standing(row: Row, fleet: str) -> Standing:
+    reference = BundleReference(
+        name=row["name"],
+        version=row["version"],
+        manifest_sha256=row["manifest_sha256"],
+        manifest_size_bytes=row["manifest_size_bytes"],
+    )
+    desired = DesiredState(
+        fleet=fleet,
+        device=row["device"],
+        generation=row["generation"],
+        bundle=reference,
+        variant=row["variant"],
+        issued_at=row["issued_at"],
+    )
+    return Standing(desired, row["published_generation"], row["reported_generation"])
+
+
+def _from_row(row: Row) -> Deployment:
+    reason = Reason(code=row["reason_code"], message=row["reason_message"]) if row["reason_code"] else None
+    return Deployment(
+        device=row["device"],
+        generation=row["generation"],
+        bundle=BundleId(name=row["name"], version=row["version"]),
+        variant=row["variant"],
+        issued_at=row["issued_at"],
+        phase=row["phase"],
+        fetched_bytes=row["fetched_bytes"],
+        total_bytes=row["total_bytes"],
+        present_bytes=row["present_bytes"],
+        reason=reason,
+        updated_at=row["updated_at"],
+    )

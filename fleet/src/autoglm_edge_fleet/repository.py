@@ -1,0 +1,80 @@
+"""The repository: files of published bundles under their SHA-256, `objects/ab/ab12...`.
+
+An object appears whole or not at all: it is written beside, synced, and renamed. What a crash leaves in `incoming/` is
+removed before the next publication. Which objects may be served is the database's business.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import IO
+
+from autoglm_edge_protocol.bundle import Progress
+from autoglm_edge_protocol.digests import sha256_of_file
+from autoglm_edge_protocol.durable import Disk
+from autoglm_edge_protocol.errors import DigestMismatch
+
+_COPY_BYTES = 1024 * 1024
+
+
+class Repository:
+    """The objects under `directory`. Methods raise OSError."""
+
+    def __init__(self, directory: Path, disk: Disk | None = None) -> None:
+        self._directory = directory
+        self._disk = disk or Disk()
+
+    def prepare(self) -> None:
+        """Make the folders and remove what an interrupted publication left. Only while no other one runs."""
+        self._disk.make_directories(self._directory / "objects")
+        self._disk.remove_tree(self._directory / "incoming")
+        self._disk.make_directories(self._directory / "incoming")
+
+    def path(self, sha256: str) -> Path:
+        """Return where the object lies, or would lie."""
+        return self._directory / "objects" / sha256[:2] / sha256
+
+    def holds(self, sha256: str, size_bytes: int) -> bool:
+        """Return whether the object is there in its full size."""
+        try:
+            return self.path(sha256).stat().st_size == size_bytes
+        except FileNotFoundError:
+            return False
+
+    def is_intact(self, sha256: str, size_bytes: int) -> bool:
+        """Return whether the object is there with all its bytes."""
+        return self.holds(sha256, size_bytes) and sha256_of_file(self.path(sha256)) == sha256
+
+    def add(self, source: Path, sha256: str, size_bytes: int, progress: Progress | None = None) -> bool:
+        """Take in a file; returns False when the object was there. Raises DigestMismatch when it is another file."""
+        if self.holds(sha256, size_bytes):
+            if progress:
+                progress(size_bytes)
+            return False
+        temporary = self._directory / "incoming" / sha256
+        with source.open("rb") as reader, self._disk.open_write(temporary) as writer:
+            self._disk.truncate(writer, 0)
+            if self._copy(reader, writer, progress) != sha256:
+                raise DigestMismatch(str(source), "the file has changed while it was published")
+            self._disk.sync(writer)
+        target = self.path(sha256)
+        self._disk.make_directories(target.parent)
+        self._disk.promote(temporary, target)
+        return True
+
+    def _copy(self, reader: IO[bytes], writer: IO[bytes], progress: Progress | None) -> str:
+        digest, offset = hashlib.sha256(), 0
+        while piece := reader.read(_COPY_BYTES):
+            digest.update(piece)
+            self._disk.write_at(writer, offset, piece)
+            offset += len(piece)
+            if progress:
+                progress(len(piece))
+        return digest.hexdigest()
+
+    def read(self, sha256: str, offset: int, size_bytes: int) -> bytes:
+        """Return bytes of an object."""
+        with self.path(sha256).open("rb", buffering=0) as file:
+            file.seek(offset)
+            return file.read(size_bytes)

@@ -1,0 +1,78 @@
+"""The tables of `fleet.db`, as the list of steps that lead from one version to the next; `user_version` counts them."""
+
+from __future__ import annotations
+
+_FIRST = """
+CREATE TABLE bundles (
+  id INTEGER PRIMARY KEY,
+  name TEXT NOT NULL,
+  version TEXT NOT NULL,
+  manifest_sha256 TEXT NOT NULL,
+  manifest_size_bytes INTEGER NOT NULL,
+  size_bytes INTEGER NOT NULL,
+  description TEXT NOT NULL,
+  variants TEXT NOT NULL,
+  published_at REAL NOT NULL,
+  UNIQUE (name, version)
+);
+CREATE TABLE bundle_objects (
+  bundle_id INTEGER NOT NULL REFERENCES bundles (id),
+  sha256 TEXT NOT NULL,
+  size_bytes INTEGER NOT NULL,
+  PRIMARY KEY (bundle_id, sha256)
+) WITHOUT ROWID;
+CREATE INDEX bundle_objects_by_digest ON bundle_objects (sha256, size_bytes);
+CREATE TABLE devices (
+  name TEXT PRIMARY KEY,
+  last_seen_at REAL,
+  presence_session INTEGER NOT NULL DEFAULT -1,
+  online INTEGER NOT NULL DEFAULT 0,
+  report_session INTEGER NOT NULL DEFAULT -1,
+  report_sequence INTEGER NOT NULL DEFAULT -1,
+  report TEXT,
+  reported_generation INTEGER NOT NULL DEFAULT 0,
+  generation INTEGER NOT NULL DEFAULT 0,
+  published_generation INTEGER NOT NULL DEFAULT 0,
+  sent_bytes INTEGER NOT NULL DEFAULT 0,
+  sent_blocks INTEGER NOT NULL DEFAULT 0
+) WITHOUT ROWID;
+CREATE TABLE deployments (
+  device TEXT NOT NULL REFERENCES devices (name),
+  generation INTEGER NOT NULL,
+  bundle_id INTEGER NOT NULL REFERENCES bundles (id),
+  variant TEXT,
+  issued_at REAL NOT NULL,
+  phase TEXT NOT NULL DEFAULT 'queued',
+  fetched_bytes INTEGER NOT NULL DEFAULT 0,
+  total_bytes INTEGER NOT NULL DEFAULT 0,
+  present_bytes INTEGER NOT NULL DEFAULT 0,
+  reason_code TEXT,
+  reason_message TEXT,
+  updated_at REAL NOT NULL,
+  PRIMARY KEY (device, generation)
+) WITHOUT ROWID;
+CREATE TABLE commands (
+  command_id TEXT PRIMARY KEY,
+  device TEXT NOT NULL REFERENCES devices (name),
+  name TEXT NOT NULL,
+  arguments TEXT NOT NULL,
+  issued_at REAL NOT NULL,
+  expires_at REAL,
+  answer TEXT,
+  answered_at REAL
+);
+CREATE INDEX commands_unanswered ON commands (issued_at) WHERE answer IS NULL;
+CREATE TABLE telemetry (
+  id INTEGER PRIMARY KEY,
+  device TEXT NOT NULL REFERENCES devices (name),
+  boot_id TEXT NOT NULL,
+  sequence INTEGER NOT NULL,
+  received_at REAL NOT NULL,
+  batch TEXT NOT NULL,
+  UNIQUE (device, boot_id, sequence)
+);
+CREATE INDEX telemetry_by_time ON telemetry (received_at);
+"""
+
+MIGRATIONS: tuple[str, ...] = (_FIRST,)
+"""Step n leads from version n to n + 1. A step that was released is never changed."""

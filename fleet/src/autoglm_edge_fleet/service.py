@@ -1,0 +1,220 @@
+"""The daemon: one event loop that joins the link, the database, the dispatcher and the block server.
+
+A control message is acknowledged to the broker after its commit, so nothing is lost when the process dies; everything
+a device can say is survived: refused, noted in one line, and forgotten.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from autoglm_edge_fleet.blocks import BlockServer
+from autoglm_edge_fleet.bundles import object_size
+from autoglm_edge_fleet.commands import take_answer
+from autoglm_edge_fleet.config import FleetConfig, read_config
+from autoglm_edge_fleet.database import DATABASE_FILE, Database
+from autoglm_edge_fleet.database_thread import DatabaseThread
+from autoglm_edge_fleet.devices import Change, count_traffic, take_presence, take_report
+from autoglm_edge_fleet.dispatch import Dispatcher
+from autoglm_edge_fleet.errors import RefusedReport, StorageError
+from autoglm_edge_fleet.inbound import Report, read_fetch, read_report
+from autoglm_edge_fleet.limits import FLEET_LIMITS
+from autoglm_edge_fleet.locks import exclusive
+from autoglm_edge_fleet.printable import printable
+from autoglm_edge_fleet.repository import Repository
+from autoglm_edge_fleet.telemetry import prune_telemetry, take_telemetry
+from autoglm_edge_protocol.commands import Answer
+from autoglm_edge_protocol.deployment import DeploymentReport, Presence, ReportedState
+from autoglm_edge_protocol.errors import LinkError, ProtocolError
+from autoglm_edge_protocol.mqtt import Link, Message
+from autoglm_edge_protocol.topics import Channel, Topic, fleet_filters, parse_topic
+from autoglm_edge_protocol.transfer import FetchRefusal
+
+Say = Callable[[str], None]
+"""Takes one line about something noteworthy."""
+
+REPOSITORY_FOLDER = "repository"
+_RETRY_S = 1.0
+
+
+async def serve(directory: Path, say: Say, stop: asyncio.Event) -> None:
+    """Serve the fleet in `directory` until `stop` is set. Keeps trying while there is no broker.
+
+    Raises:
+        InUse: another process serves this fleet.
+        NoFleetHere, BadSettings, StorageError, LinkError: it cannot be begun.
+    """
+    config = read_config(directory)
+    refusal = f"another process serves the fleet in {directory}; stop it first"
+    with exclusive(directory / "serve.lock", refusal):
+        service = Service(config, directory, say)
+        try:
+            await service.run(stop)
+        finally:
+            await service.close()
+
+
+class Service:
+    """One fleet being served."""
+
+    def __init__(self, config: FleetConfig, directory: Path, say: Say) -> None:
+        address = config.address(directory)
+        self._broker = str(address)
+        self._say = say
+        self._database = DatabaseThread(Database(directory / DATABASE_FILE))
+        self._fleet = config.name
+        client_id = f"autoglm-fleet-{config.name}"
+        self._link = Link(address, client_id, fleet_filters(config.name), self._on_message, self._on_connected)
+        self._dispatcher = Dispatcher(config.name, self._database, self._link, say)
+        self._blocks = BlockServer(config.name, Repository(directory / REPOSITORY_FOLDER), self._link, say)
+        self._changed = True
+        self._data_version = -1
+        self._last_said = ""
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Serve until `stop` is set."""
+        await self._link.start()
+        async with asyncio.TaskGroup() as group:
+            tasks = [
+                group.create_task(self._blocks.run()),
+                group.create_task(self._repeat(self._watch, FLEET_LIMITS.poll_s)),
+                group.create_task(self._repeat(self._flush, FLEET_LIMITS.flush_s)),
+                group.create_task(self._repeat(self._prune, FLEET_LIMITS.prune_s)),
+            ]
+            await stop.wait()
+            for task in tasks:
+                task.cancel()
+
+    async def close(self) -> None:
+        """Disconnect, write the counters, close the database."""
+        await self._link.stop()
+        try:
+            await self._flush_traffic()
+        except StorageError as error:
+            self._say_once(str(error))
+        self._database.close()
+
+    # what is done again and again ----
+
+    async def _repeat(self, work: Callable[[], Awaitable[None]], period_s: float) -> None:
+        while True:
+            try:
+                await work()
+            except (LinkError, StorageError) as error:
+                self._changed = True
+                self._say_once(str(error))
+            await asyncio.sleep(period_s)
+
+    async def _watch(self) -> None:
+        version = await self._database.run(Database.data_version)
+        if version != self._data_version:
+            self._data_version, self._changed = version, True
+        if not self._link.connected:
+            if self._link.last_problem:
+                self._say_once(f"no connection to {self._broker}: {self._link.last_problem}; trying again")
+            return
+        if self._changed:
+            self._changed = False
+            await self._dispatcher.publish_desired()
+            await self._dispatcher.send_commands()
+
+    async def _flush(self) -> None:
+        await self._flush_traffic()
+        if self._link.connected:
+            await self._dispatcher.send_commands()
+
+    async def _flush_traffic(self) -> None:
+        traffic = self._blocks.take_traffic()
+        if not traffic:
+            return
+        try:
+            await self._database.run(count_traffic, traffic)
+        except StorageError:
+            self._blocks.add_traffic(traffic)
+            raise
+
+    async def _prune(self) -> None:
+        await self._database.run(prune_telemetry, time.time())
+
+    def _say_once(self, line: str) -> None:
+        if line != self._last_said:
+            self._say(line)
+        self._last_said = line
+
+    # what comes in ----
+
+    async def _on_connected(self) -> None:
+        self._say_once(f"connected to {self._broker}")
+        self._last_said = ""
+        self._dispatcher.connected()
+        self._changed = True
+
+    async def _on_message(self, message: Message) -> None:
+        try:
+            topic = parse_topic(message.topic)
+            if topic.fleet != self._fleet:
+                return
+            if topic.channel is Channel.FETCH:
+                await self._take_fetch(topic.device, message.payload)
+            elif message.payload:  # an empty retained message is a deletion
+                await self._take(read_report(topic, message.payload), live=not message.retained)
+        except (LinkError, StorageError) as error:
+            self._say_once(str(error))
+        except (ProtocolError, RefusedReport) as error:
+            self._say_once(f"refused from {printable(message.topic)}: {printable(str(error))}")
+
+    async def _take_fetch(self, device: str, payload: bytes) -> None:
+        request = read_fetch(payload)
+        reason = self._blocks.request(device, request, await self._database.run(object_size, request.sha256))
+        if reason is None:
+            return
+        self._say_once(f"{device}: not sent, {reason.message} ({request.sha256[:12]}...)")
+        refusal = FetchRefusal(request_id=request.request_id, sha256=request.sha256, reason=reason)
+        await self._link.publish(str(Topic(self._fleet, device, Channel.REFUSAL)), refusal.to_bytes(), timeout_s=5)
+
+    async def _take(self, report: Report, live: bool) -> None:
+        """Commit a report; while the database cannot be written, the broker keeps the rest."""
+        while True:
+            try:
+                return await self._commit(report, live)
+            except StorageError as error:
+                self._say_once(f"a report of {report.device} cannot be stored: {error}; trying again")
+                await asyncio.sleep(_RETRY_S)
+
+    async def _commit(self, report: Report, live: bool) -> None:
+        if isinstance(report, Presence):
+            self._note_presence(report.device, await self._database.run(take_presence, report, live))
+        elif isinstance(report, ReportedState):
+            self._note_change(report.device, await self._database.run(take_report, report, live))
+        elif isinstance(report, Answer):
+            if queued := await self._database.run(take_answer, report):
+                reason = f": {printable(report.reason.message)}" if report.reason else ""
+                self._say(f"{report.device}: command {queued.command.name} {report.outcome.value}{reason}")
+        else:
+            await self._database.run(take_telemetry, report)
+
+    def _note_presence(self, device: str, online: bool | None) -> None:
+        if online is None:
+            return
+        self._say(f"{device}: {'online' if online else 'offline'}")
+        if not online:
+            self._blocks.drop(device)
+
+    def _note_change(self, device: str, change: Change | None) -> None:
+        if change is None:
+            return
+        after = change.after
+        if (after.generation if after else 0) != change.generation:
+            self._changed = True  # the device may have lost its memory: see what it must be told
+        if after is None or (change.before and _step(change.before) == _step(after)):
+            return
+        bundle = after.bundle.id if after.bundle else "no model"
+        reason = f": {printable(after.reason.message)} ({after.reason.code})" if after.reason else ""
+        self._say(f"{device}: {bundle} (generation {after.generation}): {printable(after.phase, 64)}{reason}")
+
+
+def _step(report: DeploymentReport) -> tuple[int, str]:
+    return report.generation, report.phase

@@ -1,0 +1,16 @@
+"""Real brokers for tests: the product's own local broker, by kind and folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from autoglm_edge_fleet.local_broker import LocalBroker, available_kinds
+
+__all__ = ["Broker", "available_kinds"]
+
+
+class Broker(LocalBroker):
+    """A broker on a free loopback port that can be killed and started again with the same port and data."""
+
+    def __init__(self, kind: str, directory: Path) -> None:
+        super().__init__(directory, kind)
