@@ -7,6 +7,7 @@ Nothing here decides whether a bundle is good; it is only shown to be complete a
 
 from __future__ import annotations
 
+import io
 import shutil
 import tarfile
 from collections.abc import Callable, Iterable, Iterator
@@ -23,6 +24,7 @@ from autoglm_edge_protocol.limits import LIMITS
 from autoglm_edge_protocol.manifest import CHUNK_INDEX_PATH, MANIFEST_PATH, FileEntry, Manifest
 from autoglm_edge_protocol.names import check_relative_path
 
+_PIECE_BYTES = 1024 * 1024
 Progress = Callable[[int], None]
 """Called with the number of bytes done since the last call."""
 
@@ -40,12 +42,13 @@ def read_chunk_index(directory: Path) -> ChunkIndex:
 
 def _read_limited(directory: Path, name: str, limit_bytes: int) -> bytes:
     path = directory / name
-    try:
-        if path.stat().st_size > limit_bytes:
-            raise MalformedDocument(name, f"{path.stat().st_size} bytes, at most {limit_bytes} are accepted")
-        return path.read_bytes()
-    except FileNotFoundError:
-        raise MalformedBundle(f"{directory} is no bundle: it has no {name}") from None
+    if not path.is_file():
+        raise MalformedBundle(f"{directory} is no bundle: it has no {name}")
+    with path.open("rb") as file:
+        data = file.read(limit_bytes + 1)
+    if len(data) > limit_bytes:
+        raise MalformedDocument(name, f"more than the {limit_bytes} bytes that are accepted")
+    return data
 
 
 def list_files(directory: Path, paths: Iterable[str]) -> tuple[FileEntry, ...]:
@@ -74,7 +77,7 @@ def verify(directory: Path, progress: Progress | None = None) -> Manifest:
         MalformedDocument, UnsupportedSchema: the manifest or the chunk index cannot be read.
     """
     manifest = read_manifest(directory)
-    present = {path.relative_to(directory).as_posix() for path in directory.rglob("*") if not path.is_dir()}
+    present = {p.relative_to(directory).as_posix() for p in directory.rglob("*") if p.is_symlink() or not p.is_dir()}
     listed = {entry.path for entry in manifest.files}
     if missing := sorted(listed - present):
         raise MalformedBundle(f"{directory}: {missing[0]} is missing")
@@ -145,7 +148,7 @@ def unpack(packed: Path, directory: Path) -> None:
     """
     total = 0
     try:
-        with tarfile.open(packed, mode="r:") as tar:
+        with _CarefulFile(packed) as file, tarfile.open(fileobj=file, mode="r:") as tar:
             for count, member in enumerate(tar):
                 if count > LIMITS.bundle_files:
                     raise MalformedBundle(f"{packed} has more than {LIMITS.bundle_files} files")
@@ -153,25 +156,36 @@ def unpack(packed: Path, directory: Path) -> None:
                 if total > LIMITS.bundle_bytes:
                     raise MalformedBundle(f"{packed} unpacks to more than {LIMITS.bundle_bytes} bytes")
                 _unpack_member(tar, member, directory)
-    except (tarfile.TarError, EOFError, UnicodeError) as error:
+    except (tarfile.TarError, EOFError, ValueError, OverflowError, RecursionError) as error:
         raise MalformedBundle(f"{packed} is not a packed bundle: {error}") from None
 
 
+class _CarefulFile(io.FileIO):
+    """A file that is read in small pieces: tarfile reads an extended header as large as the archive says it is."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        if size is None or not 0 <= size <= _PIECE_BYTES:
+            raise ValueError(f"a header of {size} bytes")
+        return super().read(size) or b""
+
+
 def _unpack_member(tar: tarfile.TarFile, member: tarfile.TarInfo, directory: Path) -> None:
-    if not member.isreg():
+    if not member.isreg() or member.issparse() or member.size < 0:
         raise MalformedBundle(f"{member.name!r} in the packed bundle is not a plain file")
     try:
         check_relative_path(member.name)
     except ValueError as error:
         raise MalformedBundle(f"in the packed bundle: {error}") from None
     target = directory / member.name
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if target.exists():
-        raise MalformedBundle(f"{member.name!r} is twice in the packed bundle")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        file = target.open("xb")
+    except (FileExistsError, NotADirectoryError):
+        raise MalformedBundle(f"{member.name!r} is twice in the packed bundle, or a file and a folder") from None
     source = tar.extractfile(member)
     assert source is not None
-    with source, target.open("xb") as file:
-        shutil.copyfileobj(source, file, 1024 * 1024)
+    with file, source:
+        shutil.copyfileobj(source, file, _PIECE_BYTES)
         if file.tell() != member.size:
             raise MalformedBundle(f"the packed bundle ends within {member.name!r}")
 

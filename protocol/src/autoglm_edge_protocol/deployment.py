@@ -7,7 +7,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from autoglm_edge_protocol.digests import Sha256
-from autoglm_edge_protocol.documents import Document, Part
+from autoglm_edge_protocol.documents import Count, Document, Part
 from autoglm_edge_protocol.limits import LIMITS
 from autoglm_edge_protocol.names import BundleId, BundleName, BundleVersion, DeviceName, FleetName
 
@@ -33,7 +33,7 @@ class DesiredState(Document):
 
     fleet: FleetName
     device: DeviceName
-    generation: int = Field(ge=1)
+    generation: int = Field(ge=1, le=2**63 - 1)
     bundle: BundleReference | None
     """None: run no model."""
     variant: str | None = None
@@ -59,15 +59,15 @@ class Installed(Part):
 class DeploymentReport(Part):
     """How far the device is with the generation it works on."""
 
-    generation: int
+    generation: Count
     bundle: BundleReference | None
     phase: str
     """A state of the update's transition table (docs/architecture), or `confirmed`, or `failed`."""
-    fetched_bytes: int = 0
+    fetched_bytes: Count = 0
     """Bytes of this deployment that came over the network."""
-    total_bytes: int = 0
+    total_bytes: Count = 0
     """Bytes of the files this device needs; those already on disk are not fetched."""
-    present_bytes: int = 0
+    present_bytes: Count = 0
     """Of these, bytes that were on the device before."""
     reason: Reason | None = None
 
@@ -78,8 +78,8 @@ class DeviceFacts(Part):
     agent_version: str
     board: str
     architecture: str
-    cores: int
-    memory_bytes: int
+    cores: Count
+    memory_bytes: Count
     runtimes: dict[str, str]
     """Installed inference runtimes and their versions."""
 
@@ -90,8 +90,8 @@ class ReportedState(Document):
     kind: ClassVar[str] = "reported state"
 
     device: DeviceName
-    session: int
-    sequence: int
+    session: Count
+    sequence: Count
     """Grows with every report of a session, so that a late one is not taken for the newest."""
     at: float
     facts: DeviceFacts
@@ -111,5 +111,5 @@ class Presence(Document):
     kind: ClassVar[str] = "presence"
 
     device: DeviceName
-    session: int
+    session: Count
     online: bool

@@ -8,10 +8,13 @@ n-th operation; nothing else in the code may rename.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 from pathlib import Path
 from typing import IO
+
+_NO_HARD_LINKS = {errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EMLINK}
 
 
 class Disk:
@@ -21,8 +24,7 @@ class Disk:
 
     def make_directory(self, path: Path) -> None:
         """Make one directory; that it exists is no error."""
-        with contextlib.suppress(FileExistsError):
-            path.mkdir(mode=0o755)
+        path.mkdir(mode=0o755, exist_ok=True)
 
     def open_write(self, path: Path) -> IO[bytes]:
         """Open a file for writing anywhere in it, made when missing, never truncated."""
@@ -60,15 +62,26 @@ class Disk:
         source.replace(target)
 
     def link(self, source: Path, target: Path) -> None:
-        """Make a second name for a file; a copy where the file system has no hard links."""
+        """Make a second name for a file, durable copy where there can be none; a file that has the name stays."""
         try:
             target.hardlink_to(source)
         except FileExistsError:
             return
-        except (PermissionError, NotImplementedError, OSError) as error:
-            if isinstance(error, OSError) and error.errno not in (None, 1, 38, 95):  # EPERM, ENOSYS, EOPNOTSUPP
+        except NotImplementedError:
+            self._copy(source, target)
+        except OSError as error:
+            if error.errno not in _NO_HARD_LINKS:
                 raise
-            shutil.copyfile(source, target)
+            self._copy(source, target)
+
+    def _copy(self, source: Path, target: Path) -> None:
+        # Not straight to its name: what a crash leaves there would pass for the whole file ever after.
+        temporary = target.with_name(f".{target.name}.new")
+        with source.open("rb") as original, self.open_write(temporary) as copy:
+            self.truncate(copy, 0)
+            shutil.copyfileobj(original, copy, 1024 * 1024)
+            self.sync(copy)
+        self.replace(temporary, target)
 
     def unlink(self, path: Path) -> None:
         """Remove a file; that it is missing is no error."""
@@ -86,7 +99,10 @@ class Disk:
     # compositions that are safe at any point ----
 
     def commit(self, path: Path, data: bytes) -> None:
-        """Make `path` hold `data`: after a loss of power it holds the old bytes or the new ones, whole."""
+        """Make `path` hold `data`: after a loss of power it holds the old bytes or the new ones, whole.
+
+        A failed commit may leave `.NAME.new` behind; the next one of the same path overwrites it.
+        """
         temporary = path.with_name(f".{path.name}.new")
         with self.open_write(temporary) as file:
             self.truncate(file, 0)

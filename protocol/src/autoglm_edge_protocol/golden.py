@@ -21,9 +21,12 @@ import numpy as np
 import numpy.typing as npt
 
 from autoglm_edge_protocol.errors import MalformedDocument
+from autoglm_edge_protocol.limits import LIMITS
 from autoglm_edge_protocol.manifest import Tolerance
 
+FLOOR_DB = -300.0
 Array = npt.NDArray[Any]
+_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 Run = Callable[[Sequence[Array]], Sequence[Array]]
 """Runs a model once: inputs in the order of the manifest, outputs likewise."""
 
@@ -41,11 +44,11 @@ class OutputAgreement:
     """How one output compares with its reference over a set of samples."""
 
     sqnr_db: float | None
-    """None: identical. For integer and boolean outputs: not measured, None."""
+    """Finite, in dB. None: identical. For integer and boolean outputs: not measured, None."""
     top1_agreement: float | None
     """None where the output has no rows of at least two numbers."""
     equal: float
-    """Fraction of equal elements."""
+    """Fraction of equal elements; NaN equals NaN."""
     finite: bool
     """False: NaN or infinity where the reference is finite, or another shape."""
 
@@ -59,7 +62,7 @@ class Violation:
 
 
 def save(samples: Sequence[GoldenSample]) -> bytes:
-    """Return the file of a golden set. Equal sets give equal bytes."""
+    """Return the file of a golden set. Equal sets give equal bytes. Raises MalformedDocument when it is too large."""
     arrays: dict[str, Array] = {}
     for number, sample in enumerate(samples):
         arrays |= {f"{number}.in.{i}": array for i, array in enumerate(sample.inputs)}
@@ -70,18 +73,60 @@ def save(samples: Sequence[GoldenSample]) -> bytes:
         for name, array in arrays.items():
             with archive.open(zipfile.ZipInfo(f"{name}.npy", (1980, 1, 1, 0, 0, 0)), "w") as file:
                 np.lib.format.write_array(file, np.ascontiguousarray(array), allow_pickle=False)
+    if buffer.tell() > LIMITS.golden_bytes:
+        raise MalformedDocument("golden set", f"{buffer.tell()} bytes, at most {LIMITS.golden_bytes} are accepted")
     return buffer.getvalue()
 
 
 def load(path: Path) -> list[GoldenSample]:
-    """Read a golden set. Raises MalformedDocument, OSError."""
+    """Read a golden set of at least one sample. Raises MalformedDocument, OSError.
+
+    Nothing that the file says of itself is believed: neither sizes nor shapes make it allocate more than the limit.
+    """
+    with path.open("rb") as file:
+        data = file.read(LIMITS.golden_bytes + 1)
+    if len(data) > LIMITS.golden_bytes:
+        raise MalformedDocument("golden set", f"more than {LIMITS.golden_bytes} bytes")
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-        count = 1 + max(int(name.split(".")[0]) for name in arrays)
-        return [GoldenSample(_side(arrays, i, "in"), _side(arrays, i, "out")) for i in range(count)]
-    except (ValueError, KeyError, IndexError, zipfile.BadZipFile, EOFError) as error:
+        return _samples(_arrays(data))
+    except Exception as error:  # on hostile bytes zipfile, zlib and numpy raise some twenty kinds
         raise MalformedDocument("golden set", str(error) or type(error).__name__) from None
+
+
+def _arrays(data: bytes) -> dict[str, Array]:
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        entries = archive.infolist()
+        if sum(entry.file_size for entry in entries) > LIMITS.golden_bytes:
+            raise ValueError(f"unpacks to more than {LIMITS.golden_bytes} bytes")
+        if len({entry.filename for entry in entries}) != len(entries):
+            raise ValueError("two arrays have the same name")
+        return {entry.filename.removesuffix(".npy"): _array(archive.read(entry)) for entry in entries}
+
+
+def _array(data: bytes) -> Array:
+    file = io.BytesIO(data)
+    version = np.lib.format.read_magic(file)
+    if version not in _HEADERS:
+        raise ValueError(f"an array of the unknown format {version}")
+    shape, fortran_order, dtype = _HEADERS[version](file)
+    if dtype.hasobject:
+        raise ValueError("an array of Python objects")
+    body = data[file.tell() :]
+    if math.prod(shape) * dtype.itemsize != len(body):
+        raise ValueError(f"an array of shape {shape} in {len(body)} bytes")
+    return np.frombuffer(body, dtype).reshape(shape, order="F" if fortran_order else "C").copy()
+
+
+def _samples(arrays: dict[str, Array]) -> list[GoldenSample]:
+    samples: list[GoldenSample] = []
+    used = 0
+    while used < len(arrays):
+        inputs, outputs = _side(arrays, len(samples), "in"), _side(arrays, len(samples), "out")
+        samples.append(GoldenSample(inputs, outputs))
+        used += len(inputs) + len(outputs)
+    if not samples:
+        raise ValueError("it holds no sample")
+    return samples
 
 
 def _side(arrays: dict[str, Array], sample: int, side: str) -> tuple[Array, ...]:
@@ -89,7 +134,7 @@ def _side(arrays: dict[str, Array], sample: int, side: str) -> tuple[Array, ...]
     while (name := f"{sample}.{side}.{len(found)}") in arrays:
         found.append(arrays[name])
     if not found:
-        raise KeyError(f"sample {sample} has no {side}puts")
+        raise ValueError(f"sample {sample} has no {side}puts")
     return tuple(found)
 
 
@@ -97,7 +142,7 @@ def compare(references: Sequence[Array], outputs: Sequence[Array]) -> OutputAgre
     """Compare one output of several samples with its references (arrays of any shape and numeric dtype)."""
     if any(r.shape != o.shape for r, o in zip(references, outputs, strict=True)):
         return OutputAgreement(None, None, 0.0, finite=False)
-    equal = sum(int(np.count_nonzero(r == o)) for r, o in zip(references, outputs, strict=True))
+    equal = sum(_equal(r, o) for r, o in zip(references, outputs, strict=True))
     size = max(1, sum(r.size for r in references))
     if not references or not np.issubdtype(references[0].dtype, np.floating):
         return OutputAgreement(None, None, equal / size, finite=True)
@@ -107,24 +152,37 @@ def compare(references: Sequence[Array], outputs: Sequence[Array]) -> OutputAgre
         r, o = reference.astype(np.float64), output.astype(np.float64)
         usable = np.isfinite(r)
         finite = finite and bool(np.isfinite(o[usable]).all())
-        signal += float(np.square(r[usable]).sum())
-        noise += float(np.square(r[usable] - np.nan_to_num(o[usable])).sum())
+        with np.errstate(over="ignore"):  # of huge doubles; the sum is then infinite, which sqnr_db knows
+            signal += float(np.square(r[usable]).sum())
+            noise += float(np.square(r[usable] - np.nan_to_num(o[usable], posinf=0.0, neginf=0.0)).sum())
     return OutputAgreement(sqnr_db(signal, noise), _top1(references, outputs), equal / size, finite)
 
 
+def _equal(reference: Array, output: Array) -> int:
+    same = reference == output
+    if np.issubdtype(reference.dtype, np.floating) and np.issubdtype(output.dtype, np.floating):
+        same |= np.isnan(reference) & np.isnan(output)
+    return int(np.count_nonzero(same))
+
+
 def sqnr_db(signal: float, noise: float) -> float | None:
-    """Return 10 log10(signal / noise) in dB for sums of squares; None when there is no noise."""
+    """Return 10 log10(signal / noise) in dB for sums of squares; None when there is no noise.
+
+    Never below `FLOOR_DB`: a document cannot hold an infinity, and noise over a reference of zeros would be one.
+    """
     if noise <= 0:
         return None
-    return 10 * math.log10(signal / noise) if signal > 0 else -math.inf
+    if signal <= 0 or not math.isfinite(noise):
+        return FLOOR_DB
+    return max(FLOOR_DB, 10 * (math.log10(signal) - math.log10(noise))) if math.isfinite(signal) else FLOOR_DB
 
 
 def _top1(references: Sequence[Array], outputs: Sequence[Array]) -> float | None:
     rows = hits = 0
     for reference, output in zip(references, outputs, strict=True):
         if reference.ndim == 0 or reference.shape[-1] < 2 or reference.size == 0:
-            return None
-        r = reference.reshape(-1, reference.shape[-1])
+            continue
+        r = np.nan_to_num(reference.reshape(-1, reference.shape[-1]), nan=-np.inf)
         o = np.nan_to_num(output.reshape(-1, output.shape[-1]), nan=-np.inf)
         rows += len(r)
         hits += int(np.count_nonzero(r.argmax(axis=1) == o.argmax(axis=1)))
@@ -151,9 +209,14 @@ def judge(tolerance: Tolerance, agreement: OutputAgreement) -> Violation | None:
 def replay(samples: Sequence[GoldenSample], tolerances: Sequence[Tolerance], run: Run) -> list[Violation]:
     """Run the golden set and return what is out of tolerance; an empty list means agreement.
 
-    `tolerances` are in the order of the outputs. Errors of `run` pass through.
+    `tolerances` are in the order of the outputs. Errors of `run` pass through. Raises MalformedDocument when the set
+    is empty or has not one output for each tolerance: what compares nothing must not pass for agreement.
     """
+    if not samples or any(len(sample.outputs) != len(tolerances) for sample in samples):
+        raise MalformedDocument("golden set", f"it does not hold {len(tolerances)} outputs of at least one sample")
     answers = [tuple(run(sample.inputs)) for sample in samples]
+    if wrong := next((answer for answer in answers if len(answer) != len(tolerances)), None):
+        return [Violation("the whole", f"{len(wrong)} outputs instead of {len(tolerances)}")]
     violations = []
     for index, tolerance in enumerate(tolerances):
         references = [sample.outputs[index] for sample in samples]

@@ -18,6 +18,7 @@ RELATIVE_ERROR = 0.02
 _GAMMA = (1 + RELATIVE_ERROR) / (1 - RELATIVE_ERROR)
 _LOG_GAMMA = math.log(_GAMMA)
 _MAX_BUCKET = 1100
+_MAX_US = _GAMMA**1100
 """gamma ** 1100 microseconds is over 500,000 years: no measured time lies above, and memory stays bounded."""
 
 
@@ -59,8 +60,8 @@ class HistogramRecorder:
         self._max_us = 0.0
 
     def record(self, value_us: float) -> None:
-        """Count one value in microseconds."""
-        value = max(1.0, value_us)
+        """Count one value in microseconds; what is no number counts as 1."""
+        value = min(max(1.0, value_us), _MAX_US)
         bucket = min(_MAX_BUCKET, math.ceil(math.log(value) / _LOG_GAMMA))
         self._buckets[bucket] = self._buckets.get(bucket, 0) + 1
         self._sum_us += value

@@ -19,10 +19,12 @@ class Limits:
     """All files of one bundle."""
     bundle_files: int = 4096
     """Files in one bundle."""
-    chunk_bytes: int = 1024 * 1024
+    chunk_bytes: int = 16 * 1024 * 1024
     """The largest piece of a file that has a digest of its own."""
     block_bytes: int = 56 * 1024
     """One message of bulk data. Stays under 60 KiB with its topic: ThingsBoard disconnects above 65,536 bytes."""
+    golden_bytes: int = 64 * 1024 * 1024
+    """The arrays of a golden set together, and the file that holds them."""
     request_blocks: int = 64
     """Blocks that one fetch request may name."""
     telemetry_samples: int = 240

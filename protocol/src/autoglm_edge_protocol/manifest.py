@@ -69,7 +69,7 @@ class Quality(Part):
     metric: str
     """`top1-agreement`, `sqnr`, `accuracy`, ... : what `value` is."""
     value: float
-    """On samples that took no part in calibration or search; 1.0 or infinity would be the original."""
+    """On samples that took no part in calibration or search, finite; as a fraction 1.0 would be the original."""
     samples: int = Field(ge=0)
     sqnr_db: dict[str, float | None] = Field(default_factory=dict)
     """By output; null where the outputs are identical."""
@@ -108,12 +108,16 @@ class Variant(Part):
     quality: Quality
     latency: Latency
     tolerances: tuple[Tolerance, ...]
+    """One for each output, in their order; with none the golden set cannot be replayed, and no device installs it."""
     notes: tuple[str, ...] = ()
 
     @model_validator(mode="after")
-    def _model_is_listed(self) -> Variant:
+    def _consistent(self) -> Variant:
         if self.model not in self.files:
             raise ValueError(f"variant {self.id}: {self.model} is not among its files")
+        judged = [tolerance.output for tolerance in self.tolerances]
+        if judged and judged != [output.name for output in self.outputs]:
+            raise ValueError(f"variant {self.id}: not one tolerance for each output, in their order")
         return self
 
 
@@ -134,6 +138,11 @@ class Provenance(Part):
     converter: str
     versions: dict[str, str] = Field(default_factory=dict)
     plan: dict[str, object] = Field(default_factory=dict)
+
+
+def _parents(path: str) -> list[str]:
+    segments = path.split("/")
+    return ["/".join(segments[:depth]) for depth in range(1, len(segments))]
 
 
 class Manifest(Document):
@@ -180,6 +189,8 @@ class Manifest(Document):
         paths = [entry.path for entry in self.files]
         if len({path.lower() for path in paths}) != len(paths):
             raise ValueError("two files have the same path")
+        if inside := sorted({path.lower() for path in paths} & {p.lower() for path in paths for p in _parents(path)}):
+            raise ValueError(f"{inside[0]} is both a file and a folder")
         if MANIFEST_PATH in (path.lower() for path in paths):
             raise ValueError("the manifest cannot list itself")
         if len({variant.id for variant in self.variants}) != len(self.variants):

@@ -23,13 +23,13 @@ _RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNOREC
 
 def check_relative_path(path: str) -> str:
     """Return `path` if it can only lie inside the bundle on every file system, else raise ValueError."""
+    if len(path) > 512:
+        raise ValueError("the path is longer than 512 characters")
     for segment in path.split("/"):
         if not _SEGMENT.fullmatch(segment) or segment.strip(".") == "" or _RESERVED.fullmatch(segment):
             raise ValueError(f"{path!r} is not a plain relative path")
         if segment.endswith("."):
             raise ValueError(f"{path!r} has a name that Windows would change")
-    if len(path) > 512:
-        raise ValueError("the path is longer than 512 characters")
     return path
 
 

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from autoglm_edge_protocol.documents import Document, Part
+from autoglm_edge_protocol.documents import Count, Document, Part
 from autoglm_edge_protocol.histogram import Histogram
 from autoglm_edge_protocol.limits import LIMITS
 from autoglm_edge_protocol.names import DeviceName
@@ -20,13 +20,13 @@ class SystemSample(Part):
     cpu_percent: float | None = None
     """All cores together, 0 to 100."""
     load_1m: float | None = None
-    memory_used_bytes: int | None = None
-    memory_total_bytes: int | None = None
-    disk_free_bytes: int | None = None
+    memory_used_bytes: Count | None = None
+    memory_total_bytes: Count | None = None
+    disk_free_bytes: Count | None = None
     temperature_c: float | None = None
     """The hottest sensor."""
-    agent_rss_bytes: int | None = None
-    worker_rss_bytes: int | None = None
+    agent_rss_bytes: Count | None = None
+    worker_rss_bytes: Count | None = None
 
 
 class InferenceWindow(Part):
@@ -36,8 +36,8 @@ class InferenceWindow(Part):
     variant: str
     started_at: float
     duration_s: float = Field(ge=0)
-    requests: int = Field(ge=0)
-    errors: int = Field(ge=0)
+    requests: Count
+    errors: Count
     latency: Histogram
     """Time from the complete request to the finished result, in microseconds."""
 
@@ -49,8 +49,8 @@ class TelemetryBatch(Document):
 
     device: DeviceName
     boot_id: str = Field(max_length=64)
-    sequence: int = Field(ge=0)
+    sequence: Count
     samples: tuple[SystemSample, ...] = Field(default=(), max_length=LIMITS.telemetry_samples)
     inference: tuple[InferenceWindow, ...] = Field(default=(), max_length=64)
-    dropped_batches: int = Field(default=0, ge=0)
+    dropped_batches: Count = 0
     """Batches that had to be thrown away since the agent started, because the spool was full."""

@@ -25,6 +25,8 @@ from autoglm_edge_protocol.names import LEVEL_PATTERN
 
 PREFIX = "autoglm/v1"
 _LEVEL = re.compile(LEVEL_PATTERN)
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_OFFSET = re.compile(r"0|[1-9][0-9]{0,14}")
 
 
 class Channel(str, Enum):
@@ -55,6 +57,15 @@ class Topic:
     sha256: str = ""
     offset: int = 0
 
+    def __post_init__(self) -> None:
+        """Refuse what would make another topic or a filter. Raises MalformedTopic."""
+        _check_levels(self.fleet, self.device)
+        if self.channel is not Channel.BLOCK:
+            if self.sha256 or self.offset:
+                raise MalformedTopic("only the topic of a block names bytes")
+        elif not _DIGEST.fullmatch(self.sha256) or not 0 <= self.offset < 10**15:
+            raise MalformedTopic(f"{self.sha256[:80]!r} and {self.offset} do not say which bytes a block holds")
+
     def __str__(self) -> str:
         base = f"{PREFIX}/{self.fleet}/{self.device}/{self.channel.value}"
         return f"{base}/{self.sha256}/{self.offset}" if self.channel is Channel.BLOCK else base
@@ -66,8 +77,6 @@ def parse_topic(text: str) -> Topic:
     if len(text) > 256 or len(levels) not in (5, 7) or "/".join(levels[:2]) != PREFIX:
         raise MalformedTopic(f"{text[:256]!r} is not a topic of this protocol")
     fleet, device, channel_name = levels[2:5]
-    if not (_LEVEL.match(fleet) and _LEVEL.match(device)):
-        raise MalformedTopic(f"{text!r} has a level with characters outside A-Z a-z 0-9 _ -")
     try:
         channel = Channel(channel_name)
     except ValueError:
@@ -77,19 +86,33 @@ def parse_topic(text: str) -> Topic:
     if channel is not Channel.BLOCK:
         return Topic(fleet, device, channel)
     sha256, offset = levels[5:]
-    if not re.fullmatch(r"[0-9a-f]{64}", sha256) or not re.fullmatch(r"0|[1-9][0-9]{0,14}", offset):
+    if not _OFFSET.fullmatch(offset):
         raise MalformedTopic(f"{text!r} does not say which bytes it holds")
     return Topic(fleet, device, channel, sha256, int(offset))
 
 
 def device_filters(fleet: str, device: str) -> dict[str, int]:
-    """Return the filters a device subscribes to, with their QoS: bulk data at 0, the rest at 1."""
+    """Return the filters a device subscribes to, with their QoS: bulk data at 0, the rest at 1.
+
+    Raises MalformedTopic.
+    """
+    _check_levels(fleet, device)
     return {_filter(fleet, device, channel): 0 if channel is Channel.BLOCK else 1 for channel in TO_DEVICE}
 
 
 def fleet_filters(fleet: str) -> dict[str, int]:
-    """Return the filters a fleet subscribes to, with their QoS: fetch requests at 0, the rest at 1."""
+    """Return the filters a fleet subscribes to, with their QoS: fetch requests at 0, the rest at 1.
+
+    Raises MalformedTopic.
+    """
+    _check_levels(fleet)
     return {_filter(fleet, "+", channel): 0 if channel is Channel.FETCH else 1 for channel in TO_FLEET}
+
+
+def _check_levels(*names: str) -> None:
+    for name in names:
+        if not _LEVEL.fullmatch(name):
+            raise MalformedTopic(f"{name[:80]!r} is no level of a topic: 1 to 64 of A-Z a-z 0-9 _ -")
 
 
 def _filter(fleet: str, device: str, channel: Channel) -> str:

@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 
 from autoglm_edge_protocol.deployment import Reason
 from autoglm_edge_protocol.digests import Sha256
-from autoglm_edge_protocol.documents import Document
+from autoglm_edge_protocol.documents import Count, Document
 from autoglm_edge_protocol.limits import LIMITS
 
 
@@ -22,9 +22,9 @@ class FetchRequest(Document):
 
     kind: ClassVar[str] = "fetch request"
 
-    request_id: int = Field(ge=0)
+    request_id: Count
     sha256: Sha256
-    block_bytes: int = Field(ge=512, le=LIMITS.chunk_bytes)
+    block_bytes: int = Field(ge=512, le=LIMITS.block_bytes)
     ranges: tuple[tuple[int, int], ...] = Field(min_length=1, max_length=LIMITS.request_blocks)
     """(first block, number of blocks)."""
 
@@ -32,6 +32,8 @@ class FetchRequest(Document):
     def _bounded(self) -> FetchRequest:
         if any(first < 0 or count < 1 for first, count in self.ranges):
             raise ValueError("a range starts below zero or is empty")
+        if any(first * self.block_bytes > LIMITS.bundle_bytes for first, _ in self.ranges):
+            raise ValueError("a range starts after the end of the largest file")
         if sum(count for _, count in self.ranges) > LIMITS.request_blocks:
             raise ValueError(f"more than {LIMITS.request_blocks} blocks in one request")
         return self
@@ -46,7 +48,7 @@ class FetchRefusal(Document):
 
     kind: ClassVar[str] = "fetch refusal"
 
-    request_id: int
+    request_id: Count
     sha256: Sha256
     reason: Reason
     """`not-found`: no published bundle has this file. `out-of-range`: the file is shorter."""
