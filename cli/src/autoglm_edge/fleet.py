@@ -1,0 +1,234 @@
+"""`autoglm-edge fleet ...`: the owner's commands and the daemon."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.live import Live
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+from autoglm_edge.console import EXIT_FAILED, EXIT_INTERRUPTED, err, out, print_json
+from autoglm_edge.fleet_tables import bundles_table, deployments_table, devices_table, status_table
+from autoglm_edge_fleet.config import DEFAULT_BROKER, ENVIRONMENT, find_fleet
+from autoglm_edge_fleet.deployments import Deployment
+from autoglm_edge_fleet.errors import UnknownDevice
+from autoglm_edge_fleet.fleet import DeviceStatus, Fleet
+from autoglm_edge_fleet.limits import FLEET_LIMITS
+from autoglm_edge_fleet.printable import printable
+from autoglm_edge_fleet.service import serve as serve_fleet
+from autoglm_edge_protocol.commands import Outcome
+from autoglm_edge_protocol.names import BundleId
+
+FleetOption = Annotated[
+    Path | None, typer.Option("--fleet", help=f"Folder of the fleet; else ${ENVIRONMENT}, else the current folder.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, for scripts.")]
+
+app = typer.Typer(no_args_is_help=True, help="Publish bundles, tell devices what to run, and see what they do.")
+
+
+def _open(fleet: Path | None) -> Fleet:
+    return Fleet.open(find_fleet(fleet))
+
+
+@app.command()
+def init(
+    directory: Annotated[Path, typer.Argument(help="Folder to make the fleet in.")],
+    name: Annotated[str | None, typer.Option(help="Name of the fleet, in every topic; else the folder's name.")] = None,
+    broker: Annotated[
+        str, typer.Option(help="mqtt://[USER:PASSWORD@]HOST:PORT, or mqtts:// for TLS.")
+    ] = DEFAULT_BROKER,
+) -> None:
+    """Make a fleet: a folder with its settings, its repository of bundles and its database."""
+    with Fleet.init(directory, name, broker) as fleet:
+        out.print(f"fleet {fleet.config.name} made in {directory}, broker {fleet.config.address(directory)}")
+        out.print(f"next: autoglm-edge fleet publish BUNDLE --fleet {directory}", markup=False)
+
+
+@app.command()
+def publish(
+    bundle: Annotated[Path, typer.Argument(help="A bundle: its folder, or the packed .bundle file.")],
+    fleet: FleetOption = None,
+) -> None:
+    """Verify a bundle and put it into the repository. A published bundle never changes."""
+    columns = (TextColumn("[progress.description]{task.description}"), BarColumn(), DownloadColumn())
+    with _open(fleet) as opened, Progress(*columns, TransferSpeedColumn(), console=err, transient=True) as progress:
+        task = progress.add_task("verifying and storing", total=_bytes_to_do(bundle))
+        done = opened.publish(bundle, lambda count: progress.advance(task, count))
+    if done.is_new:
+        out.print(f"{done.bundle.id} published: {done.bundle.size_bytes:,} bytes, {done.new_bytes:,} of them new")
+    else:
+        out.print(f"{done.bundle.id} was published before, with the same content")
+
+
+def _bytes_to_do(bundle: Path) -> int | None:
+    """Return what the progress of a publication adds up to: each byte is verified once and stored once."""
+    if bundle.is_dir():
+        return 2 * sum(path.stat().st_size for path in bundle.rglob("*") if path.is_file())
+    return 2 * bundle.stat().st_size if bundle.exists() else None
+
+
+@app.command()
+def bundles(fleet: FleetOption = None, as_json: JsonOption = False) -> None:
+    """List what is published."""
+    with _open(fleet) as opened:
+        listed = opened.bundles()
+    if as_json:
+        print_json([{"id": str(b.id), **asdict(b), "reference": b.reference.model_dump(mode="json")} for b in listed])
+    else:
+        out.print(bundles_table(listed))
+
+
+@app.command()
+def devices(fleet: FleetOption = None, as_json: JsonOption = False) -> None:
+    """List the devices: online or not, what they run, what they are."""
+    with _open(fleet) as opened:
+        status = opened.status(window_s=0)
+    if as_json:
+        print_json([_device_json(each) for each in status])
+    else:
+        out.print(devices_table(status))
+
+
+@app.command()
+def deploy(
+    bundle: Annotated[str, typer.Argument(help="NAME@VERSION of a published bundle.")],
+    to: Annotated[str, typer.Option(help="Name of a device, or `all` that were ever seen.")],
+    variant: Annotated[str | None, typer.Option(help="Id of a variant; else each device takes what fits it.")] = None,
+    create: Annotated[bool, typer.Option("--create", help="The device may be one that was never seen.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Follow until each device has confirmed or failed.")] = False,
+    timeout_s: Annotated[float, typer.Option(help="How long to follow, in seconds.")] = 600.0,
+    fleet: FleetOption = None,
+) -> None:
+    """Tell devices to run a bundle. With --wait, exit code 1 when one has failed or is not done in time."""
+    with _open(fleet) as opened:
+        names = opened.device_names() if to == "all" else (to,)
+        if not names:
+            raise UnknownDevice(to, ())
+        issued = opened.deploy(BundleId.parse(bundle), names, variant, create)
+        out.print(f"{bundle} is now wanted on {len(issued)} device{'' if len(issued) == 1 else 's'}")
+        if wait and not _follow(opened, issued, timeout_s):
+            raise typer.Exit(EXIT_FAILED)
+
+
+def _follow(fleet: Fleet, issued: tuple[Deployment, ...], timeout_s: float) -> bool:
+    with Live(deployments_table(issued), console=err, transient=True, auto_refresh=False) as live:
+        ended = fleet.wait_for_deployments(
+            issued, timeout_s, lambda now: live.update(deployments_table(now), refresh=True)
+        )
+    for each in ended:
+        reason = f": {printable(each.reason.message, 2000)} ({each.reason.code})" if each.reason else ""
+        late = "" if each.ended else f", not done after {timeout_s:.0f} s"
+        line = f"{each.device}: {each.bundle} (generation {each.generation}) {printable(each.phase)}{late}{reason}"
+        out.print(line, markup=False, soft_wrap=True)
+    return all(each.succeeded for each in ended)
+
+
+@app.command()
+def status(
+    fleet: FleetOption = None,
+    window_s: Annotated[float, typer.Option(help="Telemetry of the last so many seconds.")] = (
+        FLEET_LIMITS.telemetry_window_s
+    ),
+    as_json: JsonOption = False,
+) -> None:
+    """Show every device's newest deployment, and what it measured lately."""
+    with _open(fleet) as opened:
+        listed = opened.status(window_s)
+    if as_json:
+        print_json([_device_json(each) for each in listed])
+    else:
+        out.print(status_table(listed))
+
+
+def _device_json(status: DeviceStatus) -> dict[str, Any]:
+    device, deployment, telemetry = status.device, status.deployment, status.telemetry
+    row: dict[str, Any] = {
+        "name": device.name,
+        "online": device.online,
+        "last_seen_at": device.last_seen_at,
+        "generation": device.generation,
+        "sent_bytes": device.sent_bytes,
+        "sent_blocks": device.sent_blocks,
+        "report": device.report.model_dump(mode="json") if device.report else None,
+        "deployment": None,
+        "telemetry": None,
+    }
+    if deployment:
+        reason = deployment.reason.model_dump() if deployment.reason else None
+        values = asdict(deployment) | {"bundle": str(deployment.bundle), "reason": reason}
+        row["deployment"] = values | {"fraction": deployment.fraction}
+    if telemetry:
+        newest = telemetry.newest.model_dump() if telemetry.newest else None
+        row["telemetry"] = asdict(telemetry) | {"newest": newest}
+    return row
+
+
+@app.command()
+def command(
+    device: Annotated[str, typer.Argument(help="Name of the device.")],
+    name: Annotated[str, typer.Argument(help="Name of the command.")],
+    arguments: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...")] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for the answer; exit code 1 unless it succeeded.")] = False,
+    expires_s: Annotated[float, typer.Option(help="The device ignores it after so many seconds.")] = 3600.0,
+    fleet: FleetOption = None,
+) -> None:
+    """Queue a command for a device; it is kept until the device answers or it expires."""
+    pairs = [argument.partition("=") for argument in arguments or ()]
+    if wrong := next((key for key, separator, _ in pairs if not separator), None):
+        raise typer.BadParameter(f"{wrong!r} is not KEY=VALUE")
+    with _open(fleet) as opened:
+        queued = opened.command(device, name, {key: value for key, _, value in pairs}, expires_s)
+        if not wait:
+            out.print(f"command {queued.command_id} queued")
+            return
+        answer = opened.wait_for_answer(queued.command_id).answer
+    if answer is None:
+        err.print(f"{device} did not answer within {expires_s:.0f} s")
+        raise typer.Exit(EXIT_FAILED)
+    reason = f": {answer.reason.message} ({answer.reason.code})" if answer.reason else ""
+    out.print(f"{device}: {answer.outcome.value}{printable(reason, 2000)}", markup=False)
+    for key, value in answer.result.items():
+        out.print(f"  {printable(key)}={printable(value, 2000)}", markup=False, soft_wrap=True)
+    if answer.outcome is not Outcome.SUCCEEDED:
+        raise typer.Exit(EXIT_FAILED)
+
+
+@app.command()
+def serve(
+    fleet: FleetOption = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Say nothing but errors.")] = False,
+) -> None:
+    """Serve the fleet over MQTT until interrupted: desired states, blocks of bundles, reports, telemetry."""
+    logging.basicConfig(level=logging.ERROR, format="%(name)s: %(message)s")
+    directory = find_fleet(fleet)
+    interrupted = asyncio.run(_serve(directory, quiet))
+    if interrupted:
+        raise typer.Exit(EXIT_INTERRUPTED)
+
+
+async def _serve(directory: Path, quiet: bool) -> bool:
+    stop = asyncio.Event()
+    received: list[int] = []
+    loop = asyncio.get_running_loop()
+
+    def on_signal(number: int, _frame: object) -> None:
+        received.append(number)
+        loop.call_soon_threadsafe(stop.set)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, on_signal)
+
+    def say(line: str) -> None:
+        if not quiet:
+            out.print(line, markup=False, soft_wrap=True)
+
+    say(f"serving the fleet in {directory}")
+    await serve_fleet(directory, say, stop)
+    return signal.SIGINT in received
