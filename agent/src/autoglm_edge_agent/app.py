@@ -1,0 +1,167 @@
+"""The agent: wires the parts together and runs them until it is told to stop.
+
+uplink ----> updater ----> supervisor ----> worker processes
+   ^            |              |
+   |            v              v
+reports <--- slots, record   beats ---> telemetry
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import time
+from collections.abc import Coroutine
+from typing import Any
+
+from autoglm_edge_agent.board import read_facts
+from autoglm_edge_agent.commands import Commands
+from autoglm_edge_agent.config import Config
+from autoglm_edge_agent.inference.control import Beat
+from autoglm_edge_agent.inference.listeners import close_listeners, endpoints, open_listeners
+from autoglm_edge_agent.inference.supervisor import Supervisor
+from autoglm_edge_agent.reports import Reports
+from autoglm_edge_agent.storage.directory import StateDirectory
+from autoglm_edge_agent.storage.ledger import Ledger
+from autoglm_edge_agent.storage.store import Store
+from autoglm_edge_agent.telemetry.reporter import TelemetryReporter
+from autoglm_edge_agent.updates.fetch import Fetcher
+from autoglm_edge_agent.updates.fit import Capabilities
+from autoglm_edge_agent.updates.updater import Updater
+from autoglm_edge_agent.uplink import Uplink
+from autoglm_edge_protocol.commands import Command
+from autoglm_edge_protocol.deployment import DesiredState, Installed, ReportedState
+from autoglm_edge_protocol.durable import Disk
+
+log = logging.getLogger(__name__)
+
+FLUSH_S = 3.0
+KEEP_RETRY_S = 2.0
+
+
+class Agent:
+    """One device's agent. Raises StateError, LinkError when it is made or run."""
+
+    def __init__(self, config: Config, disk: Disk | None = None) -> None:
+        disk = disk or Disk()
+        self._config = config
+        self._facts = read_facts()
+        self._directory = StateDirectory(config.storage.directory, disk)
+        self._listeners = open_listeners(config.inference)
+        self._store = Store(config.storage.directory, disk)
+        self._reports = Reports(self._build_report, lambda data: self._uplink.send_report(data))
+        self._uplink = Uplink(config, self._directory.next_session(), self._reports.changed)
+        self._supervisor = Supervisor(
+            lambda installed: self._store.bundle_path(installed.bundle),
+            self._listeners,
+            config.inference.threads,
+            config.inference.trial_timeout_s,
+            config.inference.run_timeout_s,
+            self._on_beat,
+            self._reports.changed,
+        )
+        fetcher = Fetcher(
+            self._store, self._uplink, lambda fetched, resumed: self._updater.progressed(fetched, resumed)
+        )
+        self._updater = Updater(
+            self._store,
+            fetcher,
+            self._supervisor,
+            Capabilities(self._facts.runtimes, self._facts.memory_bytes),
+            config.storage.reserve_bytes,
+            self._reports.changed,
+        )
+        self._telemetry = TelemetryReporter(
+            config.device.name, config.telemetry, config.storage.directory, self._uplink.send_telemetry
+        )
+        ledger = Ledger(config.storage.directory / "answers.json", disk)
+        actions = {"ping": self._ping, "rollback": self._roll_back, "restart-worker": self._restart_worker}
+        self._commands = Commands(config.device.name, ledger, actions, self._uplink.send_answer)
+        self._uplink.on_desired = self._on_desired
+        self._uplink.on_command = self._commands.take
+        self._uplink.fetcher = fetcher
+
+    async def run(self) -> None:
+        """Run until SIGTERM or SIGINT."""
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        # The old model serves before the network is even looked for.
+        await self._supervisor.switch(self._updater.slots.current)
+        await self._uplink.start()
+        self._reports.changed()
+        parts: list[Coroutine[Any, Any, None]] = [
+            self._supervisor.keep(self._updater.unserviceable),
+            self._updater.run(),
+            self._reports.run(),
+            self._commands.run(),
+            self._telemetry.run(),
+        ]
+        tasks = [asyncio.create_task(part) for part in parts]
+        stopped = asyncio.create_task(stop.wait())
+        try:
+            done, _ = await asyncio.wait({*tasks, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            for task in done - {stopped}:
+                task.result()  # a part that ends has failed: let it be seen, the service manager starts us again
+        finally:
+            for task in (*tasks, stopped):
+                task.cancel()
+            await asyncio.gather(*tasks, stopped, return_exceptions=True)
+            await self._close()
+
+    async def _close(self) -> None:
+        await self._supervisor.close()
+        if self._uplink.connected:
+            await self._telemetry.flush(FLUSH_S)
+        await self._uplink.stop()
+        close_listeners(self._listeners)
+        self._directory.close()
+
+    # what comes in ----
+
+    async def _on_desired(self, desired: DesiredState) -> None:
+        # Acknowledged only when kept: with a full disk the broker's retained message is what remembers it.
+        while True:
+            try:
+                await self._updater.desire(desired)
+                return
+            except OSError as error:
+                log.warning("generation %d cannot be kept yet: %s", desired.generation, error)
+                await asyncio.sleep(KEEP_RETRY_S)
+
+    def _on_beat(self, installed: Installed, beat: Beat) -> None:
+        self._telemetry.windows.add(installed, beat)
+
+    # what goes out ----
+
+    def _build_report(self, sequence: int) -> ReportedState:
+        slots = self._updater.slots
+        serving = self._supervisor.serving
+        return ReportedState(
+            device=self._config.device.name,
+            session=self._uplink.session,
+            sequence=sequence,
+            at=time.time(),
+            facts=self._facts,
+            deployment=self._updater.report(),
+            current=slots.current,
+            previous=slots.previous,
+            serving=serving is not None and serving == slots.current,
+            endpoints=endpoints(self._listeners),
+        )
+
+    # commands ----
+
+    async def _ping(self, _command: Command) -> dict[str, str]:
+        return {"agent": self._facts.agent_version, "time": f"{time.time():.3f}"}
+
+    async def _roll_back(self, command: Command) -> dict[str, str]:
+        installed = await self._updater.roll_back(command.command_id)
+        return {"bundle": str(installed.bundle.id), "variant": installed.variant}
+
+    async def _restart_worker(self, _command: Command) -> dict[str, str]:
+        await self._supervisor.restart()
+        serving = self._supervisor.serving
+        return {"bundle": str(serving.bundle.id) if serving else "none"}

@@ -1,0 +1,78 @@
+"""The command `autoglm-edge-agent`.
+
+Exit codes: 0 done; 1 could not be done, one line says why; 2 the command line is wrong.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from autoglm_edge_agent import __version__
+from autoglm_edge_agent.app import Agent
+from autoglm_edge_agent.board import read_facts
+from autoglm_edge_agent.config import Config, load_config
+from autoglm_edge_agent.errors import AgentError
+from autoglm_edge_protocol.errors import ProtocolError
+
+app = typer.Typer(
+    name="autoglm-edge-agent",
+    help="Runs on the device: pulls model bundles over MQTT, serves inference, reports telemetry.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+ConfigOption = Annotated[Path, typer.Option("--config", "-c", help="The configuration (TOML); see docs/agent.md.")]
+DEFAULT_CONFIG = Path("/etc/autoglm-edge/agent.toml")
+
+
+@app.command()
+def run(
+    config: ConfigOption = DEFAULT_CONFIG,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log every step.")] = False,
+) -> None:
+    """Run the agent until SIGTERM or Ctrl-C."""
+    logging.basicConfig(
+        level=logging.DEBUG if verbose else logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    asyncio.run(_run(load_config(config)))
+
+
+async def _run(config: Config) -> None:
+    await Agent(config).run()
+
+
+@app.command()
+def check(config: ConfigOption = DEFAULT_CONFIG) -> None:
+    """Read the configuration and say what is wrong with it, without starting anything."""
+    loaded = load_config(config)
+    typer.echo(f"{config} is right: device {loaded.device.name} of fleet {loaded.device.fleet} at {loaded.broker.url}")
+
+
+@app.command()
+def facts() -> None:
+    """Print what the agent sees of this board, as JSON."""
+    typer.echo(json.dumps(read_facts().model_dump(mode="json"), indent=2))
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    typer.echo(__version__)
+
+
+def main() -> None:
+    """Run the command line."""
+    try:
+        app()
+    except (AgentError, ProtocolError, OSError) as error:
+        typer.echo(f"autoglm-edge-agent: {error}", err=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)

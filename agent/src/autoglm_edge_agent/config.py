@@ -1,0 +1,142 @@
+"""The agent's configuration file (TOML)."""
+
+from __future__ import annotations
+
+import ipaddress
+import sys
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from autoglm_edge_agent.errors import ConfigurationError
+from autoglm_edge_protocol.documents import first_problem
+from autoglm_edge_protocol.errors import ProtocolError
+from autoglm_edge_protocol.mqtt import BrokerAddress
+from autoglm_edge_protocol.names import DeviceName, FleetName
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+_SUN_PATH_BYTES = 107
+"""The longest path of a Unix socket on Linux, without its final NUL."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DeviceSection(_Section):
+    """`[device]`: who this device is."""
+
+    fleet: FleetName
+    name: DeviceName
+
+
+class BrokerSection(_Section):
+    """`[broker]`: where the broker is and how to prove who we are."""
+
+    url: str
+    ca_file: Path | None = None
+    cert_file: Path | None = None
+    key_file: Path | None = None
+
+    def address(self) -> BrokerAddress:
+        """Return the address. Raises MalformedDocument."""
+        parsed = BrokerAddress.parse(self.url)
+        return BrokerAddress(
+            parsed.host,
+            parsed.port,
+            parsed.tls,
+            parsed.user,
+            parsed.password,
+            self.ca_file,
+            self.cert_file,
+            self.key_file,
+        )
+
+
+class StorageSection(_Section):
+    """`[storage]`: where bundles and state live."""
+
+    directory: Path = Path("/var/lib/autoglm-edge")
+    reserve_bytes: int = Field(default=64 * 1024 * 1024, ge=0)
+    """Free space that an update never uses up."""
+
+
+class InferenceSection(_Section):
+    """`[inference]`: how applications on the board reach the model."""
+
+    socket: Path | None = Path("/run/autoglm-edge/inference.sock")
+    http: str | None = "127.0.0.1:8000"
+    """Loopback address and port; port 0 takes a free one, which the device reports."""
+    threads: int = Field(default=1, ge=1, le=256)
+    trial_timeout_s: float = Field(default=120.0, gt=0)
+    """How long loading a new model and replaying its golden set may take."""
+    run_timeout_s: float = Field(default=60.0, gt=0)
+    """How long one inference may take before the worker counts as hung."""
+
+    @field_validator("http")
+    @classmethod
+    def _loopback(cls, value: str | None) -> str | None:
+        if value is not None:
+            split_address(value)
+        return value
+
+    @field_validator("socket")
+    @classmethod
+    def _short(cls, value: Path | None) -> Path | None:
+        if value is not None and len(str(value).encode()) > _SUN_PATH_BYTES:
+            raise ValueError(f"a Unix socket's path has at most {_SUN_PATH_BYTES} bytes")
+        return value
+
+
+class TelemetrySection(_Section):
+    """`[telemetry]`: how often the board is looked at and told of."""
+
+    sample_interval_s: float = Field(default=5.0, gt=0)
+    batch_interval_s: float = Field(default=30.0, gt=0)
+    spool_bytes: int = Field(default=1024 * 1024, ge=0)
+    """Unsent batches are kept in memory up to this size; then the oldest are dropped and counted."""
+
+
+class Config(_Section):
+    """The whole file."""
+
+    device: DeviceSection
+    broker: BrokerSection
+    storage: StorageSection = StorageSection()
+    inference: InferenceSection = InferenceSection()
+    telemetry: TelemetrySection = TelemetrySection()
+
+
+def split_address(text: str) -> tuple[str, int]:
+    """Return host and port of a loopback address. Raises ValueError."""
+    host, separator, port = text.rpartition(":")
+    host = host.strip("[]")
+    if not separator or not port.isdigit() or int(port) > 65535:
+        raise ValueError(f"{text!r} is no address; write 127.0.0.1:8000")
+    if host != "localhost" and not ipaddress.ip_address(host).is_loopback:
+        raise ValueError(f"{host} is not a loopback address: requests are not authenticated, so none else is allowed")
+    return host, int(port)
+
+
+def load_config(path: Path) -> Config:
+    """Read the configuration. Raises ConfigurationError."""
+    try:
+        values: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+        config = Config.model_validate(values)
+        config.broker.address()
+    except FileNotFoundError:
+        raise ConfigurationError(f"{path} does not exist; docs/agent.md shows a configuration to start from") from None
+    except (OSError, UnicodeError) as error:
+        raise ConfigurationError(f"{path} cannot be read: {error}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigurationError(f"{path} is not TOML: {error}") from None
+    except ValidationError as error:
+        raise ConfigurationError(f"{path}: {first_problem(error)}") from None
+    except ProtocolError as error:
+        raise ConfigurationError(f"{path}: {error}") from None
+    return config

@@ -1,0 +1,52 @@
+"""What can go wrong on a device.
+
+AgentError
+ |- ConfigurationError    the configuration file: the owner's to mend
+ |- StateError            the state directory is in use or unreadable
+ |- Refusal               a deployment that this device will not run; final for its generation
+ |- Hindrance             a deployment cannot go on now (disk full, fleet silent); tried again by itself
+ `- WorkerError           a worker process failed, hung or could not be started
+"""
+
+from __future__ import annotations
+
+import errno
+
+from autoglm_edge_protocol.deployment import Reason
+
+
+class AgentError(Exception):
+    """Base of this distribution's errors. `str(error)` is one line for a user."""
+
+
+class ConfigurationError(AgentError):
+    """The configuration file is missing, unreadable or wrong."""
+
+
+class StateError(AgentError):
+    """The state directory cannot be used."""
+
+
+class _Reasoned(AgentError):
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = Reason(code=code, message=message[:2000])
+
+
+class Refusal(_Reasoned):
+    """This device will not run what it was asked to run; only a new generation changes that."""
+
+
+class Hindrance(_Reasoned):
+    """Something stands in the way that may go away by itself."""
+
+
+class WorkerError(_Reasoned):
+    """A worker process did not do what it was started for."""
+
+
+def hindrance_of(error: OSError) -> Hindrance:
+    """Return the hindrance that an error of the file system is: a full or failing disk may be well again later."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return Hindrance("disk-full", f"the disk is full ({error}); free some space, the update then goes on")
+    return Hindrance("disk-error", f"the disk reports an error: {error}")

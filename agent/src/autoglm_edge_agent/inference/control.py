@@ -1,0 +1,67 @@
+"""What the agent and its workers say to each other: one JSON document a line, over a socket pair.
+
+Imported by both sides, so it loads neither numpy nor a runtime.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from autoglm_edge_protocol.deployment import Reason
+from autoglm_edge_protocol.documents import Part
+from autoglm_edge_protocol.histogram import Histogram
+
+BEAT_S = 1.0
+"""How often a worker tells that it is alive."""
+LINE_BYTES = 256 * 1024
+"""The longest line: a beat with a full histogram has about 20 KiB."""
+
+
+class WorkerOrder(Part):
+    """What a worker is started with."""
+
+    bundle: Path
+    """Directory of the installed bundle."""
+    variant: str
+    trial: bool
+    """Whether to replay the golden set before answering that it is ready."""
+    threads: int
+    control_fd: int
+    parent_pid: int
+    """The agent: a worker that has another parent has lost it."""
+    listen_fds: tuple[int, ...]
+
+
+class Beat(Part):
+    """Sent every `BEAT_S`: what was answered since the last one."""
+
+    requests: int = 0
+    errors: int = 0
+    busy_s: float = 0.0
+    """How long the run that is going on has taken so far."""
+    rss_bytes: int = 0
+    latency: Histogram = Histogram()
+
+
+class FromWorker(Part):
+    """A message of a worker.
+
+    `ready`: loaded, and agreed with the golden set if that was asked for. `failed`: it could not, `reason` tells why.
+    `serving`: accepts connections. `beat`: see Beat.
+    """
+
+    event: Literal["ready", "failed", "serving", "beat"]
+    reason: Reason | None = None
+    beat: Beat | None = None
+
+
+class ToWorker(Part):
+    """A message to a worker. `serve`: accept connections. `drain`: finish what was accepted, then end."""
+
+    order: Literal["serve", "drain"]
+
+
+def to_line(message: Part) -> bytes:
+    """Return a message as a line."""
+    return message.model_dump_json().encode() + b"\n"

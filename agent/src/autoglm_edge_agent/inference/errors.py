@@ -1,0 +1,24 @@
+"""What can go wrong inside a worker.
+
+InferenceError
+ |- ModelUnusable      the bundle's model cannot be loaded
+ `- RequestError       a request that cannot be answered; carries the HTTP status
+"""
+
+from __future__ import annotations
+
+
+class InferenceError(Exception):
+    """Base of the worker's errors."""
+
+
+class ModelUnusable(InferenceError):
+    """The runtime does not load the model, or the manifest does not describe it."""
+
+
+class RequestError(InferenceError):
+    """A request that cannot be answered."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status

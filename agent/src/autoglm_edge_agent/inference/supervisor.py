@@ -1,0 +1,222 @@
+"""Keeps a worker serving: starts it again when it dies, tries a new bundle beside it, and switches over.
+
+The listening sockets belong to the agent and are inherited by every worker, so a connection that comes between two
+workers waits in the kernel's queue and is not refused.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from autoglm_edge_agent.errors import Hindrance, Refusal, WorkerError
+from autoglm_edge_agent.inference.control import Beat
+from autoglm_edge_agent.inference.process import WorkerProcess
+from autoglm_edge_protocol.deployment import Installed, Reason
+
+log = logging.getLogger(__name__)
+
+STEADY_S = 30.0
+"""A worker that served so long was healthy: its end counts as the first failure."""
+FAILURES_BEFORE_FALLBACK = 3
+FIRST_BACKOFF_S = 0.2
+LAST_BACKOFF_S = 10.0
+FINAL_TRIAL_FAILURES = frozenset({"golden-disagreement", "model-unusable", "bad-bundle"})
+"""What a worker says of the bundle itself; anything else may be the board's condition and is tried again."""
+TRIAL_ATTEMPTS = 2
+
+Unserviceable = Callable[[Installed, Reason], Awaitable["Installed | None"]]
+
+
+class Supervisor:
+    """Owns the workers.
+
+    Args:
+        bundle_path: where an installed bundle lies.
+        listeners: bound, listening sockets for the workers.
+        on_beat: called with each worker's beats.
+        on_change: called when it begins or ceases to serve.
+    """
+
+    def __init__(
+        self,
+        bundle_path: Callable[[Installed], Path],
+        listeners: Sequence[socket.socket],
+        threads: int,
+        trial_timeout_s: float,
+        run_timeout_s: float,
+        on_beat: Callable[[Installed, Beat], None],
+        on_change: Callable[[], None],
+    ) -> None:
+        self._bundle_path = bundle_path
+        self._listeners = listeners
+        self._threads = threads
+        self._trial_timeout_s = trial_timeout_s
+        self._run_timeout_s = run_timeout_s
+        self._on_beat = on_beat
+        self._on_change = on_change
+        self._target: Installed | None = None
+        self._worker: WorkerProcess | None = None
+        self._serving_since = 0.0
+        self._trial: WorkerProcess | None = None
+        self._changed = asyncio.Event()
+        self._moving = asyncio.Lock()
+        self._drains: set[asyncio.Task[None]] = set()
+
+    @property
+    def serving(self) -> Installed | None:
+        """What is served at this moment."""
+        worker = self._worker
+        return worker.installed if worker is not None and not worker.ended.done() else None
+
+    # what the update asks for ----
+
+    async def try_out(self, installed: Installed) -> None:
+        """Load a bundle beside the serving one and replay its golden set; the worker then waits to take over.
+
+        Raises Refusal when the bundle is at fault, Hindrance when the board may be.
+        """
+        await self.discard_trial()
+        for attempt in range(1, TRIAL_ATTEMPTS + 1):
+            worker = WorkerProcess(installed, self._on_beat, self._run_timeout_s)
+            try:
+                await self._start(worker, trial=True)
+            except WorkerError as error:
+                code = error.reason.code
+                if code in FINAL_TRIAL_FAILURES or (code != "worker-not-started" and attempt == TRIAL_ATTEMPTS):
+                    raise Refusal(code, str(error)) from None
+                if attempt == TRIAL_ATTEMPTS:
+                    raise Hindrance(code, str(error)) from None
+            else:
+                self._trial = worker
+                return
+
+    def tried(self, installed: Installed) -> bool:
+        """Whether a worker that agreed with the golden set waits to take over with this bundle."""
+        trial = self._trial
+        return trial is not None and trial.installed == installed and not trial.ended.done()
+
+    async def discard_trial(self) -> None:
+        """End a worker that will not take over."""
+        trial, self._trial = self._trial, None
+        if trial is not None:
+            await trial.kill()
+
+    async def switch(self, installed: Installed | None) -> None:
+        """Serve this bundle from now on. Never fails: `run` takes care of a worker that dies."""
+        self._target = installed
+        async with self._moving:
+            old = self._worker
+            if old is not None and old.installed == installed and not old.ended.done():
+                await self.discard_trial()
+                return
+            self._worker = None
+            if installed is not None and self.tried(installed):
+                trial, self._trial = self._trial, None
+                assert trial is not None
+                with contextlib.suppress(WorkerError):
+                    await self._serve(trial)
+            elif installed is not None:
+                with contextlib.suppress(WorkerError):
+                    await self._start_and_serve(installed)
+            self._retire(old)
+        self._changed.set()
+        self._on_change()
+
+    async def restart(self) -> None:
+        """Replace the serving worker by a fresh one of the same bundle; the old one serves until then."""
+        async with self._moving:
+            old, target = self._worker, self._target
+            if target is not None:
+                with contextlib.suppress(WorkerError):
+                    await self._start_and_serve(target)
+                    self._retire(old)
+        self._changed.set()
+        self._on_change()
+
+    # keeping it alive ----
+
+    async def keep(self, unserviceable: Unserviceable) -> None:
+        """Keep the target serving, for ever; `unserviceable` says what to serve when a bundle keeps failing."""
+        failures = 0
+        while True:
+            reason, lived_s = await self._next_failure()
+            if reason is None:
+                continue
+            failures = 1 if lived_s > STEADY_S else failures + 1
+            log.warning("%s: %s", self._target.bundle.id if self._target else "worker", reason.message)
+            self._on_change()
+            if failures >= FAILURES_BEFORE_FALLBACK and self._target is not None:
+                instead = await unserviceable(self._target, reason)
+                if instead != self._target:
+                    self._target, failures = instead, 0
+                    continue
+            backoff_s = min(LAST_BACKOFF_S, FIRST_BACKOFF_S * 2 ** (failures - 1))
+            await self._changed_within(None if self._target is None else backoff_s)
+
+    async def close(self) -> None:
+        """Let the worker finish what it accepted, and end all processes."""
+        self._target = None
+        await self.discard_trial()
+        self._retire(self._worker)
+        self._worker = None
+        await asyncio.gather(*self._drains)
+
+    async def _next_failure(self) -> tuple[Reason | None, float]:
+        """Start the worker if need be and wait for its end or a change of the target.
+
+        Returns why the worker failed, None when it did not, and how long it had served in seconds.
+        """
+        if self._target is None:
+            await self._changed_within(None)
+            return None, 0.0
+        async with self._moving:
+            worker = self._worker
+            if worker is None or worker.ended.done() or worker.installed != self._target:
+                try:
+                    worker = await self._start_and_serve(self._target)
+                except WorkerError as error:
+                    return error.reason, 0.0
+                self._on_change()
+        changed = asyncio.ensure_future(self._changed.wait())
+        try:
+            either: set[asyncio.Future[Any]] = {worker.ended, changed}
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            changed.cancel()
+        self._changed.clear()
+        if worker is self._worker and worker.ended.done():
+            return worker.ended.result(), time.monotonic() - self._serving_since
+        return None, 0.0
+
+    async def _changed_within(self, timeout_s: float | None) -> None:
+        with contextlib.suppress(asyncio.TimeoutError, TimeoutError):
+            await asyncio.wait_for(self._changed.wait(), timeout_s)
+        self._changed.clear()
+
+    async def _start_and_serve(self, installed: Installed) -> WorkerProcess:
+        worker = WorkerProcess(installed, self._on_beat, self._run_timeout_s)
+        await self._start(worker, trial=False)
+        await self._serve(worker)
+        return worker
+
+    async def _start(self, worker: WorkerProcess, *, trial: bool) -> None:
+        path = self._bundle_path(worker.installed)
+        await worker.start(path, self._listeners, threads=self._threads, trial=trial, timeout_s=self._trial_timeout_s)
+
+    async def _serve(self, worker: WorkerProcess) -> None:
+        await worker.serve()
+        self._worker = worker
+        self._serving_since = time.monotonic()
+
+    def _retire(self, worker: WorkerProcess | None) -> None:
+        if worker is not None:
+            task = asyncio.ensure_future(worker.drain())
+            self._drains.add(task)
+            task.add_done_callback(self._drains.discard)

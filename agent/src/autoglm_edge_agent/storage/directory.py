@@ -1,0 +1,50 @@
+"""The state directory as a whole: one agent at a time, and a session counter that only grows."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+
+from autoglm_edge_agent.errors import StateError
+from autoglm_edge_protocol.durable import Disk
+
+CONNECTIONS_PER_START = 1 << 20
+
+
+class StateDirectory:
+    """Holds the lock of a state directory until it is closed."""
+
+    def __init__(self, path: Path, disk: Disk) -> None:
+        self.path = path
+        self._disk = disk
+        try:
+            disk.make_directories(path)
+            self._lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise StateError(f"the state directory {path} cannot be used: {error}") from None
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(self._lock)
+            raise StateError(f"another agent is running on {path}") from None
+
+    def close(self) -> None:
+        """Give the directory free."""
+        os.close(self._lock)
+
+    def next_session(self) -> int:
+        """Return a number above all session numbers used before, leaving room for this start's connections.
+
+        A full disk must not keep the agent from starting: then the number is taken, though not kept.
+        """
+        path = self.path / "session"
+        try:
+            starts = int(path.read_text()) + 1
+        except (OSError, ValueError):
+            starts = 1
+        try:
+            self._disk.commit(path, str(starts).encode())
+        except OSError:
+            starts += 1
+        return starts * CONNECTIONS_PER_START

@@ -1,0 +1,166 @@
+"""The content-addressed store: files by their SHA-256, installed bundles as trees of hard links to them.
+
+    objects/ab/<sha256>          whole, verified files; never written again
+    partial/<sha256>             files being fetched
+    bundles/<manifest sha256>/   an installed bundle: the files this device needs, at their places
+    slots.json                   which bundle is in which slot
+
+Hard links rather than symbolic ones: runtimes refuse external weights behind symbolic links.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from autoglm_edge_agent.storage.slots import Slots
+from autoglm_edge_protocol.deployment import BundleReference, Installed
+from autoglm_edge_protocol.digests import sha256_of_file
+from autoglm_edge_protocol.documents import parse
+from autoglm_edge_protocol.durable import Disk
+from autoglm_edge_protocol.errors import DigestMismatch, ProtocolError
+from autoglm_edge_protocol.limits import LIMITS
+from autoglm_edge_protocol.manifest import MANIFEST_PATH, FileEntry, Manifest
+
+
+class Store:
+    """The files of one state directory. Every method may raise OSError."""
+
+    def __init__(self, directory: Path, disk: Disk) -> None:
+        self.directory = directory
+        self.disk = disk
+        for name in ("objects", "partial", "bundles"):
+            disk.make_directories(directory / name)
+
+    # places ----
+
+    def object_path(self, sha256: str) -> Path:
+        """Return where the file with this digest is, once it is whole."""
+        return self.directory / "objects" / sha256[:2] / sha256
+
+    def partial_path(self, sha256: str) -> Path:
+        """Return where the file with this digest is assembled."""
+        return self.directory / "partial" / sha256
+
+    def bundle_path(self, reference: BundleReference) -> Path:
+        """Return the directory of an installed bundle."""
+        return self.directory / "bundles" / reference.manifest_sha256
+
+    def has(self, sha256: str) -> bool:
+        """Whether the file with this digest is here, whole."""
+        return self.object_path(sha256).is_file()
+
+    def free_bytes(self) -> int:
+        """Return what may still be written to this file system."""
+        return self.disk.free_bytes(self.directory)
+
+    # objects ----
+
+    def admit(self, sha256: str) -> None:
+        """Turn a complete partial file, already synced, into an object. Raises DigestMismatch and drops it if wrong."""
+        partial = self.partial_path(sha256)
+        if sha256_of_file(partial) != sha256:
+            self.disk.unlink(partial)
+            raise DigestMismatch(sha256, "the assembled file has another digest")
+        target = self.object_path(sha256)
+        self.disk.make_directories(target.parent)
+        self.disk.promote(partial, target)
+
+    def read_manifest(self, reference: BundleReference) -> Manifest:
+        """Return the manifest, which must be here as an object.
+
+        Raises:
+            DigestMismatch: it is for another bundle than the reference says.
+            MalformedDocument, UnsupportedSchema: it cannot be read.
+        """
+        data = self.object_path(reference.manifest_sha256).read_bytes()
+        manifest = parse(Manifest, data, LIMITS.manifest_bytes)
+        if manifest.id != reference.id:
+            raise DigestMismatch(MANIFEST_PATH, f"describes {manifest.id}, but {reference.id} was asked for")
+        return manifest
+
+    # bundles ----
+
+    def install(self, reference: BundleReference, files: Iterable[FileEntry]) -> None:
+        """Build the bundle's tree from objects, which must all be here. Safe to repeat."""
+        root = self.bundle_path(reference)
+        self.disk.make_directories(root)
+        touched = {root}
+        for entry in files:
+            target = root / entry.path
+            self.disk.make_directories(target.parent)
+            touched.add(target.parent)
+            self.disk.link(self.object_path(entry.sha256), target)
+        self.disk.link(self.object_path(reference.manifest_sha256), root / MANIFEST_PATH)
+        for directory in sorted(touched):
+            self.disk.sync_directory(directory)
+
+    def forget_damaged(self, installed: Installed) -> list[str]:
+        """Remove the objects of an installed bundle whose bytes have changed on disk, and the bundle's tree.
+
+        Returns the paths that were damaged; when there are none, nothing is removed.
+        """
+        try:
+            manifest = self.read_manifest(installed.bundle)
+        except (OSError, ProtocolError):
+            entries = [(MANIFEST_PATH, installed.bundle.manifest_sha256)]
+        else:
+            variant = manifest.variant(installed.variant)
+            files = manifest.device_files(variant) if variant else ()
+            entries = [(file.path, file.sha256) for file in files]
+        damaged = [path for path, sha256 in entries if not self._intact(sha256)]
+        if damaged:
+            self.disk.remove_tree(self.bundle_path(installed.bundle))
+            for path, sha256 in entries:
+                if path in damaged:
+                    self.disk.unlink(self.object_path(sha256))
+        return damaged
+
+    def _intact(self, sha256: str) -> bool:
+        path = self.object_path(sha256)
+        return path.is_file() and sha256_of_file(path) == sha256
+
+    # slots ----
+
+    def read_slots(self) -> Slots:
+        """Return the slots; empty ones when there are none yet or the file cannot be understood."""
+        try:
+            return parse(Slots, (self.directory / "slots.json").read_bytes())
+        except (FileNotFoundError, ProtocolError):
+            return Slots()
+
+    def write_slots(self, slots: Slots) -> None:
+        """Commit the slots."""
+        self.disk.commit(self.directory / "slots.json", slots.to_bytes())
+
+    # garbage ----
+
+    def collect(self, keep: set[str]) -> None:
+        """Remove all bundles but those with these manifest digests, and every object and partial file they don't need.
+
+        A kept bundle whose manifest is not here yet (still being fetched) keeps all objects: what it needs is unknown.
+        """
+        for tree in (self.directory / "bundles").iterdir():
+            if tree.name not in keep:
+                self.disk.remove_tree(tree)
+        needed = self._needed(keep)
+        if needed is None:
+            return
+        for path in (self.directory / "partial").iterdir():
+            if path.name not in needed:
+                self.disk.unlink(path)
+        for shelf in (self.directory / "objects").iterdir():
+            for path in shelf.iterdir():
+                if path.name not in needed:
+                    self.disk.unlink(path)
+
+    def _needed(self, keep: set[str]) -> set[str] | None:
+        needed = set(keep)
+        for digest in keep:
+            try:
+                data = self.object_path(digest).read_bytes()
+                manifest = parse(Manifest, data, LIMITS.manifest_bytes)
+            except (OSError, ProtocolError):
+                return None
+            needed |= {entry.sha256 for entry in manifest.files}
+        return needed

@@ -1,0 +1,1 @@
+"""Telemetry: looks at the board, counts inferences, and sends both in batches."""

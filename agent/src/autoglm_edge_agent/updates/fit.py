@@ -1,0 +1,65 @@
+"""Which variant of a bundle fits this device. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from autoglm_edge_agent.errors import Refusal
+from autoglm_edge_protocol.manifest import Manifest, Variant
+
+MEMORY_SHARE = 0.75
+"""A model may take this share of the board's memory, so that the rest of the system lives."""
+
+_FORMAT_OF_RUNTIME = {"onnxruntime": "onnx"}
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What a variant may use."""
+
+    runtimes: Mapping[str, str]
+    """Installed runtimes and their versions."""
+    memory_bytes: int
+
+
+def choose_variant(manifest: Manifest, requested: str | None, capabilities: Capabilities) -> Variant:
+    """Return the requested variant, or the fastest that fits; of equally fast ones the better.
+
+    Raises Refusal (`unknown-variant`, `no-fitting-variant`) with what each variant lacks.
+    """
+    if requested is not None and manifest.variant(requested) is None:
+        known = ", ".join(variant.id for variant in manifest.variants)
+        raise Refusal("unknown-variant", f"{manifest.id} has no variant {requested}; it has {known}")
+    candidates = [v for v in manifest.variants if requested in (None, v.id)]
+    lacks = {variant.id: _lacking(variant, capabilities) for variant in candidates}
+    fitting = [variant for variant in candidates if lacks[variant.id] is None]
+    if not fitting:
+        detail = "; ".join(f"{variant_id} {lack}" for variant_id, lack in lacks.items())
+        raise Refusal("no-fitting-variant", f"no variant of {manifest.id} fits this device: {detail}")
+    # max() keeps the first of equals, and the manifest has the better ones first.
+    return max(fitting, key=lambda variant: variant.latency.speedup)
+
+
+def _lacking(variant: Variant, capabilities: Capabilities) -> str | None:
+    needs = variant.needs
+    installed = capabilities.runtimes.get(needs.runtime)
+    if installed is None or _FORMAT_OF_RUNTIME.get(needs.runtime) != variant.format:
+        return f"needs the runtime {needs.runtime} for {variant.format}"
+    if needs.min_version is not None and _version(installed) < _version(needs.min_version):
+        return f"needs {needs.runtime} {needs.min_version}, {installed} is installed"
+    if needs.memory_bytes is not None and needs.memory_bytes > MEMORY_SHARE * capabilities.memory_bytes:
+        return (
+            f"needs {needs.memory_bytes // 2**20} MiB of memory, "
+            f"{MEMORY_SHARE:.0%} of this board's are {int(MEMORY_SHARE * capabilities.memory_bytes) // 2**20} MiB"
+        )
+    return None
+
+
+def _version(text: str) -> tuple[int, ...]:
+    # Trailing zeros do not count: 1.20 is 1.20.0.
+    numbers = [int(number) for number in re.findall(r"\d+", text.partition("+")[0])[:4]]
+    while numbers and numbers[-1] == 0:
+        numbers.pop()
+    return tuple(numbers)

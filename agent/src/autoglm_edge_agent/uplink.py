@@ -1,0 +1,137 @@
+"""The device's side of the wire: topics in, documents out. Knows MQTT topics, decides nothing."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from autoglm_edge_agent.config import Config
+from autoglm_edge_agent.updates.fetch import Block, Fetcher
+from autoglm_edge_protocol.commands import Command
+from autoglm_edge_protocol.deployment import DesiredState, Presence
+from autoglm_edge_protocol.documents import Document, parse
+from autoglm_edge_protocol.errors import MalformedDocument, ProtocolError
+from autoglm_edge_protocol.limits import LIMITS
+from autoglm_edge_protocol.mqtt import Link, Message, Will
+from autoglm_edge_protocol.topics import Channel, Topic, device_filters, parse_topic
+from autoglm_edge_protocol.transfer import FetchRefusal, FetchRequest
+
+log = logging.getLogger(__name__)
+
+D = TypeVar("D", bound=Document)
+
+
+class Uplink:
+    """The link to the fleet.
+
+    Args:
+        first_session: number of the first session of this start; each connection takes the next.
+        on_connected: called after presence was told.
+    """
+
+    def __init__(self, config: Config, first_session: int, on_connected: Callable[[], None]) -> None:
+        self._fleet, self._device = config.device.fleet, config.device.name
+        self._next_session = first_session
+        self.session = first_session
+        self._on_connected = on_connected
+        self.on_desired: Callable[[DesiredState], Awaitable[object]] | None = None
+        self.on_command: Callable[[Command], Awaitable[None]] | None = None
+        self.fetcher: Fetcher | None = None
+        self._link = Link(
+            config.broker.address(),
+            f"autoglm-{self._fleet}-{self._device}",
+            device_filters(self._fleet, self._device),
+            self._take,
+            self._connected,
+            self._will,
+        )
+
+    async def start(self) -> None:
+        """Begin to connect. Raises LinkError."""
+        await self._link.start()
+
+    async def stop(self) -> None:
+        """Say that we go, and disconnect."""
+        if self._link.connected:
+            try:
+                await self._publish(Channel.PRESENCE, self._presence(online=False).to_bytes(), retain=True, timeout_s=2)
+            except ProtocolError as error:
+                log.debug("could not say good-bye: %s", error)
+        await self._link.stop()
+
+    # sending ----
+
+    @property
+    def connected(self) -> bool:
+        """Whether the broker can be reached now."""
+        return self._link.connected
+
+    def request(self, request: FetchRequest) -> bool:
+        """Ask for blocks, at most once."""
+        return self._link.send_block(str(self._topic(Channel.FETCH)), request.to_bytes())
+
+    async def send_report(self, data: bytes) -> None:
+        """Publish the reported state. Raises LinkError."""
+        await self._publish(Channel.REPORTED, data, retain=True)
+
+    async def send_answer(self, data: bytes) -> None:
+        """Publish an answer. Raises LinkError."""
+        await self._publish(Channel.ANSWER, data)
+
+    async def send_telemetry(self, data: bytes) -> None:
+        """Publish a telemetry batch. Raises LinkError."""
+        await self._publish(Channel.TELEMETRY, data)
+
+    async def _publish(self, channel: Channel, data: bytes, *, retain: bool = False, timeout_s: float = 30.0) -> None:
+        await self._link.publish(str(self._topic(channel)), data, retain=retain, timeout_s=timeout_s)
+
+    # receiving ----
+
+    async def _take(self, message: Message) -> None:
+        try:
+            topic = parse_topic(message.topic)
+            if (topic.fleet, topic.device) != (self._fleet, self._device):
+                return
+            await self._dispatch(topic, message.payload)
+        except ProtocolError as error:
+            log.warning("ignored a message on %s: %s", message.topic[:256], error)
+
+    async def _dispatch(self, topic: Topic, payload: bytes) -> None:
+        if topic.channel is Channel.BLOCK:
+            if self.fetcher is not None and len(payload) <= LIMITS.block_bytes:
+                self.fetcher.deliver(Block(topic.sha256, topic.offset, payload))
+        elif topic.channel is Channel.REFUSAL:
+            if self.fetcher is not None:
+                self.fetcher.deliver(parse(FetchRefusal, payload))
+        elif topic.channel is Channel.DESIRED and payload:  # an empty retained message is a cleared one
+            desired = parse(DesiredState, payload)
+            self._check_addressee(desired.device, desired.fleet)
+            if self.on_desired is not None:
+                await self.on_desired(desired)
+        elif topic.channel is Channel.COMMAND:
+            command = parse(Command, payload)
+            self._check_addressee(command.device, self._fleet)
+            if self.on_command is not None:
+                await self.on_command(command)
+
+    def _check_addressee(self, device: str, fleet: str) -> None:
+        if (device, fleet) != (self._device, self._fleet):
+            raise MalformedDocument("message", f"it is for {fleet}/{device}")
+
+    # presence ----
+
+    def _will(self) -> Will:
+        self.session = self._next_session
+        self._next_session += 1
+        return Will(str(self._topic(Channel.PRESENCE)), self._presence(online=False).to_bytes())
+
+    async def _connected(self) -> None:
+        await self._publish(Channel.PRESENCE, self._presence(online=True).to_bytes(), retain=True)
+        self._on_connected()
+
+    def _presence(self, *, online: bool) -> Presence:
+        return Presence(device=self._device, session=self.session, online=online)
+
+    def _topic(self, channel: Channel) -> Topic:
+        return Topic(self._fleet, self._device, channel)
