@@ -16,7 +16,6 @@ from autoglm_edge_fleet.fair_queue import Admission, FairQueue
 from autoglm_edge_fleet.limits import FLEET_LIMITS
 from autoglm_edge_fleet.repository import Repository
 from autoglm_edge_protocol.deployment import Reason
-from autoglm_edge_protocol.limits import LIMITS
 from autoglm_edge_protocol.topics import Channel, Topic
 from autoglm_edge_protocol.transfer import FetchRequest
 
@@ -46,8 +45,6 @@ def plan(request: FetchRequest, size_bytes: int | None) -> list[Block] | Reason:
     """Return the blocks asked for, or why they cannot be sent. `size_bytes` of the object, None when there is none."""
     if size_bytes is None:
         return Reason(code="not-found", message="no published bundle has this file")
-    if request.block_bytes > LIMITS.block_bytes:
-        return Reason(code="block-too-large", message=f"a block has at most {LIMITS.block_bytes} bytes")
     blocks = list(_blocks(request, size_bytes))
     if any(block.size_bytes <= 0 for block in blocks):
         return Reason(code="out-of-range", message=f"the file has {size_bytes} bytes")

@@ -74,6 +74,11 @@ class LocalBroker:
         return f"mqtt://127.0.0.1:{self.port}"
 
     @property
+    def data(self) -> Path:
+        """The folder of what it keeps."""
+        return self._directory / "data"
+
+    @property
     def pid(self) -> int | None:
         """The process, None when it does not run."""
         return self._process.pid if self._process else None
@@ -114,7 +119,7 @@ class LocalBroker:
 
     def _launch(self) -> None:
         disk = Disk()
-        disk.make_directories(self._directory / "data")
+        disk.make_directories(self.data)
         configuration = self._directory / "broker.conf"
         disk.commit(configuration, self._configuration().encode())
         with (self._directory / "broker.log").open("ab") as log:
@@ -129,7 +134,7 @@ class LocalBroker:
             time.sleep(0.02)
 
     def _configuration(self) -> str:
-        data = self._directory / "data"
+        data = self.data
         if self.kind == NATS:
             # MQTT's persistent sessions and retained messages live in JetStream; `-1` is any free port.
             return (
