@@ -1,0 +1,156 @@
+"""Writing a bundle: variants, golden set, labels, licence, report, chunk index and manifest, in that order.
+
+The directory given is a staging one; nothing here moves it to its final place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from autoglm_edge_converter.machine import machine_name, versions
+from autoglm_edge_converter.results import Measured
+from autoglm_edge_converter.source import SourceModel, opset_of
+from autoglm_edge_protocol.bundle import list_files, write_chunk_index
+from autoglm_edge_protocol.durable import Disk
+from autoglm_edge_protocol.manifest import (
+    GOLDEN_PATH,
+    MANIFEST_PATH,
+    Latency,
+    Manifest,
+    Provenance,
+    Quality,
+    RuntimeNeeds,
+    Source,
+    Tolerance,
+    Variant,
+)
+
+LABELS_PATH, LICENSE_PATH, REPORT_PATH = "labels.txt", "LICENSE", "report.html"
+
+_RUNTIME_OF_OPSET = {17: "1.12", 18: "1.14", 19: "1.15", 20: "1.17", 21: "1.18", 22: "1.20", 23: "1.23"}
+"""The oldest onnxruntime that reads an operator set. Source: its compatibility table."""
+
+
+@dataclass(frozen=True)
+class Shipped:
+    """A variant to be written."""
+
+    measured: Measured
+    tolerances: tuple[Tolerance, ...]
+    notes: tuple[str, ...]
+    opset: int
+
+    @property
+    def path(self) -> str:
+        """Where its model lies in the bundle."""
+        return f"variants/{self.measured.id}/model.onnx"
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What goes into a bundle."""
+
+    name: str
+    version: str
+    source: SourceModel
+    calibration_sha256: str
+    plan: dict[str, object]
+    shipped: tuple[Shipped, ...]
+    golden: bytes
+    labels: bytes | None
+    license: bytes | None
+    report: Callable[[tuple[Variant, ...]], str]
+
+
+def write_bundle(directory: Path, contents: Contents) -> Manifest:
+    """Write the bundle into an empty directory and return its manifest. Raises OSError."""
+    disk = Disk()
+    variants = tuple(describe(shipped, contents.source) for shipped in contents.shipped)
+    files: dict[str, bytes] = {entry.path: entry.measured.path.read_bytes() for entry in contents.shipped}
+    files[GOLDEN_PATH] = contents.golden
+    files[REPORT_PATH] = contents.report(variants).encode()
+    if contents.labels is not None:
+        files[LABELS_PATH] = contents.labels
+    if contents.license is not None:
+        files[LICENSE_PATH] = contents.license
+    for path, data in files.items():
+        disk.make_directories((directory / path).parent)
+        disk.commit(directory / path, data)
+    entries = list_files(directory, files)
+    index = write_chunk_index(directory, entries)
+    manifest = Manifest(
+        name=contents.name,
+        version=contents.version,
+        variants=variants,
+        files=tuple(sorted((*entries, index), key=lambda entry: entry.path)),
+        golden=GOLDEN_PATH,
+        labels=LABELS_PATH if contents.labels is not None else None,
+        report=REPORT_PATH,
+        license=LICENSE_PATH if contents.license is not None else None,
+        provenance=_provenance(contents),
+    )
+    disk.commit(directory / MANIFEST_PATH, manifest.to_text().encode())
+    return manifest
+
+
+def _provenance(contents: Contents) -> Provenance:
+    source = contents.source
+    tools = versions()
+    return Provenance(
+        source=Source(file=source.path.name, format="onnx", size_bytes=source.size_bytes, sha256=source.sha256),
+        calibration_sha256=contents.calibration_sha256,
+        converter=f"autoglm-edge-converter {tools['autoglm-edge-converter']}",
+        versions=tools,
+        plan=contents.plan,
+    )
+
+
+def describe(shipped: Shipped, source: SourceModel) -> Variant:
+    """Return the manifest's entry of a variant."""
+    measured = shipped.measured
+    return Variant(
+        id=measured.id,
+        format="onnx",
+        precision=measured.precision,
+        model=shipped.path,
+        files=(shipped.path,),
+        needs=RuntimeNeeds(
+            runtime="onnxruntime",
+            min_version=_RUNTIME_OF_OPSET.get(shipped.opset),
+            memory_bytes=measured.memory_bytes,
+        ),
+        inputs=tuple(port.spec() for port in source.inputs),
+        outputs=tuple(port.spec() for port in source.outputs),
+        quality=_quality(measured),
+        latency=_latency(measured),
+        tolerances=shipped.tolerances,
+        notes=shipped.notes,
+    )
+
+
+def _quality(measured: Measured) -> Quality:
+    score = measured.quality
+    noise = {entry.output: None if entry.sqnr_db is None else round(entry.sqnr_db, 2) for entry in score.outputs}
+    return Quality(metric=score.metric, value=round(score.value, 6), samples=score.samples, sqnr_db=noise)
+
+
+def _latency(measured: Measured) -> Latency:
+    timing = measured.timing
+    runtime = f"onnxruntime {versions()['onnxruntime']}"
+    return Latency(
+        median_us=round(timing.wall_us, 1) if timing else 0.0,
+        cpu_us=round(timing.cpu_us, 1) if timing else None,
+        speedup=round(measured.speedup, 3),
+        machine=machine_name(),
+        runtime=runtime,
+        threads=1,
+    )
+
+
+def opset_in(path: Path) -> int:
+    """Return the operator set of a written model. Raises OSError."""
+    import onnx
+
+    return opset_of(onnx.load(path, load_external_data=False))

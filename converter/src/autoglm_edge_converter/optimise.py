@@ -1,0 +1,64 @@
+"""Making the float variant: pass after pass, each kept only if the model still answers what the original answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import onnx
+
+from autoglm_edge_converter.errors import CandidateFailed
+from autoglm_edge_converter.passes import PASSES
+from autoglm_edge_converter.quality import Score
+
+LEAST_SQNR_DB = 70.0
+"""A float rewrite may reorder sums, which leaves 100 dB and more in single precision; 70 allows for deep networks."""
+
+Check = Callable[[onnx.ModelProto], Score]
+"""Runs a model on a few samples and compares with the original. Raises CandidateFailed."""
+
+
+@dataclass(frozen=True)
+class PassOutcome:
+    """What became of one pass; `dropped` says why it was not kept."""
+
+    name: str
+    dropped: str | None = None
+
+
+def optimise(
+    proto: onnx.ModelProto, names: Sequence[str], check: Check, done: Callable[[PassOutcome], None]
+) -> onnx.ModelProto:
+    """Apply the passes named, in order, and report each. The model given is not changed."""
+    best = _copy(proto)
+    for name in names:
+        candidate, problem = _attempt(best, name, check)
+        if candidate is not None:
+            best = candidate
+        done(PassOutcome(name, problem))
+    return best
+
+
+def _attempt(proto: onnx.ModelProto, name: str, check: Check) -> tuple[onnx.ModelProto | None, str | None]:
+    try:
+        candidate = PASSES[name](_copy(proto))
+    except Exception as error:
+        # Converters raise anything from ValueError to the errors of their C++ half; the reason goes to the report.
+        return None, f"failed: {(str(error) or type(error).__name__).strip().splitlines()[0][:200]}"
+    try:
+        found = check(candidate)
+    except CandidateFailed as error:
+        return None, f"its result does not run: {error}"
+    if not found.finite:
+        return None, "its result gives NaN or another shape"
+    if found.sqnr_db is not None and found.sqnr_db < LEAST_SQNR_DB:
+        return None, f"changes the answers ({found.sqnr_db:.0f} dB, at least {LEAST_SQNR_DB:.0f} wanted)"
+    if found.value < 1.0 and found.metric == "equal":
+        return None, f"changes the answers ({found.value:.2%} equal)"
+    return candidate, None
+
+
+def _copy(proto: onnx.ModelProto) -> onnx.ModelProto:
+    copy = onnx.ModelProto()
+    copy.CopyFrom(proto)
+    return copy

@@ -1,0 +1,101 @@
+"""Rewrites of a graph that must not change what it answers, one function each.
+
+A pass takes a model of its own and returns the rewritten one; it may raise anything, its caller (`optimise`) drops it
+then. Names of the graph's inputs and outputs always stay: they are the model's interface.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import onnx
+import onnxslim
+
+from autoglm_edge_converter.source import opset_of
+
+Pass = Callable[[onnx.ModelProto], onnx.ModelProto]
+
+OPSET = 17
+"""What older graphs are upgraded to: per-channel weights need 13, LayerNormalization 17; onnxruntime reads it since
+1.12. Newer ones stay as they are, since a downgrade is seldom exact."""
+
+_IR_OF_OPSET = {17: 8, 18: 8, 19: 9, 20: 9, 21: 10, 22: 10, 23: 11, 24: 11, 25: 12}
+
+
+def upgrade_opset(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """Convert a graph of an older operator set to `OPSET`, and write the oldest file format that can hold it."""
+    if 0 < opset_of(proto) < OPSET:
+        proto = onnx.version_converter.convert_version(proto, OPSET)
+    proto.ir_version = min(proto.ir_version, _IR_OF_OPSET.get(opset_of(proto), proto.ir_version))
+    proto.ir_version = max(proto.ir_version, _IR_OF_OPSET[OPSET])
+    return proto
+
+
+def simplify(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """Fold constants, drop dead and repeated nodes, fuse what onnxslim knows to fuse."""
+    slim: onnx.ModelProto = onnxslim.slim(proto)
+    return slim
+
+
+def shorten_names(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """Give every inner tensor a short name (`t12`) and every node its operator and number (`Conv_12`).
+
+    Long names cost bytes, and the quantizer's suffixes can make two of them collide. Graphs with control flow keep
+    their names: inner graphs refer to outer tensors by name.
+    """
+    graph = proto.graph
+    if any(attribute.HasField("g") or attribute.graphs for node in graph.node for attribute in node.attribute):
+        _name_nodes(graph)
+        return proto
+    kept = {value.name for value in (*graph.input, *graph.output)}
+    fresh = (name for name in _numbered("t") if name not in kept)
+    renamed: dict[str, str] = {}
+    for tensor in graph.initializer:
+        if tensor.name not in kept:
+            tensor.name = renamed.setdefault(tensor.name, next(fresh))
+    for node in graph.node:
+        for number, name in enumerate(node.output):
+            if name and name not in kept:
+                node.output[number] = renamed.setdefault(name, next(fresh))
+    for node in graph.node:
+        for number, name in enumerate(node.input):
+            node.input[number] = renamed.get(name, name)
+    del graph.value_info[:]
+    _name_nodes(graph)
+    return proto
+
+
+def _numbered(prefix: str) -> Iterator[str]:
+    number = 0
+    while True:
+        yield f"{prefix}{number}"
+        number += 1
+
+
+def _name_nodes(graph: onnx.GraphProto) -> None:
+    for number, node in enumerate(graph.node):
+        node.name = f"{node.op_type}_{number}"
+
+
+def strip_metadata(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """Take out what no runtime needs: doc strings, metadata, the shapes of inner tensors, the producer."""
+    proto.doc_string = ""
+    proto.producer_version = ""
+    proto.producer_name = "autoglm-edge"
+    del proto.metadata_props[:]
+    del proto.graph.value_info[:]
+    proto.graph.doc_string = ""
+    proto.graph.name = "graph"
+    for item in (*proto.graph.node, *proto.graph.initializer, *proto.graph.input, *proto.graph.output):
+        item.doc_string = ""
+        del item.metadata_props[:]
+    return proto
+
+
+PASSES: dict[str, Pass] = {
+    "upgrade-opset": upgrade_opset,
+    "simplify": simplify,
+    "shorten-names": shorten_names,
+    "strip-metadata": strip_metadata,
+}
+"""In the order in which they are made."""

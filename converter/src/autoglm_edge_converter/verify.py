@@ -1,0 +1,42 @@
+"""The last look at a bundle before it is published: every byte as listed, every variant within its tolerances."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from autoglm_edge_converter.errors import ConversionError
+from autoglm_edge_converter.tensors import Array
+from autoglm_edge_converter.worker import open_session
+from autoglm_edge_protocol import bundle, golden
+from autoglm_edge_protocol.golden import GoldenSample
+from autoglm_edge_protocol.manifest import Variant
+
+
+def verify_bundle(directory: Path) -> None:
+    """Check digests, then load every variant from its place and replay the golden set as a device will.
+
+    Raises ConversionError, autoglm_edge_protocol.errors.ProtocolError, OSError.
+    """
+    manifest = bundle.verify(directory)
+    samples = golden.load(directory / manifest.golden)
+    for variant in manifest.variants:
+        violations = replay(directory / variant.model, variant, samples)
+        if violations:
+            raise ConversionError(
+                f"variant {variant.id} of the written bundle is not what was measured: "
+                f"{violations[0].output}: {violations[0].message}"
+            )
+
+
+def replay(model: Path, variant: Variant, samples: Sequence[GoldenSample]) -> list[golden.Violation]:
+    """Replay the golden set on a model file in the role of `variant`. Errors of the runtime pass through."""
+    session = open_session(str(model))
+    outputs = [spec.name for spec in variant.outputs]
+
+    def run(inputs: Sequence[Array]) -> Sequence[Array]:
+        feed = {spec.name: array for spec, array in zip(variant.inputs, inputs, strict=True)}
+        found: Sequence[Array] = session.run(outputs, feed)
+        return found
+
+    return golden.replay(samples, variant.tolerances, run)

@@ -1,0 +1,87 @@
+"""The samples, the original's answers to them, and the means to compare a model with those answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+from autoglm_edge_converter.errors import BrokenWeights, CandidateFailed, ModelDoesNotRun
+from autoglm_edge_converter.laboratory import Answers, Laboratory
+from autoglm_edge_converter.quality import Score, score
+from autoglm_edge_converter.source import SourceModel
+from autoglm_edge_converter.split import Split
+from autoglm_edge_converter.tensors import Feed
+
+CHECK_SAMPLES = 8
+"""How many samples show that a rewrite changes nothing."""
+
+SENSITIVITY_SAMPLES = 48
+"""How many samples rank the nodes: noise needs far fewer than agreement does."""
+
+
+@dataclass(frozen=True)
+class Workbench:
+    """Everything a candidate is judged with. Indices are those of `feeds`, the samples in use."""
+
+    source: SourceModel
+    feeds: tuple[Feed, ...]
+    parts: Split
+    references: Answers
+    laboratory: Laboratory
+    scratch: Path
+
+    @property
+    def original(self) -> Path:
+        """The original model as it was loaded."""
+        return self.scratch / "original.onnx"
+
+    @property
+    def check_samples(self) -> tuple[int, ...]:
+        """A few samples for checks of equality."""
+        return self.parts.search[:CHECK_SAMPLES]
+
+    @property
+    def sensitivity_samples(self) -> tuple[int, ...]:
+        """The search samples that rank the nodes."""
+        return self.parts.search[:SENSITIVITY_SAMPLES]
+
+    def write(self, proto: onnx.ModelProto, name: str) -> Path:
+        """Write a model into the scratch directory, equal models to equal bytes. Raises OSError."""
+        path = self.scratch / f"{name}.onnx"
+        path.write_bytes(proto.SerializeToString(deterministic=True))
+        return path
+
+    def score(self, model: Path, samples: Sequence[int]) -> Score:
+        """Compare a written model with the original. Raises CandidateFailed."""
+        answers = self.laboratory.run(model, samples)
+        names = [port.name for port in self.source.outputs]
+        if answers and len(answers[0]) != len(names):
+            raise CandidateFailed(f"{len(answers[0])} outputs instead of {len(names)}")
+        return score(names, [self.references[index] for index in samples], answers)
+
+    def check(self, proto: onnx.ModelProto) -> Score:
+        """Compare a model with the original on a few samples. Raises CandidateFailed."""
+        return self.score(self.write(proto, "check"), self.check_samples)
+
+
+def open_workbench(
+    source: SourceModel, feeds: tuple[Feed, ...], parts: Split, laboratory: Laboratory, scratch: Path
+) -> Workbench:
+    """Run the original on every sample. Raises ModelDoesNotRun, BrokenWeights, OSError."""
+    bench = Workbench(source, feeds, parts, (), laboratory, scratch)
+    bench.write(source.proto, "original")
+    try:
+        references = laboratory.run(bench.original, range(len(feeds)))
+    except CandidateFailed as error:
+        raise ModelDoesNotRun(f"onnxruntime does not run {source.path}: {error}") from None
+    for number, outputs in enumerate(references):
+        for port, array in zip(source.outputs, outputs, strict=True):
+            if np.issubdtype(array.dtype, np.floating) and np.isnan(array).any():
+                raise BrokenWeights(
+                    f"the original itself gives NaN in {port.name!r} for sample {number}: repair it first"
+                )
+    return Workbench(source, feeds, parts, references, laboratory, scratch)

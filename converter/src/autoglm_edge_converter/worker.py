@@ -1,0 +1,155 @@
+"""The process in which models run: `python -m autoglm_edge_converter.worker SAMPLES.npz`.
+
+Reads one JSON request a line on standard input and answers one JSON line each on what was standard output when it
+started, until the input ends. A request that fails is answered with its error; a crash of the runtime ends this
+process and nothing else (see `laboratory`, the other side).
+
+    {"do": "run", "model": PATH, "samples": [0, 3], "outputs": PATH}   answers every output to an .npz
+    {"do": "time", "models": [PATH, ...], "samples": [0, 3]}           medians of interleaved runs
+    {"do": "memory", "model": PATH, "samples": [0]}                    peak resident memory of this process
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+
+from autoglm_edge_converter.tensors import Array, Feed
+
+WARM_UP_RUNS = 3
+ROUND_S = 0.003
+MEASURE_S = 1.0
+FEWEST_ROUNDS = 9
+MOST_ROUNDS = 60
+
+
+def open_session(model: str | bytes) -> ort.InferenceSession:
+    """Open a model for one thread on the CPU, without warnings. Errors of the runtime pass through."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+class Feeds:
+    """The samples that the laboratory wrote, arrays named `INDEX.INPUT`; each is read when first used, and kept."""
+
+    def __init__(self, path: Path) -> None:
+        self._archive = np.load(path, allow_pickle=False)
+        self._keys: dict[int, dict[str, str]] = {}
+        self._loaded: dict[int, Feed] = {}
+        for key in self._archive.files:
+            index, _, name = key.partition(".")
+            self._keys.setdefault(int(index), {})[name] = key
+
+    def __getitem__(self, index: int) -> Feed:
+        if index not in self._loaded:
+            self._loaded[index] = {name: self._archive[key] for name, key in self._keys[index].items()}
+        return self._loaded[index]
+
+
+def run(feeds: Feeds, request: dict[str, Any]) -> dict[str, Any]:
+    """Run one model over some samples and save its answers, arrays named `SAMPLE.OUTPUT` by position."""
+    session = open_session(request["model"])
+    arrays: dict[str, Array] = {}
+    for position, index in enumerate(request["samples"]):
+        for number, output in enumerate(session.run(None, feeds[index])):
+            arrays[f"{position}.{number}"] = np.asarray(output)
+    with Path(request["outputs"]).open("wb") as file:
+        np.savez(file, allow_pickle=False, **arrays)
+    return {"outputs": len(session.get_outputs())}
+
+
+def measure_time(feeds: Feeds, request: dict[str, Any]) -> dict[str, Any]:
+    """Time models in turns, so that a change of clock or load meets all of them alike. Microseconds a run."""
+    sessions = [open_session(model) for model in request["models"]]
+    chosen = [feeds[index] for index in request["samples"]]
+    repeats = max(1, int(ROUND_S / max(_warm_up(session, chosen[0]) for session in sessions)))
+    wall: list[list[float]] = [[] for _ in sessions]
+    cpu: list[list[float]] = [[] for _ in sessions]
+    until = time.monotonic() + MEASURE_S * len(sessions)
+    rounds = 0
+    while rounds < FEWEST_ROUNDS or (rounds < MOST_ROUNDS and time.monotonic() < until):
+        feed = chosen[rounds % len(chosen)]
+        for number, session in enumerate(sessions):
+            wall_us, cpu_us = _time_runs(session, feed, repeats)
+            wall[number].append(wall_us)
+            cpu[number].append(cpu_us)
+        rounds += 1
+    return {"wall_us": [statistics.median(t) for t in wall], "cpu_us": [statistics.median(t) for t in cpu]}
+
+
+def _warm_up(session: ort.InferenceSession, feed: Feed) -> float:
+    started = time.perf_counter()
+    for _ in range(WARM_UP_RUNS):
+        session.run(None, feed)
+    return (time.perf_counter() - started) / WARM_UP_RUNS
+
+
+def _time_runs(session: ort.InferenceSession, feed: Feed, repeats: int) -> tuple[float, float]:
+    wall_ns, cpu_ns = time.perf_counter_ns(), time.process_time_ns()
+    for _ in range(repeats):
+        session.run(None, feed)
+    wall_ns, cpu_ns = time.perf_counter_ns() - wall_ns, time.process_time_ns() - cpu_ns
+    return wall_ns / 1000 / repeats, cpu_ns / 1000 / repeats
+
+
+def measure_memory(feeds: Feeds, request: dict[str, Any]) -> dict[str, Any]:
+    """Load and run one model; only truthful in a process that did nothing else before."""
+    session = open_session(request["model"])
+    for index in request["samples"]:
+        session.run(None, feeds[index])
+    return {"peak_rss_bytes": _peak_rss_bytes()}
+
+
+def _peak_rss_bytes() -> int:
+    # Not getrusage on Linux: its peak survives exec, so it would be that of the process that started this one.
+    status = Path("/proc/self/status")
+    if status.exists():
+        peak = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
+        return int(peak.split()[1]) * 1024
+    import resource
+
+    peak_rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak_rss * (1 if sys.platform == "darwin" else 1024)
+
+
+_REQUESTS: dict[str, Callable[[Feeds, dict[str, Any]], dict[str, Any]]] = {
+    "run": run,
+    "time": measure_time,
+    "memory": measure_memory,
+}
+
+
+def serve(samples: Path) -> None:
+    """Answer requests until standard input ends."""
+    # The runtime prints to standard output now and then; the answers get a descriptor of their own.
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    feeds = Feeds(samples)
+    for line in sys.stdin:
+        request = json.loads(line)
+        try:
+            answer = _REQUESTS[request["do"]](feeds, request)
+        except Exception as error:
+            answer = {"error": (str(error) or type(error).__name__).strip().splitlines()[0][:500]}
+        answers.write(json.dumps(answer) + "\n")
+        answers.flush()
+
+
+if __name__ == "__main__":
+    try:
+        serve(Path(sys.argv[1]))
+    except KeyboardInterrupt:
+        sys.exit(130)
