@@ -1,0 +1,126 @@
+"""One full example of every document, for tests that must hold for all of them."""
+
+from __future__ import annotations
+
+from autoglm_edge_protocol.chunks import Chunk, ChunkedFile, ChunkIndex
+from autoglm_edge_protocol.commands import Answer, Command, Outcome
+from autoglm_edge_protocol.deployment import (
+    BundleReference,
+    DeploymentReport,
+    DesiredState,
+    DeviceFacts,
+    Installed,
+    Presence,
+    Reason,
+    ReportedState,
+)
+from autoglm_edge_protocol.digests import sha256_of
+from autoglm_edge_protocol.documents import Document
+from autoglm_edge_protocol.histogram import Histogram
+from autoglm_edge_protocol.manifest import (
+    CHUNK_INDEX_PATH,
+    GOLDEN_PATH,
+    FileEntry,
+    Latency,
+    Manifest,
+    Provenance,
+    Quality,
+    RuntimeNeeds,
+    Source,
+    TensorSpec,
+    Tolerance,
+    Variant,
+)
+from autoglm_edge_protocol.telemetry import InferenceWindow, SystemSample, TelemetryBatch
+from autoglm_edge_protocol.transfer import FetchRefusal, FetchRequest
+
+DIGEST = sha256_of(b"")
+MODEL_PATH = "variants/fp32/model.onnx"
+
+_reference = BundleReference(name="magika", version="1.0.0+3", manifest_sha256=DIGEST, manifest_size_bytes=2000)
+_reason = Reason(code="golden-set", message='Ausgabe „scores": 7 % agree')
+
+VARIANT = Variant(
+    id="fp32",
+    format="onnx",
+    precision="fp32",
+    pruning=0.25,
+    model=MODEL_PATH,
+    files=(MODEL_PATH,),
+    needs=RuntimeNeeds(runtime="onnxruntime", min_version="1.18", memory_bytes=1),
+    inputs=(TensorSpec(name="x", datatype="INT32", shape=(-1, 2048)),),
+    outputs=(TensorSpec(name="y", datatype="FP32", shape=(-1, 10)),),
+    quality=Quality(metric="top1-agreement", value=1.0, samples=8, sqnr_db={"y": None, "z": -3.5}),
+    latency=Latency(median_us=10.5, cpu_us=11.0, speedup=1, machine="m", runtime="r", threads=1),
+    tolerances=(Tolerance(output="y", min_sqnr_db=20.0, min_top1_agreement=0.99, min_equal=0.5),),
+    notes=("kept 3 nodes in float",),
+)
+
+MANIFEST = Manifest(
+    name="magika",
+    version="1.0.0",
+    description="what kind of file it is",
+    variants=(VARIANT,),
+    files=tuple(
+        FileEntry(path=path, size_bytes=0, sha256=DIGEST)
+        for path in (CHUNK_INDEX_PATH, GOLDEN_PATH, "labels.txt", "report.html", MODEL_PATH)
+    ),
+    golden=GOLDEN_PATH,
+    labels="labels.txt",
+    report="report.html",
+    provenance=Provenance(
+        source=Source(file="model.onnx", format="onnx", size_bytes=1, sha256=DIGEST),
+        calibration_sha256=DIGEST,
+        converter="0.1.0",
+        versions={"onnx": "1"},
+        plan={"opset": 17, "excluded": ["a"], "nested": {"fraction": 0.5, "none": None}},
+    ),
+)
+
+EXAMPLES: tuple[Document, ...] = (
+    MANIFEST,
+    ChunkIndex(files=(ChunkedFile(sha256=DIGEST, size_bytes=3, chunks=(Chunk(size_bytes=3, sha256=DIGEST),)),)),
+    DesiredState(fleet="home", device="pi", generation=7, bundle=_reference, variant="int8", issued_at=1.5),
+    DesiredState(fleet="home", device="pi", generation=2**63 - 1, bundle=None),
+    ReportedState(
+        device="pi",
+        session=3,
+        sequence=9,
+        at=1.5,
+        facts=DeviceFacts(
+            agent_version="0.1.0",
+            board="rpi4",
+            architecture="aarch64",
+            cores=4,
+            memory_bytes=2**32,
+            runtimes={"onnxruntime": "1.23"},
+        ),
+        deployment=DeploymentReport(generation=7, bundle=_reference, phase="failed", reason=_reason),
+        current=Installed(bundle=_reference, variant="fp32"),
+        serving=True,
+        endpoints=("http://127.0.0.1:8080",),
+    ),
+    Presence(device="pi", session=3, online=False),
+    Command(command_id="c-1", device="pi", name="restart-worker", arguments={"force": "yes"}, expires_at=2.0),
+    Answer(device="pi", command_id="c-1", outcome=Outcome.UNKNOWN, result={"a": "b"}, reason=_reason, at=2.0),
+    TelemetryBatch(
+        device="pi",
+        boot_id="b",
+        sequence=0,
+        samples=(SystemSample(at=1.0, cpu_percent=3.5, temperature_c=-4.0, agent_rss_bytes=1),),
+        inference=(
+            InferenceWindow(
+                bundle="magika@1.0.0",
+                variant="fp32",
+                started_at=1.0,
+                duration_s=60.0,
+                requests=3,
+                errors=0,
+                latency=Histogram(count=3, sum_us=30.0, max_us=11.0, buckets={58: 2, 60: 1}),
+            ),
+        ),
+        dropped_batches=1,
+    ),
+    FetchRequest(request_id=1, sha256=DIGEST, block_bytes=57344, ranges=((0, 2), (5, 1))),
+    FetchRefusal(request_id=1, sha256=DIGEST, reason=Reason(code="not-found", message="no such file")),
+)
