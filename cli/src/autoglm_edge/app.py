@@ -6,12 +6,14 @@ import sys
 
 import typer
 
-from autoglm_edge import fleet
+from autoglm_edge import bundle, fleet
 from autoglm_edge.console import EXIT_FAILED, EXIT_INTERRUPTED, err
+from autoglm_edge.convert import convert
+from autoglm_edge_converter.errors import ConversionError
 from autoglm_edge_fleet.errors import FleetError
 from autoglm_edge_protocol.errors import ProtocolError
 
-USER_ERRORS: tuple[type[Exception], ...] = (ProtocolError, FleetError, OSError)
+USER_ERRORS: tuple[type[Exception], ...] = (ProtocolError, ConversionError, FleetError, OSError)
 """Errors whose text says to a user what failed and why; anything else is a defect and shows its traceback."""
 
 
@@ -23,6 +25,8 @@ def build() -> typer.Typer:
         no_args_is_help=True,
         pretty_exceptions_enable=False,
     )
+    app.command()(convert)
+    app.add_typer(bundle.app, name="bundle")
     app.add_typer(fleet.app, name="fleet")
     return app
 

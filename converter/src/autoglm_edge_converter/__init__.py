@@ -6,9 +6,25 @@
 Everything a user can do wrong raises `ConversionError` (see `errors`).
 """
 
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from autoglm_edge_converter.errors import ConversionError
-from autoglm_edge_converter.pipeline import convert
 from autoglm_edge_converter.progress import Progress, Silent
-from autoglm_edge_converter.results import ConversionResult, Options
+
+if TYPE_CHECKING:
+    from autoglm_edge_converter.pipeline import convert
+    from autoglm_edge_converter.results import ConversionResult, Options
 
 __all__ = ["ConversionError", "ConversionResult", "Options", "Progress", "Silent", "convert"]
+
+_LATER = {"convert": "pipeline", "ConversionResult": "results", "Options": "results"}
+"""Loaded when first asked for: they bring onnx and a runtime, and a command line that only prints help needs neither."""
+
+
+def __getattr__(name: str) -> object:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_LATER[name]}"), name)

@@ -1,4 +1,4 @@
-"""Choosing what is shipped. Pure: from what was measured to the variants in order, and why others are not among them."""
+"""Choosing what is shipped, and why the rest is not. Pure: works on what was measured."""
 
 from __future__ import annotations
 

@@ -83,7 +83,8 @@ def _scale_input(
     scales = smooth_scales(peaks, np.abs(weight).max(axis=other))
     if scales is None:
         return [], weight
-    constant = _add_constant(graph, f"{node.name}_even", _along(1 / scales, facts, len(observation[name].shape)))
+    inverse = _along(np.float32(1) / scales, facts, len(observation[name].shape))
+    constant = _add_constant(graph, f"{node.name}_even", inverse)
     node.input[0] = f"{node.name}_evened"
     multiply = onnx.helper.make_node("Mul", [name, constant], [node.input[0]], name=f"{node.name}_even")
     return [multiply], weight * scales.reshape([-1 if index == axis else 1 for index in range(weight.ndim)])

@@ -23,7 +23,7 @@ class GoldenLimits:
 
 def choose_golden(
     answers: Answers, sample_bytes: Sequence[int], limits: GoldenLimits = GoldenLimits()
-) -> tuple[int, ...]:  # noqa: B008
+) -> tuple[int, ...]:
     """Return positions into `answers` (the original's, one tuple per sample), ascending; never empty.
 
     Every second one is the next nearest to a decision border, the others are spread evenly over the rest.

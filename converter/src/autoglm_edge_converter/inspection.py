@@ -11,8 +11,10 @@ WEIGHTED = ("Conv", "ConvTranspose", "MatMul", "Gemm")
 """Where the multiplications are."""
 
 FOLLOWERS = frozenset(
-    "Add Relu Clip LeakyRelu MaxPool AveragePool GlobalAveragePool Concat Reshape Transpose Flatten Squeeze Unsqueeze "
-    "Split Slice Pad Resize".split()
+    (
+        *("Add", "Relu", "Clip", "LeakyRelu", "MaxPool", "AveragePool", "GlobalAveragePool", "Concat", "Resize", "Pad"),
+        *("Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Split", "Slice"),
+    )
 )
 """Cheap operators that the runtime does on 8-bit numbers: quantizing them saves going to float and back. The others
 (normalisation, GELU, softmax, ...) lose much by it and gain nothing."""

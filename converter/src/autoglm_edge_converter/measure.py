@@ -1,4 +1,4 @@
-"""Measuring what may be shipped: quality on samples that took no part so far, time in turns, memory in a fresh process."""
+"""Measuring what may be shipped: quality on held-back samples, time in turns, memory in a fresh process."""
 
 from __future__ import annotations
 

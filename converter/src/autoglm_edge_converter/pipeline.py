@@ -32,7 +32,7 @@ from autoglm_edge_converter.report import Report, render
 from autoglm_edge_converter.results import ConversionResult, Findings, Measured, Options, Refusal
 from autoglm_edge_converter.samples import load_samples, samples_digest
 from autoglm_edge_converter.search import SearchResult, search
-from autoglm_edge_converter.source import SourceModel, load_source
+from autoglm_edge_converter.source import load_source
 from autoglm_edge_converter.split import Split, notes_on, split
 from autoglm_edge_converter.tensors import Feed
 from autoglm_edge_converter.tolerance import FLOAT_MARGIN, INT8_MARGIN, tolerances
@@ -186,7 +186,7 @@ def _golden_positions(bench: Workbench) -> tuple[int, ...]:
     sizes = [
         sum(array.nbytes for array in (*bench.feeds[index].values(), *bench.references[index])) for index in held_back
     ]
-    positions = choose_golden([bench.references[index] for index in held_back], sizes)
+    positions = choose_golden(tuple(bench.references[index] for index in held_back), sizes)
     return tuple(held_back[position] for position in positions)
 
 

@@ -69,7 +69,7 @@ def _heading(report: Report, variants: tuple[Variant, ...]) -> str:
 def _tiles(variants: tuple[Variant, ...]) -> str:
     best = max(variants, key=lambda variant: variant.latency.speedup)
     tiles = [
-        (f"{best.latency.speedup:.2f}×", f"speed of {best.id} against fp32"),
+        (f"{best.latency.speedup:.2f}&times;", f"speed of {best.id} against fp32"),
         (f"{best.quality.value:.2%}", f"{best.quality.metric} of {best.id}"),
         (f"{best.quality.samples}", "held-back samples"),
         (f"{len(variants)}", f"variant{'s'[: len(variants) != 1]} shipped"),
@@ -95,7 +95,7 @@ def _variants(report: Report, variants: tuple[Variant, ...]) -> str:
                 f"{item.quality.value:.2%}",
                 noise,
                 f"{item.timing.wall_us / 1000:.3f} ms" if item.timing else "-",
-                f"{item.speedup:.2f}×" if item.speedup else "-",
+                f"{item.speedup:.2f}&times;" if item.speedup else "-",
                 f"{item.memory_bytes / 2**20:.0f} MB" if item.memory_bytes else "-",
                 escape("; ".join(variant.notes) if variant else ""),
             ]
@@ -205,8 +205,8 @@ def _sensitivity(findings: Findings) -> str:
         f"<p class=legend>The {len(shown)} noisiest of {len(entries)} nodes.</p>" if len(entries) > len(shown) else ""
     )
     return (
-        "<section><h2>Sensitivity</h2><p class=legend>Noise in the answers when this node alone is quantized, as a share "
-        f"of the signal (amplitude).</p><figure>{drawn}</figure>{more}</section>"
+        "<section><h2>Sensitivity</h2><p class=legend>Noise in the answers when this node alone is quantized, "
+        f"as a share of the signal (amplitude).</p><figure>{drawn}</figure>{more}</section>"
     )
 
 

@@ -37,7 +37,7 @@ class SplitLimits:
     bytes_in_all: int = 256 * 1024 * 1024
 
 
-def split(count: int, seed: int, sample_bytes: int = 0, limits: SplitLimits = SplitLimits()) -> Split:  # noqa: B008
+def split(count: int, seed: int, sample_bytes: int = 0, limits: SplitLimits = SplitLimits()) -> Split:
     """Split `count` samples of about `sample_bytes` bytes each: 30 % calibrate, 30 % rank, 40 % evaluate.
 
     Raises TooFewSamples.

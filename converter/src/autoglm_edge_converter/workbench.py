@@ -61,7 +61,7 @@ class Workbench:
         names = [port.name for port in self.source.outputs]
         if answers and len(answers[0]) != len(names):
             raise CandidateFailed(f"{len(answers[0])} outputs instead of {len(names)}")
-        return score(names, [self.references[index] for index in samples], answers)
+        return score(names, tuple(self.references[index] for index in samples), answers)
 
     def check(self, proto: onnx.ModelProto) -> Score:
         """Compare a model with the original on a few samples. Raises CandidateFailed."""

@@ -1,0 +1,83 @@
+"""`autoglm-edge bundle show|verify`: what a bundle holds, and whether it is whole."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from autoglm_edge.console import err, out, print_json
+from autoglm_edge_protocol import bundle
+from autoglm_edge_protocol.manifest import Manifest, Variant
+
+app = typer.Typer(help="Look into bundles and check them.", no_args_is_help=True)
+
+BundlePath = Annotated[
+    Path, typer.Argument(metavar="PATH", help="A bundle directory, or a packed NAME-VERSION.bundle.")
+]
+
+
+@app.command()
+def show(
+    path: BundlePath,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the manifest as JSON.")] = False,
+) -> None:
+    """Print the variants of a bundle: quality, size, speed and what a device needs to run each."""
+    with bundle.opened(path) as directory:
+        manifest = bundle.read_manifest(directory)
+    if as_json:
+        print_json(manifest.model_dump(mode="json"))
+        return
+    total = sum(entry.size_bytes for entry in manifest.files)
+    source = manifest.provenance.source
+    out.print(f"[bold]{manifest.id}[/bold]  from {source.file} ({megabytes(source.size_bytes)})")
+    out.print(variants_table(manifest))
+    out.print(f"{len(manifest.files)} files, {megabytes(total)}; made by {manifest.provenance.converter}")
+
+
+@app.command()
+def verify(path: BundlePath) -> None:
+    """Check that a bundle is complete and holds the bytes that its manifest promises.
+
+    Exit code 0: it does; 1: it does not, one line says what is wrong.
+    """
+    with bundle.opened(path) as directory:
+        manifest = bundle.verify(directory)
+    err.print(f"{manifest.id} is whole: {len(manifest.files)} files, {len(manifest.variants)} variants")
+
+
+def variants_table(manifest: Manifest) -> Table:
+    """Return the variants as a table, in the order of the manifest."""
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for column in ("variant", "precision"):
+        table.add_column(column)
+    for column in ("quality", "noise", "size", "latency", "speed"):
+        table.add_column(column, justify="right")
+    table.add_column("needs")
+    for variant in manifest.variants:
+        table.add_row(*_row(manifest, variant))
+    return table
+
+
+def _row(manifest: Manifest, variant: Variant) -> tuple[str, ...]:
+    noise = [value for value in variant.quality.sqnr_db.values() if value is not None]
+    needs = f"{variant.needs.runtime} {variant.needs.min_version or ''}".strip()
+    if variant.needs.memory_bytes:
+        needs += f", {megabytes(variant.needs.memory_bytes)} of memory"
+    return (
+        variant.id,
+        variant.precision,
+        f"{variant.quality.value:.2%} {variant.quality.metric}",
+        f"{min(noise):.1f} dB" if noise else "identical",
+        megabytes(sum(manifest.file(path).size_bytes for path in variant.files)),
+        f"{variant.latency.median_us / 1000:.3f} ms",
+        f"{variant.latency.speedup:.2f}x",
+        needs,
+    )
+
+
+def megabytes(size_bytes: int) -> str:
+    """Return a size as people read it, `3.02 MB`."""
+    return f"{size_bytes / 1e6:.2f} MB"

@@ -1,0 +1,184 @@
+"""`autoglm-edge convert`: the command around `autoglm_edge_converter.convert`, with bars, a table and `--json`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+
+from autoglm_edge.bundle import variants_table
+from autoglm_edge.console import EXIT_PARTIAL, err, out, print_json
+
+if TYPE_CHECKING:
+    from autoglm_edge_converter.results import ConversionResult, Options
+    from autoglm_edge_converter.search import Trial
+
+
+class Bars:
+    """Draws the stages of a conversion as progress bars on standard error. A context manager."""
+
+    def __init__(self) -> None:
+        columns = (SpinnerColumn(), TextColumn("{task.description:9}"), BarColumn(28), TimeElapsedColumn())
+        self._bars = Progress(*columns, TextColumn("[dim]{task.fields[what]}[/dim]"), console=err)
+        self._task: TaskID | None = None
+
+    def __enter__(self) -> Bars:
+        self._bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            self._finish()
+        self._bars.stop()
+
+    def stage(self, name: str, steps: int) -> None:
+        """Begin a bar; the one before is full."""
+        self._finish()
+        self._task = self._bars.add_task(name, total=steps, what="")
+
+    def step(self, what: str) -> None:
+        """Advance the bar, and lengthen it where more steps come than were expected."""
+        if self._task is None:
+            return
+        task = self._bars.tasks[self._task]
+        if task.total is not None and task.completed + 1 > task.total:
+            self._bars.update(self._task, total=task.completed + 2)
+        self._bars.update(self._task, advance=1, what=what)
+
+    def note(self, text: str) -> None:
+        """Print a line above the bars."""
+        self._bars.console.print(f"[yellow]note:[/yellow] {text}", soft_wrap=True)
+
+    def _finish(self) -> None:
+        if self._task is not None:
+            task = self._bars.tasks[self._task]
+            self._bars.update(self._task, total=task.completed, what="")
+
+
+def convert(  # noqa: PLR0913
+    model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="The model to convert; it is not changed.")],
+    calibration: Annotated[
+        Path,
+        typer.Option(
+            metavar="PATH",
+            help="Inputs as the model takes them: one .npz with an array per input and the samples along the first "
+            "axis, or a folder with one .npz or .npy per sample, batch axis included. 100 or more are advised.",
+        ),
+    ],
+    output: Annotated[
+        Path, typer.Option(metavar="DIR", help="Where NAME-VERSION/ and NAME-VERSION.bundle are written.")
+    ],
+    name: Annotated[str | None, typer.Option(help="Of the bundle; the model file's name when left out.")] = None,
+    version: Annotated[str, typer.Option(help="Of the bundle.")] = "1.0.0",
+    max_drop: Annotated[
+        float,
+        typer.Option(help="How much of the quality metric INT8 may lose on held-back samples; 0.01 is one percent."),
+    ] = 0.01,
+    precision: Annotated[
+        list[str] | None, typer.Option(help="fp32 or int8; give it twice for both, which is the default.")
+    ] = None,
+    shape: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=1,3,224,224", help="Fix the free axes of an input; -1 leaves one free. Repeatable."),
+    ] = None,
+    labels: Annotated[Path | None, typer.Option(metavar="FILE", help="Class names, one a line.")] = None,
+    license_file: Annotated[Path | None, typer.Option("--license", metavar="FILE", help="The model's licence.")] = None,
+    seed: Annotated[int, typer.Option(help="Decides which samples calibrate, rank and judge.")] = 0,
+    force: Annotated[bool, typer.Option("--force", help="Replace a bundle of the same name and version.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON document.")] = False,
+) -> None:
+    """Convert an ONNX model into a bundle: a float and an INT8 variant, both verified against the original.
+
+    INT8 is only shipped when it stays within --max-drop of the original on samples that it was not tuned on, and is
+    faster than float. The report in the bundle tells what was tried.
+
+    Exit codes: 0 every precision asked for is in the bundle; 3 the bundle is written, but no INT8 variant was good
+    enough and it holds the float one only; 1 nothing was written, one line says why; 130 interrupted.
+
+    Example: autoglm-edge convert res.onnx --calibration samples.npz --output bundles --max-drop 0.02
+    """
+    from autoglm_edge_converter import Options
+    from autoglm_edge_converter import convert as run
+
+    options = Options(
+        name=name,
+        version=version,
+        max_drop=max_drop,
+        precisions=tuple(precision or ("fp32", "int8")),
+        shapes=tuple(parse_shape(text) for text in shape or ()),
+        labels=labels,
+        license=license_file,
+        seed=seed,
+        force=force,
+    )
+    result = _run(run, model, calibration, output, options)
+    if as_json:
+        print_json(as_document(result))
+    else:
+        _print(result)
+    if not result.complete:
+        raise typer.Exit(EXIT_PARTIAL)
+
+
+def _run(run: Any, model: Path, calibration: Path, output: Path, options: Options) -> ConversionResult:
+    with Bars() as bars:
+        result: ConversionResult = run(model, calibration, output, options, bars)
+    return result
+
+
+def parse_shape(text: str) -> tuple[str, tuple[int, ...]]:
+    """Read `NAME=1,3,224,224`. Raises typer.BadParameter."""
+    name, separator, axes = text.rpartition("=")
+    try:
+        shape = tuple(int(axis) for axis in axes.split(","))
+    except ValueError:
+        shape = ()
+    if not separator or not name or not shape:
+        raise typer.BadParameter(f"{text!r} is not NAME=1,3,224,224", param_hint="--shape")
+    return name, shape
+
+
+def _print(result: ConversionResult) -> None:
+    out.print(f"[bold]{result.manifest.id}[/bold]")
+    out.print(variants_table(result.manifest))
+    for refusal in result.findings.refusals:
+        out.print(f"[yellow]no {refusal.precision} variant:[/yellow] {refusal.reason}", soft_wrap=True)
+    for note in result.findings.notes:
+        out.print(f"[dim]{note}[/dim]", soft_wrap=True)
+    out.print(f"bundle  {result.directory}\npacked  {result.packed}\nreport  {result.directory / 'report.html'}")
+
+
+def as_document(result: ConversionResult) -> dict[str, Any]:
+    """Return the result for a script: what was written, what was tried, and what could not be had."""
+    search = result.findings.search
+    return {
+        "name": result.manifest.name,
+        "version": result.manifest.version,
+        "directory": str(result.directory),
+        "packed": str(result.packed),
+        "report": str(result.directory / "report.html"),
+        "complete": result.complete,
+        "variants": [variant.model_dump(mode="json") for variant in result.manifest.variants],
+        "refused": [{"precision": r.precision, "reason": r.reason} for r in result.findings.refusals],
+        "passes": [{"name": p.name, "dropped": p.dropped} for p in result.findings.passes],
+        "tried": [_trial(trial) for trial in search.trials] if search else [],
+        "notes": list(result.findings.notes),
+    }
+
+
+def _trial(trial: Trial) -> dict[str, Any]:
+    score = trial.score
+    return {
+        "recipe": str(trial.candidate.recipe),
+        "float_nodes": list(trial.candidate.float_nodes),
+        "size_bytes": trial.size_bytes,
+        "metric": score.metric if score else None,
+        "value": score.value if score else None,
+        "sqnr_db": score.sqnr_db if score else None,
+        "problem": trial.problem,
+    }
