@@ -244,7 +244,7 @@ HOSTILE_MEMBERS: dict[str, list[tuple[tarfile.TarInfo, bytes]]] = {
     "extended name": [(_member("a", pax={"path": "../../b"}), b"x")],
     "extended size": [(_member("a", pax={"size": str(LIMITS.bundle_bytes + 1)}), b"x")],
     "extended negative size": [(_member("a", pax={"size": "-512"}), b"x"), (_member("b"), b"y")],
-    "extended sparse": [(_member("a", pax={"GNU.sparse.map": "0,1,99999999,1", "GNU.sparse.size": "100000000"}), b"xy")],
+    "extended sparse": [(_member("a", pax={"GNU.sparse.map": "0,1,9999999,1", "GNU.sparse.size": "10000000"}), b"xy")],
     "extended sparse, no numbers": [(_member("a", pax={"GNU.sparse.map": "0,x"}), b"x")],
     "extended sparse 1.0": [
         (_member("a", pax={"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.realsize": "9"}), b"q"),
