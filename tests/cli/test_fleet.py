@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import random
 import re
 import signal
 import subprocess
@@ -21,6 +22,7 @@ from typer.testing import CliRunner
 from autoglm_edge.app import USER_ERRORS, build
 from autoglm_edge_fleet.config import ENVIRONMENT
 from autoglm_edge_fleet.fleet import Fleet
+from autoglm_edge_protocol.names import BundleId
 
 PROGRAM = [sys.executable, "-c", "from autoglm_edge.app import main; main()", "fleet"]
 
@@ -97,7 +99,7 @@ def test_errors_say_what_to_do(fleet: Path, tmp_path: Path) -> None:
         (("init", tmp_path / "new", "--broker", "http://here"), "mqtt://HOST:PORT"),
         (("publish", tmp_path / "missing"), "does not exist"),
         (("publish", empty), "no manifest.json"),
-        (("publish", truncated), "manifest.json"),
+        (("publish", truncated), "is not a packed bundle"),
         (("publish", tampered), "labels.txt: SHA-256 is"),
         (("publish", make_bundle(tmp_path / "other", seed=9)), "raise its version"),
         (("deploy", "tiny@9.9.9", "--to", "dev1"), "published: tiny@1.0.0"),
@@ -193,6 +195,33 @@ async def test_deploy_and_command_from_end_to_end(served: Path, broker: Broker, 
                     path.unlink()
             code, output = await cli("deploy", "tiny@1.1.0", "--to", "dev1", "--wait", "--timeout-s", "30")
             assert (code, "failed: the repository has lost this file" in output) == (1, True), output
+
+
+async def test_kill_9_of_the_daemon_delays_a_deployment_and_no_more(
+    fleet: Path, broker: Broker, tmp_path: Path
+) -> None:
+    (fleet / "fleet.toml").write_text(f'name = "f"\n[broker]\nurl = "{broker.url}"\n')
+    source, interrupted = random.Random(0), 0
+    with Fleet.open(fleet) as opened:
+        opened.publish(make_bundle(tmp_path / "bundle", payload_bytes=40_000_000))
+        issued = opened.deploy(BundleId.parse("tiny@1.0.0"), ["dev1"], create=True)
+        async with StandInDevice(broker.url, "f", "dev1") as device:
+            for _ in range(4):
+                daemon, before = Daemon(fleet), device.received_blocks
+                await asyncio.to_thread(daemon.until, "connected to")
+                async with asyncio.timeout(20):
+                    while device.received_blocks == before and not opened.refresh(issued)[0].ended:
+                        await asyncio.sleep(0.005)
+                await asyncio.sleep(source.uniform(0, 0.05))
+                daemon.stop(signal.SIGKILL)
+                interrupted += not opened.refresh(issued)[0].ended
+            assert interrupted >= 2
+            daemon = Daemon(fleet)
+            await asyncio.to_thread(daemon.until, "connected to")
+            async with asyncio.timeout(30):
+                while not opened.refresh(issued)[0].succeeded:
+                    await asyncio.sleep(0.02)
+            assert daemon.stop(signal.SIGTERM) == 0
 
 
 def test_serve_keeps_trying_without_a_broker_and_says_so(fleet: Path) -> None:
