@@ -206,7 +206,7 @@ async def test_kill_9_of_the_daemon_delays_a_deployment_and_no_more(
         opened.publish(make_bundle(tmp_path / "bundle", payload_bytes=40_000_000))
         issued = opened.deploy(BundleId.parse("tiny@1.0.0"), ["dev1"], create=True)
         async with StandInDevice(broker.url, "f", "dev1") as device:
-            for _ in range(4):
+            for _ in range(3):
                 daemon, before = Daemon(fleet), device.received_blocks
                 await asyncio.to_thread(daemon.until, "connected to")
                 async with asyncio.timeout(20):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -97,46 +98,35 @@ def take_presence(database: Database, presence: Presence, live: bool) -> bool | 
 def take_report(database: Database, report: ReportedState, live: bool) -> Change | None:
     """Take in a report; returns what it changed, None when it is stale. Raises RefusedReport, StorageError."""
     admit(database, report.device)
-    after = after_report(_known(database, report.device), report)
-    if after is None:
+    if after_report(_known(database, report.device), report) is None:
         return None
     row = database.read("SELECT * FROM devices WHERE name = ?", (report.device,))[0]
     before = _from_row(row).report
-    generation = report.deployment.generation if report.deployment else 0
     now = time.time()
     with database.transaction() as connection:
-        connection.execute(
-            "UPDATE devices SET report_session = ?, report_sequence = ?, report = ?, reported_generation = ?,"
-            " last_seen_at = coalesce(?, last_seen_at) WHERE name = ?",
-            (
-                after.report_session,
-                after.report_sequence,
-                report.to_bytes().decode(),
-                generation,
-                now if live else None,
-                report.device,
-            ),
-        )
+        _store_report(connection, report, now if live else None)
         if report.deployment:
-            progress = report.deployment
-            reason = progress.reason
-            connection.execute(
-                "UPDATE deployments SET phase = ?, fetched_bytes = ?, total_bytes = ?, present_bytes = ?,"
-                " reason_code = ?, reason_message = ?, updated_at = ?"
-                " WHERE device = ? AND generation = ? AND phase != 'superseded'",
-                (
-                    progress.phase,
-                    progress.fetched_bytes,
-                    progress.total_bytes,
-                    progress.present_bytes,
-                    reason.code if reason else None,
-                    reason.message if reason else None,
-                    now,
-                    report.device,
-                    generation,
-                ),
-            )
+            _store_progress(connection, report.device, report.deployment, now)
     return Change(before.deployment if before else None, report.deployment, row["generation"])
+
+
+def _store_report(connection: sqlite3.Connection, report: ReportedState, seen_at: float | None) -> None:
+    generation = report.deployment.generation if report.deployment else 0
+    connection.execute(
+        "UPDATE devices SET report_session = ?, report_sequence = ?, report = ?, reported_generation = ?,"
+        " last_seen_at = coalesce(?, last_seen_at) WHERE name = ?",
+        (report.session, report.sequence, report.to_bytes().decode(), generation, seen_at, report.device),
+    )
+
+
+def _store_progress(connection: sqlite3.Connection, device: str, progress: DeploymentReport, now: float) -> None:
+    reason = (progress.reason.code, progress.reason.message) if progress.reason else (None, None)
+    moved = (progress.fetched_bytes, progress.total_bytes, progress.present_bytes)
+    connection.execute(
+        "UPDATE deployments SET phase = ?, fetched_bytes = ?, total_bytes = ?, present_bytes = ?, reason_code = ?,"
+        " reason_message = ?, updated_at = ? WHERE device = ? AND generation = ? AND phase != 'superseded'",
+        (progress.phase, *moved, *reason, now, device, progress.generation),
+    )
 
 
 def saw(database: Database, device: str) -> None:
