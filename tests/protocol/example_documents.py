@@ -81,7 +81,7 @@ EXAMPLES: tuple[Document, ...] = (
     MANIFEST,
     ChunkIndex(files=(ChunkedFile(sha256=DIGEST, size_bytes=3, chunks=(Chunk(size_bytes=3, sha256=DIGEST),)),)),
     DesiredState(fleet="home", device="pi", generation=7, bundle=_reference, variant="int8", issued_at=1.5),
-    DesiredState(fleet="home", device="pi", generation=2**63 - 1, bundle=None),
+    DesiredState(fleet="home", device="pi", generation=2**53 - 1, bundle=None),
     ReportedState(
         device="pi",
         session=3,

@@ -90,7 +90,7 @@ MALFORMED = {
     "Infinity": _presence(extra=float("-inf")),
     "number beyond a double": b'{"device":"pi","session":1e999,"online":true}',
     "number of 5000 digits": b'{"device":"pi","session":' + b"9" * 5000 + b',"online":true}',
-    "number beyond 64 bits": _presence(session=2**63),
+    "number beyond a double's integers": _presence(session=2**53),
     "negative count": _presence(session=-1),
     "deep lists": b"[" * 100_000,
     "deep objects in an unknown field": b'{"x":' * 5000 + b"1" + b"}" * 5000,

@@ -7,7 +7,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from autoglm_edge_protocol.digests import Sha256
-from autoglm_edge_protocol.documents import Count, Document, Part
+from autoglm_edge_protocol.documents import LARGEST_INTEGER, Count, Document, Part
 from autoglm_edge_protocol.limits import LIMITS
 from autoglm_edge_protocol.names import BundleId, BundleName, BundleVersion, DeviceName, FleetName
 
@@ -33,7 +33,7 @@ class DesiredState(Document):
 
     fleet: FleetName
     device: DeviceName
-    generation: int = Field(ge=1, le=2**63 - 1)
+    generation: int = Field(ge=1, le=LARGEST_INTEGER)
     bundle: BundleReference | None
     """None: run no model."""
     variant: str | None = None

@@ -18,8 +18,10 @@ from autoglm_edge_protocol.limits import LIMITS
 
 D = TypeVar("D", bound="Document")
 
-Count = Annotated[int, Field(ge=0, le=2**63 - 1)]
-"""A number that only counts up: what a signed 64-bit integer holds, as databases and other languages do."""
+LARGEST_INTEGER = 2**53 - 1
+"""Of any count: what a double holds exactly (RFC 8259, section 6), for languages whose numbers are doubles."""
+
+Count = Annotated[int, Field(ge=0, le=LARGEST_INTEGER)]
 
 
 class Part(BaseModel):

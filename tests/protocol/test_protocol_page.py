@@ -1,0 +1,60 @@
+"""The page about the wire: every example on it is a document, and its figures are the code's."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from scripts.generate_docs import DOCS, DOCUMENTS
+
+from autoglm_edge_protocol.documents import parse
+from autoglm_edge_protocol.limits import LIMITS
+from autoglm_edge_protocol.mqtt import IN_FLIGHT
+from autoglm_edge_protocol.topics import TO_DEVICE, TO_FLEET, Channel
+
+PAGE = (DOCS / "protocol.md").read_text(encoding="utf-8")
+BLOCKS: list[tuple[str, str]] = re.findall(r"^```json(.*?)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+KINDS = {model.kind: model for model in DOCUMENTS}
+
+
+@pytest.mark.parametrize(("kind", "text"), BLOCKS, ids=[kind.strip() for kind, _ in BLOCKS])
+def test_every_example_is_a_document_of_its_kind(kind: str, text: str) -> None:
+    document = parse(KINDS[kind.strip()], text.encode(), LIMITS.control_bytes)
+    assert set(re.findall(r'^  "(\w+)"', text, re.MULTILINE)) <= set(type(document).model_fields)
+
+
+def test_every_kind_has_an_example() -> None:
+    assert {kind.strip() for kind, _ in BLOCKS} == set(KINDS)
+
+
+def test_the_table_of_topics_is_the_codes() -> None:
+    rows = re.findall(r"^\| `autoglm/v1/FLEET/DEVICE/(\w+)\S*` \| .* \| (device|fleet)[^|]* \|", PAGE, re.MULTILINE)
+    assert {(channel, side) for channel, side in rows} == {
+        *((channel.value, "fleet") for channel in TO_DEVICE),
+        *((channel.value, "device") for channel in TO_FLEET),
+    }
+    assert len(rows) == len(Channel)
+
+
+def test_links_lead_somewhere() -> None:
+    assert [link for link in re.findall(r"\]\(([^)#]+)\)", PAGE) if not (DOCS / link).exists()] == []
+
+
+@pytest.mark.parametrize(
+    ("figure", "value"),
+    [
+        ("| 128 KiB |", LIMITS.control_bytes == 128 * 1024),
+        ("| `manifest.json` | 1 MiB |", LIMITS.manifest_bytes == 1024**2),
+        ("| `chunks.json` | 16 MiB |", LIMITS.chunk_index_bytes == 16 * 1024**2),
+        ("| a block | 56 KiB |", LIMITS.block_bytes == 56 * 1024 == 57_344),
+        ("| blocks in one fetch request | 64 |", LIMITS.request_blocks == 64),
+        ("| a chunk | 16 MiB |", LIMITS.chunk_bytes == 16 * 1024**2),
+        ("| 4096, 16 GiB |", (LIMITS.bundle_files, LIMITS.bundle_bytes) == (4096, 16 * 1024**3)),
+        ("| the golden set | 64 MiB |", LIMITS.golden_bytes == 64 * 1024**2),
+        ("| system samples in one telemetry batch | 240 |", LIMITS.telemetry_samples == 240),
+        ("at most 16 unacknowledged", IN_FLIGHT == 16),
+    ],
+)
+def test_figures_are_the_codes(figure: str, value: bool) -> None:
+    assert figure in PAGE
+    assert value
