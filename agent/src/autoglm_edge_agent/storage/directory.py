@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
+import time
 from pathlib import Path
 
 from autoglm_edge_agent.errors import StateError
@@ -36,15 +38,15 @@ class StateDirectory:
     def next_session(self) -> int:
         """Return a number above all session numbers used before, leaving room for this start's connections.
 
-        A full disk must not keep the agent from starting: then the number is taken, though not kept.
+        Never below the clock's seconds: a device that was flashed anew begins above what the fleet remembers of it. A
+        full disk must not keep the agent from starting: then the number is taken, though not kept.
         """
         path = self.path / "session"
         try:
             starts = int(path.read_text()) + 1
         except (OSError, ValueError):
             starts = 1
-        try:
+        starts = max(starts, int(time.time()))
+        with contextlib.suppress(OSError):
             self._disk.commit(path, str(starts).encode())
-        except OSError:
-            starts += 1
         return starts * CONNECTIONS_PER_START

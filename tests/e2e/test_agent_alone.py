@@ -1,0 +1,43 @@
+"""A device has the agent and nothing else of ours: in such an environment the agent's own tests pass."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from tests.conftest import GIVEN_BROKERS
+from tests.fakes.brokers import Broker, available_kinds
+
+ROOT = Path(__file__).parents[2]
+PYTHON = ROOT / ".venv-agent" / "bin" / "python"
+FOREIGN = ("autoglm_edge", "autoglm_edge_converter", "autoglm_edge_fleet", "onnx", "onnxslim", "magika")
+
+
+def test_the_environment_holds_only_what_a_device_needs() -> None:
+    program = "import importlib.util as u, sys; print([n for n in sys.argv[1:] if u.find_spec(n)])"
+    found = subprocess.run([PYTHON, "-c", program, *FOREIGN], capture_output=True, text=True, check=True, cwd="/")
+    assert found.stdout.strip() == "[]"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_the_agents_tests_pass_with_the_agent_alone(tmp_path: Path) -> None:
+    kind = available_kinds()[0]
+    broker = Broker(kind, tmp_path / "broker")
+    broker.start()
+    try:
+        result = subprocess.run(
+            [PYTHON, "-m", "pytest", "tests/agent", "-q", "-m", "not slow", "-p", "no:cacheprovider"],
+            cwd=ROOT,
+            env={**os.environ, GIVEN_BROKERS: f"{kind}={broker.url}"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    finally:
+        broker.stop()
+    print(result.stdout[-3000:])
+    assert result.returncode == 0, result.stdout[-6000:] + result.stderr[-2000:]
+    assert " passed" in result.stdout
