@@ -53,7 +53,8 @@ def variants_table(manifest: Manifest) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim")
     for column in ("variant", "precision"):
         table.add_column(column)
-    for column in ("quality", "noise", "size", "latency", "speed"):
+    metric = manifest.variants[0].quality.metric
+    for column in (metric, "noise", "size", "latency", "speed", "memory"):
         table.add_column(column, justify="right")
     table.add_column("needs")
     for variant in manifest.variants:
@@ -63,18 +64,17 @@ def variants_table(manifest: Manifest) -> Table:
 
 def _row(manifest: Manifest, variant: Variant) -> tuple[str, ...]:
     noise = [value for value in variant.quality.sqnr_db.values() if value is not None]
-    needs = f"{variant.needs.runtime} {variant.needs.min_version or ''}".strip()
-    if variant.needs.memory_bytes:
-        needs += f", {megabytes(variant.needs.memory_bytes)} of memory"
+    memory = variant.needs.memory_bytes
     return (
         variant.id,
         variant.precision,
-        f"{variant.quality.value:.2%} {variant.quality.metric}",
+        f"{variant.quality.value:.2%}",
         f"{min(noise):.1f} dB" if noise else "identical",
         megabytes(sum(manifest.file(path).size_bytes for path in variant.files)),
         f"{variant.latency.median_us / 1000:.3f} ms",
         f"{variant.latency.speedup:.2f}x",
-        needs,
+        f"{memory / 1e6:.0f} MB" if memory else "-",
+        f"{variant.needs.runtime} {variant.needs.min_version or ''}".strip(),
     )
 
 

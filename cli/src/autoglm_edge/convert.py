@@ -60,7 +60,7 @@ class Bars:
             self._bars.update(self._task, total=task.completed, what="")
 
 
-def convert(  # noqa: PLR0913
+def convert(
     model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="The model to convert; it is not changed.")],
     calibration: Annotated[
         Path,

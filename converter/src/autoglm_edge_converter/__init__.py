@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["ConversionError", "ConversionResult", "Options", "Progress", "Silent", "convert"]
 
 _LATER = {"convert": "pipeline", "ConversionResult": "results", "Options": "results"}
-"""Loaded when first asked for: they bring onnx and a runtime, and a command line that only prints help needs neither."""
+"""Loaded when first asked for: they bring onnx and a runtime, which a command line that prints help needs not."""
 
 
 def __getattr__(name: str) -> object:

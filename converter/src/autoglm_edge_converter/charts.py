@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-ROW_PX, BAR_PX, WIDTH_PX = 26, 14, 560
-LABEL_PX, VALUE_PX = 200, 96
+ROW_PX, BAR_PX, WIDTH_PX = 26, 14, 620
+LABEL_PX, VALUE_PX = 260, 110
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def _row(row: Bar, index: int, scale: float) -> str:
     length = max(1.5, row.value * scale)
     middle = index * ROW_PX + ROW_PX / 2 + 4
     return (
-        f'<text class="label" x="{LABEL_PX - 10}" y="{middle:.1f}">{escape(row.label[:34])}</text>'
+        f'<text class="label" x="{LABEL_PX - 10}" y="{middle:.1f}">{escape(row.label[:42])}</text>'
         f'<rect class="{row.style}" x="{LABEL_PX}" y="{top:.1f}" width="{length:.1f}" height="{BAR_PX}" rx="3"/>'
         f'<text class="value" x="{LABEL_PX + length + 8:.1f}" y="{middle:.1f}">{escape(row.text)}</text>'
     )

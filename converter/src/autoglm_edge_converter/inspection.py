@@ -10,11 +10,11 @@ import onnx
 WEIGHTED = ("Conv", "ConvTranspose", "MatMul", "Gemm")
 """Where the multiplications are."""
 
-FOLLOWERS = frozenset(
-    (
-        *("Add", "Relu", "Clip", "LeakyRelu", "MaxPool", "AveragePool", "GlobalAveragePool", "Concat", "Resize", "Pad"),
-        *("Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Split", "Slice"),
-    )
+MOVERS = frozenset(("Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Split", "Slice"))
+"""Followers that only move numbers: worth quantizing between quantized nodes, not at the end of a chain."""
+
+FOLLOWERS = MOVERS | frozenset(
+    ("Add", "Relu", "Clip", "LeakyRelu", "MaxPool", "AveragePool", "GlobalAveragePool", "Concat", "Resize", "Pad")
 )
 """Cheap operators that the runtime does on 8-bit numbers: quantizing them saves going to float and back. The others
 (normalisation, GELU, softmax, ...) lose much by it and gain nothing."""
@@ -48,7 +48,10 @@ def weighted_nodes(graph: onnx.GraphProto) -> tuple[WeightedNode, ...]:
 
 
 def with_followers(graph: onnx.GraphProto, chosen: Collection[str]) -> frozenset[str]:
-    """Return the chosen nodes and every follower whose float inputs all come from nodes in the set."""
+    """Return the chosen nodes and every follower whose float inputs all come from nodes in the set.
+
+    Movers that no node in the set reads are left out again.
+    """
     constants = {tensor.name for tensor in graph.initializer}
     nodes = set(chosen)
     tensors = {name for node in graph.node if node.name in nodes for name in node.output}
@@ -62,7 +65,18 @@ def with_followers(graph: onnx.GraphProto, chosen: Collection[str]) -> frozenset
             continue  # adding a constant is cheaper in float than an 8-bit addition of two ranges
         nodes.add(node.name)
         tensors.update(node.output)
-    return frozenset(nodes)
+    return _without_trailing_movers(graph, nodes)
+
+
+def _without_trailing_movers(graph: onnx.GraphProto, nodes: set[str]) -> frozenset[str]:
+    read: set[str] = set()
+    kept: set[str] = set()
+    for node in reversed(graph.node):
+        if node.name not in nodes or (node.op_type in MOVERS and not read.intersection(node.output)):
+            continue
+        kept.add(node.name)
+        read.update(node.input)
+    return frozenset(kept)
 
 
 def _data_inputs(node: onnx.NodeProto) -> int:

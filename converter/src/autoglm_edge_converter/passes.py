@@ -6,6 +6,7 @@ then. Names of the graph's inputs and outputs always stay: they are the model's 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 
 import onnx
@@ -37,6 +38,59 @@ def simplify(proto: onnx.ModelProto) -> onnx.ModelProto:
     return slim
 
 
+def fuse_bias(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """Join a product of two matrices and the constant row added to it into one Gemm.
+
+    The runtime does so itself, but on a quantized graph it then misses its 8-bit kernel.
+    """
+    graph = proto.graph
+    ranks = _ranks(proto)
+    shapes = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
+    readers = Counter(name for node in graph.node for name in node.input)
+    readers.update(value.name for value in graph.output)
+    products = {
+        node.output[0]: node
+        for node in graph.node
+        if node.op_type == "MatMul" and ranks.get(node.input[0]) == 2 and len(shapes.get(node.input[1], ())) == 2
+    }
+    for node in list(graph.node):
+        if node.op_type != "Add" or len(node.input) != 2:
+            continue
+        for name, bias in (tuple(node.input), tuple(node.input)[::-1]):
+            product = products.get(name)
+            if product is None or readers[name] != 1 or not _is_row(shapes.get(bias), shapes[product.input[1]][1]):
+                continue
+            row = _as_vector(graph, bias)
+            node.CopyFrom(onnx.helper.make_node("Gemm", [*product.input, row], list(node.output), node.name))
+            graph.node.remove(product)
+            break
+    return proto
+
+
+def _ranks(proto: onnx.ModelProto) -> dict[str, int]:
+    inferred = onnx.shape_inference.infer_shapes(proto).graph
+    return {
+        value.name: len(value.type.tensor_type.shape.dim)
+        for value in (*inferred.value_info, *inferred.input, *inferred.output)
+        if value.type.tensor_type.HasField("shape")
+    }
+
+
+def _is_row(shape: tuple[int, ...] | None, columns: int) -> bool:
+    return shape in ((columns,), (1, columns))
+
+
+def _as_vector(graph: onnx.GraphProto, name: str) -> str:
+    """The 8-bit Gemm takes its bias with one axis only."""
+    tensor = next(entry for entry in graph.initializer if entry.name == name)
+    if len(tensor.dims) == 1:
+        return name
+    vector = onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(tensor).reshape(-1), f"{name}_row")
+    if all(entry.name != vector.name for entry in graph.initializer):
+        graph.initializer.append(vector)
+    return vector.name
+
+
 def shorten_names(proto: onnx.ModelProto) -> onnx.ModelProto:
     """Give every inner tensor a short name (`t12`) and every node its operator and number (`Conv_12`).
 
@@ -50,6 +104,7 @@ def shorten_names(proto: onnx.ModelProto) -> onnx.ModelProto:
     kept = {value.name for value in (*graph.input, *graph.output)}
     fresh = (name for name in _numbered("t") if name not in kept)
     renamed: dict[str, str] = {}
+    _drop_unread_constants(graph)
     for tensor in graph.initializer:
         if tensor.name not in kept:
             tensor.name = renamed.setdefault(tensor.name, next(fresh))
@@ -63,6 +118,13 @@ def shorten_names(proto: onnx.ModelProto) -> onnx.ModelProto:
     del graph.value_info[:]
     _name_nodes(graph)
     return proto
+
+
+def _drop_unread_constants(graph: onnx.GraphProto) -> None:
+    read = {name for node in graph.node for name in node.input} | {value.name for value in graph.output}
+    unread = [tensor for tensor in graph.initializer if tensor.name not in read]
+    for tensor in unread:
+        graph.initializer.remove(tensor)
 
 
 def _numbered(prefix: str) -> Iterator[str]:
@@ -95,6 +157,7 @@ def strip_metadata(proto: onnx.ModelProto) -> onnx.ModelProto:
 PASSES: dict[str, Pass] = {
     "upgrade-opset": upgrade_opset,
     "simplify": simplify,
+    "fuse-bias": fuse_bias,
     "shorten-names": shorten_names,
     "strip-metadata": strip_metadata,
 }
