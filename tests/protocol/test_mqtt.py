@@ -596,3 +596,31 @@ async def test_links_leave_no_thread_behind() -> None:
             async with _linked(url, "x", {"t": 1}):
                 pass
     assert [thread.name for thread in threading.enumerate() if thread.name.startswith("paho")] == []
+
+
+ENDS_WITHOUT_STOPPING = """
+import asyncio, sys
+from autoglm_edge_protocol.mqtt import BrokerAddress, Link
+async def main():
+    async def nothing(message): pass
+    link = Link(BrokerAddress.parse(sys.argv[1]), "careless", {"t": 1}, nothing)
+    await link.start()
+    await asyncio.sleep(float(sys.argv[2]))
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("lives_s", ["0", "0.5"])
+async def test_a_process_that_forgets_to_stop_ends_all_the_same(lives_s: str) -> None:
+    async def script(wire: Wire, number: int) -> None:
+        await _accept(wire)
+        while True:
+            wire.publish(b"t", b"more", 1)
+            await asyncio.sleep(0.01)
+
+    async with _misbehaving(script) as url:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-W", "error", "-c", ENDS_WITHOUT_STOPPING, url, lives_s, stderr=asyncio.subprocess.PIPE
+        )
+        _, said = await asyncio.wait_for(process.communicate(), PATIENCE_S)
+    assert (process.returncode, said) == (0, b"")
