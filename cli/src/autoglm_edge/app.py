@@ -9,11 +9,13 @@ import typer
 from autoglm_edge import bundle, fleet
 from autoglm_edge.console import EXIT_FAILED, EXIT_INTERRUPTED, err
 from autoglm_edge.convert import convert
+from autoglm_edge.demo.errors import DemoError
+from autoglm_edge.demo_command import demo
 from autoglm_edge_converter.errors import ConversionError
 from autoglm_edge_fleet.errors import FleetError
 from autoglm_edge_protocol.errors import ProtocolError
 
-USER_ERRORS: tuple[type[Exception], ...] = (ProtocolError, ConversionError, FleetError, OSError)
+USER_ERRORS: tuple[type[Exception], ...] = (ProtocolError, ConversionError, FleetError, DemoError, OSError)
 """Errors whose text says to a user what failed and why; anything else is a defect and shows its traceback."""
 
 
@@ -28,6 +30,7 @@ def build() -> typer.Typer:
     app.command()(convert)
     app.add_typer(bundle.app, name="bundle")
     app.add_typer(fleet.app, name="fleet")
+    app.command()(demo)
     return app
 
 

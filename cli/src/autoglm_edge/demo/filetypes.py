@@ -29,12 +29,12 @@ SEARCH_S = 8.0
 LABELS = {
     ".c": "c", ".css": "css", ".csv": "csv", ".gif": "gif", ".gz": "gzip", ".html": "html", ".ini": "ini",
     ".ipynb": "ipynb", ".java": "java", ".jpg": "jpeg", ".js": "javascript", ".json": "json", ".md": "markdown",
-    ".npy": "npy", ".npz": "npz", ".pdf": "pdf", ".pem": "pem", ".pl": "perl", ".png": "png", ".po": "po",
+    ".npy": "npy", ".npz": "npz", ".pdf": "pdf", ".pem": "pem", ".png": "png", ".po": "po",
     ".proto": "proto", ".py": "python", ".pyc": "pythonbytecode", ".rst": "rst", ".rs": "rust", ".sh": "shell",
     ".so": "elf", ".sql": "sql", ".svg": "svg", ".tar": "tar", ".tcl": "tcl", ".toml": "toml", ".ts": "typescript",
     ".ttf": "ttf", ".wav": "wav", ".whl": "zip", ".xml": "xml", ".yaml": "yaml", ".yml": "yaml", ".zip": "zip",
 }  # fmt: skip
-"""File name suffixes that leave no doubt, and the model's label for them."""
+"""File name suffixes that leave no doubt, and the model's label for them. Not `.pl`: Perl ships tables under it."""
 
 
 @dataclass(frozen=True)

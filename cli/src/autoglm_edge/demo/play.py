@@ -1,0 +1,173 @@
+"""The demonstration, act by act."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+from rich.console import Console
+
+from autoglm_edge.convert import Bars
+from autoglm_edge.demo.errors import DemoError
+from autoglm_edge.demo.filetypes import Classifier, LabelledFile, find_classifier, gather_files
+from autoglm_edge.demo.sabotage import damaged_copy
+from autoglm_edge.demo.screen import Screen
+from autoglm_edge.demo.stage import Stage
+from autoglm_edge.demo.traffic import Traffic
+from autoglm_edge_converter import ConversionResult, Options, convert
+from autoglm_edge_fleet.deployments import Deployment
+from autoglm_edge_protocol.bundle import read_manifest
+
+MODEL = "filetype"
+CALIBRATION_FILE = "files.npz"
+FILES = 1200
+MIN_FILES = 120
+CALIBRATION_SHARE = 0.5
+MAX_DROP = 0.03
+DEPLOY_S = 60.0
+LISTEN_S = 6.0
+"""How long the devices are asked after each deployment before the next act."""
+TELEMETRY_S = 4.0
+
+
+@dataclass(frozen=True)
+class Casting:
+    """The model, and files for it: some to convert with, others to ask about."""
+
+    classifier: Classifier
+    calibration: Path
+    asked: tuple[LabelledFile, ...]
+    expected: tuple[str, ...]
+    """What the original model answers to each of `asked`."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """What happened, for the final tables."""
+
+    conversion: ConversionResult
+    float_bundle: Path
+    traffic: Traffic
+    acts: tuple[tuple[Deployment, ...], ...]
+    """FP32, INT8, damaged: the deployments of each act."""
+    sent_bytes: dict[str, int]
+    """Bulk data that the fleet sent, by act."""
+    broker: str
+    asked: tuple[LabelledFile, ...]
+
+
+def play(directory: Path, console: Console) -> Run:
+    """Play all acts. Raises DemoError, ConversionError, FleetError."""
+    if directory.exists() and any(directory.iterdir()) and not (directory / CALIBRATION_FILE).exists():
+        raise DemoError(f"{directory} holds something else; give another --output")
+    if directory.exists():
+        shutil.rmtree(directory)
+    directory.mkdir(parents=True)
+    casting = _cast(directory, console)
+    converted = _convert(casting, directory, console, "1.1.0", ("fp32", "int8"))
+    if converted.manifest.variant("int8") is None and len(converted.manifest.variants) < 2:
+        raise DemoError("no INT8 variant was good enough on this machine's files; the report says why")
+    plain = _convert(casting, directory, console, "1.0.0", ("fp32",))
+    damaged = damaged_copy(converted.directory, directory, "1.2.0")
+    _say(console, "Starting a broker, the fleet's daemon and three agents")
+    with Stage(directory) as stage:
+        console.print(f"  {stage.broker_kind} at {stage.fleet.config.broker}", soft_wrap=True)
+        for path in (plain.packed, converted.packed, damaged):
+            console.print(f"  published {stage.fleet.publish(path).bundle.id}")
+        traffic = Traffic(stage.endpoints(), MODEL, casting.asked, casting.expected, casting.classifier.labels)
+        acts, sent = _deployments(stage, traffic, console)
+        time.sleep(TELEMETRY_S)
+        return Run(converted, plain.directory, traffic, acts, sent, stage.broker_kind, casting.asked)
+
+
+def _deployments(
+    stage: Stage, traffic: Traffic, console: Console
+) -> tuple[tuple[tuple[Deployment, ...], ...], dict[str, int]]:
+    sent: dict[str, int] = {}
+    first = _act(stage, None, console, "1.0.0", "Deploying the FP32 bundle to three devices")
+    with traffic:
+        time.sleep(LISTEN_S)
+        sent["1.0.0"] = _sent(stage)
+        second = _act(stage, traffic, console, "1.1.0", "Deploying the INT8 bundle while the devices are being asked")
+        time.sleep(LISTEN_S)
+        sent["1.1.0"] = _sent(stage) - sum(sent.values())
+        third = _act(stage, traffic, console, "1.2.0", "Deploying a bundle with damaged weights and right digests")
+        time.sleep(LISTEN_S / 2)
+        sent["1.2.0"] = _sent(stage) - sum(sent.values())
+    _expect(first, "confirmed")
+    _expect(second, "confirmed")
+    _expect(third, "failed")
+    for device in stage.fleet.devices():
+        if device.current is None or device.current.bundle.version != "1.1.0":
+            raise DemoError(f"{device.name} does not run {MODEL}@1.1.0 after the damaged bundle was refused")
+    return (first, second, third), sent
+
+
+def _act(stage: Stage, traffic: Traffic | None, console: Console, version: str, title: str) -> tuple[Deployment, ...]:
+    _say(console, title)
+    bundle = next(b.id for b in stage.fleet.bundles() if b.id.version == version)
+    issued = stage.fleet.deploy(bundle, stage.fleet.device_names())
+    with Screen(console, traffic) as screen:
+        ended = stage.fleet.wait_for_deployments(issued, DEPLOY_S, screen.show)
+        screen.show(ended)
+    stage.check()
+    return ended
+
+
+def _expect(deployments: Sequence[Deployment], phase: str) -> None:
+    for each in deployments:
+        if each.phase != phase:
+            reason = f": {each.reason.message}" if each.reason else ""
+            raise DemoError(f"{each.device} ended {each.bundle} as {each.phase}{reason}, not {phase}")
+
+
+def _sent(stage: Stage) -> int:
+    return sum(device.sent_bytes for device in stage.fleet.devices())
+
+
+def _cast(directory: Path, console: Console) -> Casting:
+    try:
+        classifier = find_classifier()
+    except ModuleNotFoundError:
+        raise DemoError("the demonstration's model is not installed: pip install 'autoglm-edge[demo]'") from None
+    _say(console, "Looking for files of this machine whose type is known")
+    files = gather_files(FILES)
+    if len(files) < MIN_FILES:
+        raise DemoError(f"only {len(files)} files with a known type were found here, {MIN_FILES} are needed")
+    cut = int(len(files) * CALIBRATION_SHARE)
+    types = len({file.label for file in files})
+    console.print(f"  {len(files)} files of {types} types; {cut} to convert with, {len(files) - cut} to ask about")
+    calibration = directory / CALIBRATION_FILE
+    np.savez(calibration, files=np.stack([file.features for file in files[:cut]]))
+    return Casting(classifier, calibration, tuple(files[cut:]), _original_answers(classifier, files[cut:]))
+
+
+def _original_answers(classifier: Classifier, files: Sequence[LabelledFile]) -> tuple[str, ...]:
+    session = onnxruntime.InferenceSession(str(classifier.model), providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    # One by one, as the devices are asked: in a batch the runtime adds in another order, and near-ties may flip.
+    scores = [session.run(None, {name: file.features[None]})[0] for file in files]
+    return tuple(classifier.labels[int(np.argmax(score))] for score in scores)
+
+
+def _convert(
+    casting: Casting, directory: Path, console: Console, version: str, precisions: tuple[str, ...]
+) -> ConversionResult:
+    _say(console, f"Converting the model: {MODEL}@{version}, {' and '.join(precisions)}")
+    labels = directory / "labels.txt"
+    labels.write_text("\n".join(casting.classifier.labels) + "\n", encoding="utf-8")
+    options = Options(name=MODEL, version=version, max_drop=MAX_DROP, precisions=precisions, labels=labels)
+    with Bars() as bars:
+        result = convert(casting.classifier.model, casting.calibration, directory, options, bars)
+    manifest = read_manifest(result.directory)
+    console.print(f"  {result.packed.name}: {', '.join(variant.id for variant in manifest.variants)}")
+    return result
+
+
+def _say(console: Console, text: str) -> None:
+    console.print(f"\n[bold]{text}[/bold]")
