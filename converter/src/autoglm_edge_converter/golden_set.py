@@ -22,7 +22,7 @@ class GoldenLimits:
 
 
 def choose_golden(
-    answers: Answers, sample_bytes: Sequence[int], limits: GoldenLimits = GoldenLimits()
+    answers: Sequence[Sequence[Array]], sample_bytes: Sequence[int], limits: GoldenLimits = GoldenLimits()
 ) -> tuple[int, ...]:
     """Return positions into `answers` (the original's, one tuple per sample), ascending; never empty.
 

@@ -1,0 +1,24 @@
+"""Samples and models that several tests of the converter share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tests.converter.graphs import DIGITS, write_digits
+
+from autoglm_edge_converter import ConversionResult, Options, convert
+
+
+@pytest.fixture
+def digits(tmp_path: Path) -> Path:
+    """60 samples: enough to split, few enough to be quick."""
+    return write_digits(tmp_path / "samples.npz", 60)
+
+
+@pytest.fixture(scope="module")
+def converted(tmp_path_factory: pytest.TempPathFactory) -> ConversionResult:
+    """`res` with both variants; tests that write into it take a copy."""
+    folder = tmp_path_factory.mktemp("converted")
+    samples = write_digits(folder / "samples.npz", 90)
+    return convert(DIGITS / "res.onnx", samples, folder / "bundles", Options(max_drop=0.05))

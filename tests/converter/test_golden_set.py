@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from autoglm_edge_converter.golden_set import GoldenLimits, choose_golden, margin
+
+
+def answer(gap: float) -> tuple[np.ndarray, ...]:
+    return (np.array([[1.0, 1.0 - gap, 0.0]], np.float32),)
+
+
+def test_half_of_the_samples_lie_near_a_border() -> None:
+    gaps = np.random.default_rng(0).permutation(np.linspace(0.01, 0.99, 100))
+    chosen = choose_golden([answer(gap) for gap in gaps], [100] * 100)
+    assert len(chosen) == 16
+    assert set(np.argsort(gaps)[:8]) <= set(chosen)
+    assert max(gaps[list(chosen)]) > 0.5
+
+
+def test_large_tensors_make_a_small_set() -> None:
+    answers = [answer(0.5)] * 30
+    assert len(choose_golden(answers, [1000] * 30, GoldenLimits(size_bytes=3500))) == 3
+    assert len(choose_golden(answers, [10**9] * 30)) == 1
+
+
+def test_outputs_without_classes_have_no_border() -> None:
+    assert margin((np.zeros((1, 3, 4, 4), np.float32),)) == float("inf")
+    assert margin(answer(0.25)) == 0.25
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=60), st.integers(1, 20))
+def test_the_choice_is_distinct_sorted_and_bounded(gaps: list[float], most: int) -> None:
+    chosen = choose_golden([answer(gap) for gap in gaps], [1] * len(gaps), GoldenLimits(samples=most))
+    assert list(chosen) == sorted(set(chosen))
+    assert len(chosen) == min(most, len(gaps))
+    assert all(0 <= position < len(gaps) for position in chosen)

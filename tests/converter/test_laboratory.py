@@ -1,0 +1,60 @@
+"""A candidate that fails, or takes its process with it, is a finding; the laboratory goes on."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.converter.graphs import linear
+
+from autoglm_edge_converter.errors import CandidateFailed
+from autoglm_edge_converter.laboratory import Laboratory
+
+FEEDS = [{"x": np.full((1, 8), number, np.float32)} for number in range(4)]
+
+
+def test_a_model_answers_in_the_order_asked(tmp_path: Path) -> None:
+    model = linear(tmp_path / "m.onnx")
+    with Laboratory(FEEDS, tmp_path) as laboratory:
+        three, one = laboratory.run(model, [3, 1])
+        assert three[0].shape == (1, 4)
+        bias = np.arange(4, dtype=np.float32) / 10
+        # The model is linear but for its bias; single precision leaves 1e-6 on numbers near 1.
+        np.testing.assert_allclose(three[0] - bias, 3 * (one[0] - bias), rtol=1e-4, atol=1e-5)
+
+
+def test_times_and_memory_are_measured(tmp_path: Path) -> None:
+    model = linear(tmp_path / "m.onnx")
+    with Laboratory(FEEDS, tmp_path) as laboratory:
+        first, second = laboratory.time([model, model], [0, 1])
+        assert min(first.wall_us, second.wall_us, first.cpu_us, second.cpu_us) > 0
+        assert 20e6 < laboratory.peak_memory_bytes(model, [0]) < 400e6
+
+
+def test_a_file_that_is_refused_is_a_finding_and_the_next_one_runs(tmp_path: Path) -> None:
+    broken = tmp_path / "broken.onnx"
+    broken.write_bytes(b"no model")
+    model = linear(tmp_path / "m.onnx")
+    with Laboratory(FEEDS, tmp_path) as laboratory:
+        with pytest.raises(CandidateFailed) as caught:
+            laboratory.run(broken, [0])
+        assert "\n" not in str(caught.value)
+        assert len(laboratory.run(model, [0])) == 1
+
+
+def test_a_process_that_dies_is_a_finding_and_is_started_again(tmp_path: Path) -> None:
+    model = linear(tmp_path / "m.onnx")
+    with Laboratory(FEEDS, tmp_path) as laboratory:
+        laboratory.run(model, [0])
+        process = laboratory._process
+        assert process is not None
+        killer = threading.Timer(0.2, os.kill, (process.pid, signal.SIGSEGV))
+        killer.start()
+        with pytest.raises(CandidateFailed, match="signal 11"):
+            laboratory.time([model], [0])
+        killer.join()
+        assert len(laboratory.run(model, [0])) == 1
