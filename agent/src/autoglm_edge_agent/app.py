@@ -16,6 +16,7 @@ from collections.abc import Coroutine
 from typing import Any
 
 from autoglm_edge_agent.board import read_facts
+from autoglm_edge_agent.cancellation import cancel
 from autoglm_edge_agent.commands import Commands
 from autoglm_edge_agent.config import Config
 from autoglm_edge_agent.inference.control import Beat
@@ -62,7 +63,7 @@ class Agent:
             self._reports.changed,
         )
         fetcher = Fetcher(
-            self._store, self._uplink, lambda fetched, resumed: self._updater.progressed(fetched, resumed)
+            self._store, self._uplink, lambda sha256, verified: self._updater.progressed(sha256, verified)
         )
         self._updater = Updater(
             self._store,
@@ -88,28 +89,44 @@ class Agent:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
+        stopped = asyncio.create_task(stop.wait())
+        tasks = [asyncio.create_task(self._start())]
+        try:
+            await self._until(stopped, tasks, asyncio.ALL_COMPLETED)
+            if not stop.is_set():
+                tasks += [asyncio.create_task(part) for part in self._parts()]
+                await self._until(stopped, tasks[1:], asyncio.FIRST_COMPLETED)
+        finally:
+            await cancel(stopped, *tasks)
+            await asyncio.gather(stopped, *tasks, return_exceptions=True)
+            await self._close()
+
+    async def _start(self) -> None:
         # The old model serves before the network is even looked for.
         await self._supervisor.switch(self._updater.slots.current)
         await self._uplink.start()
         self._reports.changed()
-        parts: list[Coroutine[Any, Any, None]] = [
+
+    def _parts(self) -> list[Coroutine[Any, Any, None]]:
+        return [
             self._supervisor.keep(self._updater.unserviceable),
             self._updater.run(),
             self._reports.run(),
             self._commands.run(),
             self._telemetry.run(),
         ]
-        tasks = [asyncio.create_task(part) for part in parts]
-        stopped = asyncio.create_task(stop.wait())
-        try:
-            done, _ = await asyncio.wait({*tasks, stopped}, return_when=asyncio.FIRST_COMPLETED)
-            for task in done - {stopped}:
-                task.result()  # a part that ends has failed: let it be seen, the service manager starts us again
-        finally:
-            for task in (*tasks, stopped):
-                task.cancel()
-            await asyncio.gather(*tasks, stopped, return_exceptions=True)
-            await self._close()
+
+    async def _until(self, stopped: asyncio.Task[Any], tasks: list[asyncio.Task[None]], return_when: str) -> None:
+        """Wait for the tasks or for the order to stop; raises what a task raised.
+
+        A part that ends has failed: let it be seen, the service manager starts us again.
+        """
+        work = asyncio.ensure_future(asyncio.wait(tasks, return_when=return_when))
+        await asyncio.wait({work, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        await cancel(work)
+        for task in tasks:
+            if task.done():
+                task.result()
 
     async def _close(self) -> None:
         await self._supervisor.close()

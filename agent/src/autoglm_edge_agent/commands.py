@@ -44,12 +44,22 @@ class Commands:
         self._news.set()
 
     async def take(self, command: Command) -> None:
-        """Carry a command out and keep its answer. Raises OSError when the answer cannot be kept."""
+        """Carry a command out and keep its answer; returns when it is kept, however long the disk is full."""
         if self._ledger.find(command.command_id) is not None:
             self._ledger.send_again(command.command_id)
         else:
-            self._ledger.add(await self._carry_out(command))
+            await self._keep(await self._carry_out(command))
         self._news.set()
+
+    async def _keep(self, answer: Answer) -> None:
+        # The broker still has the command while this waits, so nothing is lost when the agent dies meanwhile.
+        while True:
+            try:
+                self._ledger.add(answer)
+                return
+            except OSError as error:
+                log.warning("the answer to %s cannot be kept yet: %s", answer.command_id, error)
+                await asyncio.sleep(RETRY_S)
 
     async def run(self) -> None:
         """Send the answers, for ever."""
@@ -60,7 +70,7 @@ class Commands:
                 for answer in self._ledger.unsent():
                     await self._send(answer.to_bytes())
                     self._ledger.acknowledge(answer.command_id)
-            except (LinkError, OSError) as error:
+            except LinkError as error:
                 log.warning("an answer could not be sent yet: %s", error)
                 await asyncio.sleep(RETRY_S)
                 self._news.set()

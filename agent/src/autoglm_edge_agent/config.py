@@ -65,6 +65,12 @@ class StorageSection(_Section):
     reserve_bytes: int = Field(default=64 * 1024 * 1024, ge=0)
     """Free space that an update never uses up."""
 
+    @field_validator("directory")
+    @classmethod
+    def _plain(cls, value: Path) -> Path:
+        _check_plain(value)
+        return value
+
 
 class InferenceSection(_Section):
     """`[inference]`: how applications on the board reach the model."""
@@ -88,6 +94,7 @@ class InferenceSection(_Section):
     @field_validator("socket")
     @classmethod
     def _short(cls, value: Path | None) -> Path | None:
+        _check_plain(value)
         if value is not None and len(str(value).encode()) > _SUN_PATH_BYTES:
             raise ValueError(f"a Unix socket's path has at most {_SUN_PATH_BYTES} bytes")
         return value
@@ -112,6 +119,11 @@ class Config(_Section):
     telemetry: TelemetrySection = TelemetrySection()
 
 
+def _check_plain(path: Path | None) -> None:
+    if path is not None and "\0" in str(path):
+        raise ValueError("a path cannot hold a NUL")
+
+
 def split_address(text: str) -> tuple[str, int]:
     """Return host and port of a loopback address. Raises ValueError."""
     host, separator, port = text.rpartition(":")
@@ -131,10 +143,12 @@ def load_config(path: Path) -> Config:
         config.broker.address()
     except FileNotFoundError:
         raise ConfigurationError(f"{path} does not exist; docs/agent.md shows a configuration to start from") from None
-    except (OSError, UnicodeError) as error:
-        raise ConfigurationError(f"{path} cannot be read: {error}") from None
     except tomllib.TOMLDecodeError as error:
         raise ConfigurationError(f"{path} is not TOML: {error}") from None
+    except RecursionError:
+        raise ConfigurationError(f"{path} is not TOML: nested too deeply") from None
+    except (OSError, UnicodeError) as error:
+        raise ConfigurationError(f"{path} cannot be read: {error}") from None
     except ValidationError as error:
         raise ConfigurationError(f"{path}: {first_problem(error)}") from None
     except ProtocolError as error:

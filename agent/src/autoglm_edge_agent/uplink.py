@@ -99,8 +99,9 @@ class Uplink:
 
     async def _dispatch(self, topic: Topic, payload: bytes) -> None:
         if topic.channel is Channel.BLOCK:
-            if self.fetcher is not None and len(payload) <= LIMITS.block_bytes:
-                self.fetcher.deliver(Block(topic.sha256, topic.offset, payload))
+            if self.fetcher is not None:
+                # One byte too many tells as much as all of them, and takes less memory while it waits.
+                self.fetcher.deliver(Block(topic.sha256, topic.offset, payload[: LIMITS.block_bytes + 1]))
         elif topic.channel is Channel.REFUSAL:
             if self.fetcher is not None:
                 self.fetcher.deliver(parse(FetchRefusal, payload))

@@ -12,6 +12,7 @@ import http
 import json
 import logging
 import socket
+import time
 from collections.abc import Awaitable, Callable, Sequence
 
 import h11
@@ -27,8 +28,12 @@ IDLE_S = 75.0
 """How long a connection may wait for its next request."""
 STALL_S = 20.0
 """How long a client may pause within a request, or fail to read its answer."""
+REQUEST_S = 60.0
+"""How long a whole request may take to arrive: a byte now and then does not hold a connection for ever."""
 LINGER_S = 2.0
-"""How long an idle connection of a draining server may still bring a request."""
+"""How long an idle connection of a draining server may still bring a request, and a refused one be read to its end."""
+ACCEPT_PAUSE_S = 1.0
+"""After the process ran out of file descriptors."""
 MAX_CONNECTIONS = 128
 _READ_BYTES = 64 * 1024
 
@@ -38,38 +43,57 @@ class HttpServer:
 
     def __init__(self, answer: Answer) -> None:
         self._answer = answer
-        self._servers: list[asyncio.Server] = []
+        self._listeners: list[socket.socket] = []
         self._connections: set[asyncio.Task[None]] = set()
         self._draining = asyncio.Event()
 
-    async def start(self, listeners: Sequence[socket.socket]) -> None:
-        """Begin to accept. Raises OSError."""
+    def start(self, listeners: Sequence[socket.socket]) -> None:
+        """Begin to accept on non-blocking, listening sockets, which stay the caller's."""
+        # Not asyncio.start_server: it needs some turns of its loop from an accepted connection to a task, and one that
+        # is on its way when the server is closed is thrown away. Here it is either still the kernel's or has a task.
+        self._listeners = list(listeners)
         for listener in listeners:
-            # start_server takes Unix sockets too, and does not remove their name when it is closed.
-            self._servers.append(await asyncio.start_server(self._connected, sock=listener, limit=_READ_BYTES))
+            asyncio.get_running_loop().add_reader(listener, self._accept, listener)
 
     async def drain(self) -> None:
         """Accept no more, and return when what was accepted is answered."""
         self._draining.set()
-        for server in self._servers:
-            server.close()
-        await asyncio.sleep(0)  # connections that the kernel gave us already become tasks
+        for listener in self._listeners:
+            asyncio.get_running_loop().remove_reader(listener)
         while self._connections:
             await asyncio.wait(self._connections)
 
-    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._connections.add(task)
+    def _accept(self, listener: socket.socket) -> None:
         try:
-            await _Connection(reader, writer, self._answer, self._draining).run(len(self._connections))
+            connection, _ = listener.accept()
+        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+            return  # another worker on the same socket was faster, or the client has gone
+        except OSError as error:
+            log.warning("cannot accept connections for a moment: %s", error)
+            loop = asyncio.get_running_loop()
+            loop.remove_reader(listener)
+            loop.call_later(ACCEPT_PAUSE_S, self._resume, listener)
+            return
+        task = asyncio.get_running_loop().create_task(self._connected(connection))
+        self._connections.add(task)
+        task.add_done_callback(self._connections.discard)
+
+    def _resume(self, listener: socket.socket) -> None:
+        if not self._draining.is_set():
+            asyncio.get_running_loop().add_reader(listener, self._accept, listener)
+
+    async def _connected(self, connection: socket.socket) -> None:
+        crowded = len(self._connections) > MAX_CONNECTIONS
+        reader, writer = await asyncio.open_connection(sock=connection, limit=_READ_BYTES)
+        try:
+            await _Connection(reader, writer, self._answer, self._draining).run(crowded)
         except (OSError, asyncio.TimeoutError, TimeoutError, h11.LocalProtocolError) as error:
             log.debug("a connection broke: %s", error)
         finally:
-            self._connections.discard(task)
             writer.close()
-            with contextlib.suppress(OSError):
-                await writer.wait_closed()
+            with contextlib.suppress(OSError, asyncio.TimeoutError, TimeoutError):
+                await asyncio.wait_for(writer.wait_closed(), STALL_S)
+            writer.transport.abort()
 
 
 class _Connection:
@@ -81,30 +105,55 @@ class _Connection:
         self._answer = answer
         self._draining = draining
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=LIMITS.request_head_bytes)
+        self._head_only = False
+        self._deadline: float | None = None
 
-    async def run(self, connections: int) -> None:
+    async def run(self, crowded: bool) -> None:
+        """Answer requests until the connection ends; with `crowded` only to say that there are too many."""
         try:
-            while await self._one_request(connections):
+            while await self._one_request(crowded):
                 self._http.start_next_cycle()
         except h11.RemoteProtocolError as error:
             if self._http.our_state in (h11.IDLE, h11.SEND_RESPONSE):
-                await self._send(_error(error.error_status_hint, str(error)), close=True)
+                await self._refuse(error.error_status_hint, str(error))
 
-    async def _one_request(self, connections: int) -> bool:
+    async def _one_request(self, crowded: bool) -> bool:
         """Answer one request; returns whether the connection may bring another."""
+        self._head_only, self._deadline = False, None
         request = await self._next_request()
         if request is None:
             return False
-        if connections > MAX_CONNECTIONS:
-            await self._send(_error(503, f"more than {MAX_CONNECTIONS} connections"), close=True)
+        self._head_only = request.method == b"HEAD"
+        if crowded:
+            await self._refuse(503, f"more than {MAX_CONNECTIONS} connections")
             return False
         body = await self._body(request)
         if body is None:
-            await self._send(_error(413, f"the body has more than {LIMITS.request_body_bytes} bytes"), close=True)
+            await self._refuse(413, f"the body has more than {LIMITS.request_body_bytes} bytes")
             return False
-        response = await self._answer(request.method.decode(), request.target.decode("ascii", "replace"), body)
-        await self._send(response, close=self._draining.is_set(), head=request.method == b"HEAD")
+        await self._send(await self._answered(request, body), close=self._draining.is_set())
         return self._http.our_state is h11.DONE and self._http.their_state is h11.DONE
+
+    async def _answered(self, request: h11.Request, body: bytes) -> Response:
+        try:
+            return await self._answer(request.method.decode(), request.target.decode("ascii", "replace"), body)
+        except Exception:
+            log.exception("a request could not be answered")
+            return _error(500, "internal error; the log of the agent tells more")
+
+    async def _refuse(self, status: int, message: str) -> None:
+        """Answer an error and end the connection, so that the client has a chance to read it.
+
+        Closed with bytes unread, the connection would be reset, and the answer lost with it.
+        """
+        await self._send(_error(status, message), close=True)
+        self._writer.write_eof()
+        with contextlib.suppress(asyncio.TimeoutError, TimeoutError):
+            await asyncio.wait_for(self._discard(), LINGER_S)
+
+    async def _discard(self) -> None:
+        while await self._reader.read(_READ_BYTES):
+            pass
 
     async def _next_request(self) -> h11.Request | None:
         while True:
@@ -122,12 +171,11 @@ class _Connection:
     async def _read_while_idle(self) -> bytes | None:
         """Return what came next, or None when the connection may be closed."""
         begun = bool(self._http.trailing_data[0])
+        timeout_s = self._patience_s() if begun else IDLE_S
         read = asyncio.ensure_future(self._reader.read(_READ_BYTES))
         drain = asyncio.ensure_future(self._draining.wait())
         try:
-            done, _ = await asyncio.wait(
-                {read, drain}, timeout=STALL_S if begun else IDLE_S, return_when=asyncio.FIRST_COMPLETED
-            )
+            done, _ = await asyncio.wait({read, drain}, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
             if read not in done and drain in done:
                 await asyncio.wait({read}, timeout=LINGER_S)
             return read.result() if read.done() else None
@@ -135,6 +183,13 @@ class _Connection:
             for future in (read, drain):
                 future.cancel()
             await asyncio.gather(read, drain, return_exceptions=True)
+
+    def _patience_s(self) -> float:
+        """Return how long to wait for the next bytes of a request that has begun."""
+        now = time.monotonic()
+        if self._deadline is None:
+            self._deadline = now + REQUEST_S
+        return max(0.0, min(STALL_S, self._deadline - now))
 
     async def _body(self, request: h11.Request) -> bytes | None:
         """Return the body, None when it is too large."""
@@ -148,7 +203,7 @@ class _Connection:
         while True:
             event = self._http.next_event()
             if event is h11.NEED_DATA:
-                self._http.receive_data(await asyncio.wait_for(self._reader.read(_READ_BYTES), STALL_S))
+                self._http.receive_data(await asyncio.wait_for(self._reader.read(_READ_BYTES), self._patience_s()))
             elif isinstance(event, h11.Data):
                 size += len(event.data)
                 if size > LIMITS.request_body_bytes:
@@ -157,7 +212,7 @@ class _Connection:
             else:
                 return b"".join(pieces)
 
-    async def _send(self, response: Response, *, close: bool, head: bool = False) -> None:
+    async def _send(self, response: Response, *, close: bool) -> None:
         headers = [
             ("content-type", "application/json"),
             ("content-length", str(len(response.body))),
@@ -168,7 +223,7 @@ class _Connection:
         data = (
             self._http.send(h11.Response(status_code=response.status, headers=headers, reason=reason.encode())) or b""
         )
-        data += (b"" if head else self._http.send(h11.Data(data=response.body))) or b""
+        data += (b"" if self._head_only else self._http.send(h11.Data(data=response.body))) or b""
         data += self._http.send(h11.EndOfMessage()) or b""
         await self._write(data)
 

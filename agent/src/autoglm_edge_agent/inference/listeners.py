@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import socket
 import time
 from collections.abc import Callable
@@ -20,10 +21,14 @@ BIND_PATIENCE_S = 5.0
 def open_listeners(section: InferenceSection) -> list[socket.socket]:
     """Bind what the configuration asks for. Raises StateError."""
     listeners: list[socket.socket] = []
-    if section.socket is not None:
-        listeners.append(_patiently(partial(_unix, section.socket), str(section.socket)))
-    if section.http is not None:
-        listeners.append(_patiently(partial(_tcp, *split_address(section.http)), section.http))
+    try:
+        if section.socket is not None:
+            listeners.append(_patiently(partial(_unix, section.socket), str(section.socket)))
+        if section.http is not None:
+            listeners.append(_patiently(partial(_tcp, *split_address(section.http)), section.http))
+    except BaseException:
+        close_listeners(listeners)
+        raise
     return listeners
 
 
@@ -47,7 +52,7 @@ def _patiently(bind: Callable[[], socket.socket], where: str) -> socket.socket:
         try:
             return bind()
         except OSError as error:
-            if time.monotonic() > deadline:
+            if error.errno != errno.EADDRINUSE or time.monotonic() > deadline:
                 raise StateError(f"cannot listen on {where}: {error}") from None
             time.sleep(0.1)
 

@@ -10,6 +10,7 @@ import socket
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from autoglm_edge_agent.errors import WorkerError
 from autoglm_edge_agent.inference.control import BEAT_S, LINE_BYTES, Beat, FromWorker, ToWorker, WorkerOrder, to_line
@@ -20,6 +21,7 @@ log = logging.getLogger(__name__)
 BEAT_TIMEOUT_S = 10 * BEAT_S
 """Silence after which a worker that was ready counts as hung."""
 DRAIN_S = 10.0
+"""How long a worker may take to finish what it accepted when the agent itself ends."""
 SERVE_TIMEOUT_S = 10.0
 
 
@@ -37,7 +39,7 @@ class WorkerProcess:
         self._on_beat = on_beat
         self._run_timeout_s = run_timeout_s
         self._ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._serving = asyncio.Event()
+        self._serving: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._draining = False
         self._failure: Reason | None = None
         self._process: asyncio.subprocess.Process | None = None
@@ -58,13 +60,12 @@ class WorkerProcess:
         """
         try:
             await asyncio.wait_for(self._start(bundle, listeners, threads, trial), timeout_s)
-        except (asyncio.TimeoutError, TimeoutError):
+        except BaseException as error:
             await self.kill()
-            raise WorkerError("worker-timeout", f"the model was not ready within {timeout_s:.0f} s") from None
-        except OSError as error:
-            raise WorkerError("worker-not-started", f"the worker process could not be started: {error}") from None
-        except BaseException:
-            await self.kill()
+            if isinstance(error, asyncio.TimeoutError | TimeoutError):
+                raise WorkerError("worker-timeout", f"the model was not ready within {timeout_s:.0f} s") from None
+            if isinstance(error, OSError):
+                raise WorkerError("worker-not-started", f"the worker process could not be started: {error}") from None
             raise
 
     async def _start(self, bundle: Path, listeners: Sequence[socket.socket], threads: int, trial: bool) -> None:
@@ -99,18 +100,19 @@ class WorkerProcess:
     async def serve(self) -> None:
         """Let the worker accept connections. Raises WorkerError when it does not begin to."""
         self._send(ToWorker(order="serve"))
-        try:
-            await asyncio.wait_for(self._serving.wait(), SERVE_TIMEOUT_S)
-        except (asyncio.TimeoutError, TimeoutError):
+        either: set[asyncio.Future[Any]] = {self._serving, self.ended}
+        await asyncio.wait(either, timeout=SERVE_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED)
+        if self.ended.done():
+            raise WorkerError(self.ended.result().code, self.ended.result().message)
+        if not self._serving.done():
             await self.kill()
-            raise WorkerError("worker-timeout", "the worker did not begin to serve") from None
+            raise WorkerError("worker-timeout", "the worker did not begin to serve")
 
-    async def drain(self) -> None:
+    async def drain(self, timeout_s: float = DRAIN_S) -> None:
         """Let the worker finish what it accepted and end; kill it when it takes too long."""
         self._draining = True
         self._send(ToWorker(order="drain"))
-        with contextlib.suppress(asyncio.TimeoutError, TimeoutError):
-            await asyncio.wait_for(asyncio.shield(self.ended), DRAIN_S)
+        await asyncio.wait({self.ended}, timeout=timeout_s)
         await self.kill()
 
     async def kill(self) -> None:
@@ -121,6 +123,8 @@ class WorkerProcess:
             await self._process.wait()
         if self._follower is not None:
             await asyncio.wait({self._follower})
+        if not self.ended.done():  # it never came so far that somebody followed it
+            self.ended.set_result(Reason(code="worker-not-started", message="the worker was ended before it began"))
 
     def _send(self, message: ToWorker) -> None:
         if self._writer is not None and not self._writer.is_closing():
@@ -128,13 +132,28 @@ class WorkerProcess:
 
     async def _follow(self, reader: asyncio.StreamReader) -> None:
         try:
-            while line := await asyncio.wait_for(reader.readline(), BEAT_TIMEOUT_S if self._ready.done() else None):
+            while line := await self._next_line(reader):
                 self._take(FromWorker.model_validate_json(line))
         except (asyncio.TimeoutError, TimeoutError):
             self._failure = Reason(code="worker-hung", message=f"the worker was silent for {BEAT_TIMEOUT_S:.0f} s")
-        except (ValueError, OSError) as error:
-            self._failure = Reason(code="worker-crashed", message=f"the worker spoke nonsense: {error}")
+        except Exception as error:  # whatever it is: a worker that nobody follows would be believed to serve for ever
+            self._failure = Reason(code="worker-crashed", message=f"the worker spoke nonsense: {error}"[:2000])
         await self._finish()
+
+    async def _next_line(self, reader: asyncio.StreamReader) -> bytes:
+        """Return the next message, nothing at the end. Raises TimeoutError when a worker that was ready is silent."""
+        if not self._ready.done():
+            return await reader.readline()
+        reading = asyncio.ensure_future(reader.readline())
+        try:
+            # In two parts: after the agent itself was held up (a slow disk, a stopped process) the first is over at
+            # once, while what the worker said meanwhile still waits to be read.
+            for _ in range(2):
+                if (await asyncio.wait({reading}, timeout=BEAT_TIMEOUT_S / 2))[0]:
+                    return reading.result()
+            raise TimeoutError
+        finally:
+            reading.cancel()
 
     async def _finish(self) -> None:
         assert self._process is not None
@@ -152,18 +171,22 @@ class WorkerProcess:
             self.ended.set_result(reason)
 
     def _take(self, message: FromWorker) -> None:
-        if message.event == "failed":
+        if message.beat is not None:
+            self._take_beat(message.beat)
+        elif message.event == "failed":
             self._failure = message.reason
         elif message.event == "ready" and not self._ready.done():
             self._ready.set_result(None)
-        elif message.event == "serving":
-            self._serving.set()
-        elif message.beat is not None:
-            self._on_beat(self.installed, message.beat)
-            if message.beat.busy_s > self._run_timeout_s:
-                text = f"one inference took more than {self._run_timeout_s:.0f} s"
-                self._failure = Reason(code="worker-hung", message=text)
-                assert self._process is not None
+        elif message.event == "serving" and not self._serving.done():
+            self._serving.set_result(None)
+
+    def _take_beat(self, beat: Beat) -> None:
+        self._on_beat(self.installed, beat)
+        if beat.busy_s > self._run_timeout_s:
+            text = f"one inference took more than {self._run_timeout_s:.0f} s"
+            self._failure = Reason(code="worker-hung", message=text)
+            assert self._process is not None
+            with contextlib.suppress(ProcessLookupError):
                 self._process.kill()
 
 

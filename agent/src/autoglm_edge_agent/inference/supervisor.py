@@ -15,9 +15,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from autoglm_edge_agent.cancellation import cancel
 from autoglm_edge_agent.errors import Hindrance, Refusal, WorkerError
 from autoglm_edge_agent.inference.control import Beat
-from autoglm_edge_agent.inference.process import WorkerProcess
+from autoglm_edge_agent.inference.process import DRAIN_S, WorkerProcess
 from autoglm_edge_protocol.deployment import Installed, Reason
 
 log = logging.getLogger(__name__)
@@ -30,6 +31,8 @@ LAST_BACKOFF_S = 10.0
 FINAL_TRIAL_FAILURES = frozenset({"golden-disagreement", "model-unusable", "bad-bundle"})
 """What a worker says of the bundle itself; anything else may be the board's condition and is tried again."""
 TRIAL_ATTEMPTS = 2
+BOARD_FAILURES = frozenset({"worker-not-started", "worker-out-of-resources"})
+"""What is the board's condition and no reason to give a bundle up that agreed with its golden set."""
 
 Unserviceable = Callable[[Installed, Reason], Awaitable["Installed | None"]]
 
@@ -67,6 +70,8 @@ class Supervisor:
         self._trial: WorkerProcess | None = None
         self._changed = asyncio.Event()
         self._moving = asyncio.Lock()
+        self._workers: set[WorkerProcess] = set()
+        """All that were started and have not ended: whatever is cancelled half-way, none is forgotten."""
         self._drains: set[asyncio.Task[None]] = set()
 
     @property
@@ -84,9 +89,8 @@ class Supervisor:
         """
         await self.discard_trial()
         for attempt in range(1, TRIAL_ATTEMPTS + 1):
-            worker = WorkerProcess(installed, self._on_beat, self._run_timeout_s)
             try:
-                await self._start(worker, trial=True)
+                worker = await self._start(installed, trial=True)
             except WorkerError as error:
                 code = error.reason.code
                 if code in FINAL_TRIAL_FAILURES or (code != "worker-not-started" and attempt == TRIAL_ATTEMPTS):
@@ -116,27 +120,32 @@ class Supervisor:
             if old is not None and old.installed == installed and not old.ended.done():
                 await self.discard_trial()
                 return
-            self._worker = None
-            if installed is not None and self.tried(installed):
-                trial, self._trial = self._trial, None
-                assert trial is not None
-                with contextlib.suppress(WorkerError):
+            with contextlib.suppress(WorkerError):
+                if installed is not None and self.tried(installed):
+                    trial, self._trial = self._trial, None
+                    assert trial is not None
                     await self._serve(trial)
-            elif installed is not None:
-                with contextlib.suppress(WorkerError):
-                    await self._start_and_serve(installed)
-            self._retire(old)
+                elif installed is not None:
+                    await self._serve(await self._start(installed, trial=False))
+            if self._worker is old:
+                # The new one could not: what served before is not what is to be served.
+                self._worker = None
+                self._retire(old)
         self._changed.set()
         self._on_change()
 
     async def restart(self) -> None:
-        """Replace the serving worker by a fresh one of the same bundle; the old one serves until then."""
+        """Replace the serving worker by a fresh one of the same bundle; the old one serves until then.
+
+        Raises Refusal when there is nothing to serve or the fresh one fails.
+        """
         async with self._moving:
-            old, target = self._worker, self._target
-            if target is not None:
-                with contextlib.suppress(WorkerError):
-                    await self._start_and_serve(target)
-                    self._retire(old)
+            if self._target is None:
+                raise Refusal("nothing-to-serve", "no bundle is installed")
+            try:
+                await self._serve(await self._start(self._target, trial=False))
+            except WorkerError as error:
+                raise Refusal(error.reason.code, str(error)) from None
         self._changed.set()
         self._on_change()
 
@@ -144,15 +153,17 @@ class Supervisor:
 
     async def keep(self, unserviceable: Unserviceable) -> None:
         """Keep the target serving, for ever; `unserviceable` says what to serve when a bundle keeps failing."""
-        failures = 0
+        failures, failing = 0, self._target
         while True:
             reason, lived_s = await self._next_failure()
             if reason is None:
                 continue
-            failures = 1 if lived_s > STEADY_S else failures + 1
-            log.warning("%s: %s", self._target.bundle.id if self._target else "worker", reason.message)
+            failures = 1 if lived_s > STEADY_S or self._target != failing else failures + 1
+            failing = self._target
+            log.warning("%s: %s", failing.bundle.id if failing else "worker", reason.message)
             self._on_change()
-            if failures >= FAILURES_BEFORE_FALLBACK and self._target is not None:
+            hopeless = failures >= FAILURES_BEFORE_FALLBACK and reason.code not in BOARD_FAILURES
+            if hopeless and self._target is not None:
                 instead = await unserviceable(self._target, reason)
                 if instead != self._target:
                     self._target, failures = instead, 0
@@ -161,12 +172,12 @@ class Supervisor:
             await self._changed_within(None if self._target is None else backoff_s)
 
     async def close(self) -> None:
-        """Let the worker finish what it accepted, and end all processes."""
+        """Let workers finish what they accepted, for a limited time, and end all processes."""
         self._target = None
         await self.discard_trial()
-        self._retire(self._worker)
+        await cancel(*self._drains)  # they may wait longer than one who wants to end
+        await asyncio.gather(*(worker.drain() for worker in tuple(self._workers)))
         self._worker = None
-        await asyncio.gather(*self._drains)
 
     async def _next_failure(self) -> tuple[Reason | None, float]:
         """Start the worker if need be and wait for its end or a change of the target.
@@ -180,7 +191,8 @@ class Supervisor:
             worker = self._worker
             if worker is None or worker.ended.done() or worker.installed != self._target:
                 try:
-                    worker = await self._start_and_serve(self._target)
+                    worker = await self._start(self._target, trial=False)
+                    await self._serve(worker)
                 except WorkerError as error:
                     return error.reason, 0.0
                 self._on_change()
@@ -200,23 +212,25 @@ class Supervisor:
             await asyncio.wait_for(self._changed.wait(), timeout_s)
         self._changed.clear()
 
-    async def _start_and_serve(self, installed: Installed) -> WorkerProcess:
+    async def _start(self, installed: Installed, *, trial: bool) -> WorkerProcess:
+        """Return a worker that has loaded the bundle. Raises WorkerError."""
         worker = WorkerProcess(installed, self._on_beat, self._run_timeout_s)
-        await self._start(worker, trial=False)
-        await self._serve(worker)
+        self._workers.add(worker)
+        worker.ended.add_done_callback(lambda _: self._workers.discard(worker))
+        path = self._bundle_path(installed)
+        await worker.start(path, self._listeners, threads=self._threads, trial=trial, timeout_s=self._trial_timeout_s)
         return worker
 
-    async def _start(self, worker: WorkerProcess, *, trial: bool) -> None:
-        path = self._bundle_path(worker.installed)
-        await worker.start(path, self._listeners, threads=self._threads, trial=trial, timeout_s=self._trial_timeout_s)
-
     async def _serve(self, worker: WorkerProcess) -> None:
+        """Let a worker serve from now on instead of the one before. Raises WorkerError."""
         await worker.serve()
-        self._worker = worker
+        old, self._worker = self._worker, worker
         self._serving_since = time.monotonic()
+        self._retire(old)
 
     def _retire(self, worker: WorkerProcess | None) -> None:
         if worker is not None:
-            task = asyncio.ensure_future(worker.drain())
+            # Long enough for any inference that it accepted: one that takes longer is ended as hung.
+            task = asyncio.ensure_future(worker.drain(DRAIN_S + self._run_timeout_s))
             self._drains.add(task)
             task.add_done_callback(self._drains.discard)

@@ -27,7 +27,9 @@ def decode_inputs(request: dict[str, Any], specs: Sequence[TensorSpec]) -> list[
     inputs = request.get("inputs")
     if not isinstance(inputs, list) or not all(isinstance(item, dict) for item in inputs):
         raise RequestError(400, "the request has no list 'inputs' of objects")
-    by_name = {item.get("name"): item for item in inputs}
+    if not all(isinstance(item.get("name"), str) for item in inputs):
+        raise RequestError(400, "an input has no 'name'")
+    by_name = {item["name"]: item for item in inputs}
     known = {spec.name for spec in specs}
     if len(by_name) != len(inputs):
         raise RequestError(400, "an input is given twice")
@@ -52,16 +54,16 @@ def _decode(item: dict[str, Any], spec: TensorSpec) -> Array:
     flat = _to_array(data, spec)
     if flat.size != math.prod(shape):
         raise RequestError(400, f"input {spec.name!r}: {flat.size} elements do not fill the shape {shape}")
-    return flat.reshape(shape)
+    try:
+        return flat.reshape(shape)
+    except (ValueError, OverflowError):  # no elements, and so many in the other dimensions that numpy cannot count them
+        raise RequestError(400, f"input {spec.name!r}: shape {shape} is too large") from None
 
 
 def _to_array(data: list[Any], spec: TensorSpec) -> Array:
-    if spec.datatype == "BYTES":
-        flat = np.array(data, dtype=object).ravel()
-        if not all(isinstance(value, str) for value in flat):
-            raise RequestError(400, f"input {spec.name!r}: elements of BYTES are strings in JSON")
-        return flat
     try:
+        if spec.datatype == "BYTES":
+            return _to_strings(data)
         raw = np.asarray(data)
         if raw.size == 0:
             return np.empty(0, DATATYPES[spec.datatype])
@@ -80,6 +82,13 @@ def _to_array(data: list[Any], spec: TensorSpec) -> Array:
         raise RequestError(400, f"input {spec.name!r}: {error}") from None
 
 
+def _to_strings(data: list[Any]) -> Array:
+    flat = np.array(data, dtype=object).ravel()
+    if not all(isinstance(value, str) for value in flat):
+        raise ValueError("elements of BYTES are strings in JSON")
+    return flat
+
+
 def wanted_outputs(request: dict[str, Any], specs: Sequence[TensorSpec]) -> list[int]:
     """Return which outputs the request asks for, as positions in `specs`; all of them if it names none.
 
@@ -92,7 +101,7 @@ def wanted_outputs(request: dict[str, Any], specs: Sequence[TensorSpec]) -> list
         raise RequestError(400, "'outputs' must be a list of objects")
     positions = {spec.name: position for position, spec in enumerate(specs)}
     for item in outputs:
-        if item.get("name") not in positions:
+        if not isinstance(item.get("name"), str) or item["name"] not in positions:
             raise RequestError(400, f"the model has no output {item.get('name')!r}; it has {sorted(positions)}")
     return [positions[item["name"]] for item in outputs]
 

@@ -20,7 +20,7 @@ from typing import Any
 import numpy.typing as npt
 import psutil
 
-from autoglm_edge_agent.inference.backends import BACKENDS, Session
+from autoglm_edge_agent.inference.backends import BACKENDS, DATATYPES, Session
 from autoglm_edge_agent.inference.control import BEAT_S, LINE_BYTES, Beat, FromWorker, ToWorker, WorkerOrder, to_line
 from autoglm_edge_agent.inference.errors import ModelUnusable, RequestError
 from autoglm_edge_agent.inference.http import HttpServer
@@ -95,6 +95,8 @@ def load(order: WorkerOrder) -> tuple[Manifest, Variant, Session]:
     variant = manifest.variant(order.variant)
     if variant is None:
         raise ModelUnusable(f"{manifest.id} has no variant {order.variant}")
+    if strange := [t.datatype for t in (*variant.inputs, *variant.outputs) if t.datatype not in (*DATATYPES, "BYTES")]:
+        raise ModelUnusable(f"the datatype {strange[0]} is unknown here")
     open_session = BACKENDS.get(variant.needs.runtime)
     if open_session is None:
         raise ModelUnusable(f"the runtime {variant.needs.runtime} is unknown here")
@@ -136,7 +138,7 @@ class Worker:
             while line := await reader.readline():
                 message = ToWorker.model_validate_json(line)
                 if message.order == "serve" and not self._serving:
-                    await self._serve()
+                    self._serve()
                     writer.write(to_line(FromWorker(event="serving")))
                 elif message.order == "drain":
                     await self._http.drain()
@@ -148,12 +150,12 @@ class Worker:
                 await writer.drain()
                 writer.close()
 
-    async def _serve(self) -> None:
+    def _serve(self) -> None:
         self._serving = True
         listeners = [socket.socket(fileno=fd) for fd in self._order.listen_fds]
         for listener in listeners:
             listener.setblocking(False)
-        await self._http.start(listeners)
+        self._http.start(listeners)
 
     async def _beat(self, writer: asyncio.StreamWriter) -> None:
         while True:

@@ -12,6 +12,8 @@ from autoglm_edge_agent.errors import StateError
 from autoglm_edge_protocol.durable import Disk
 
 CONNECTIONS_PER_START = 1 << 20
+_MOST_STARTS = (1 << 32) - 1
+"""So that a session is a number that a document carries, whatever the file or the clock says."""
 
 
 class StateDirectory:
@@ -46,7 +48,7 @@ class StateDirectory:
             starts = int(path.read_text()) + 1
         except (OSError, ValueError):
             starts = 1
-        starts = max(starts, int(time.time()))
+        starts = min(max(starts, int(time.time())), _MOST_STARTS)
         with contextlib.suppress(OSError):
             self._disk.commit(path, str(starts).encode())
         return starts * CONNECTIONS_PER_START

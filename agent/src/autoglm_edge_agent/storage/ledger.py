@@ -1,10 +1,11 @@
 """The ledger of commands: every answer is kept until it is acknowledged, and long enough to recognise a repetition.
 
-One file, committed on each change, bounded to the newest `KEPT` commands.
+One file, committed on each change, bounded to `KEPT` commands: of those that are answered the oldest go first.
 """
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import ClassVar
 
@@ -12,9 +13,12 @@ from autoglm_edge_protocol.commands import Answer
 from autoglm_edge_protocol.documents import Document, Part, parse
 from autoglm_edge_protocol.durable import Disk
 from autoglm_edge_protocol.errors import ProtocolError
-from autoglm_edge_protocol.limits import LIMITS
+
+log = logging.getLogger(__name__)
 
 KEPT = 128
+_FILE_BYTES = 16 * 1024 * 1024
+"""More than `KEPT` of the longest answers."""
 
 
 class _Entry(Part):
@@ -29,14 +33,14 @@ class _Ledger(Document):
 
 
 class Ledger:
-    """The answers given so far. Methods that change it raise OSError."""
+    """The answers given so far. That an answer was sent is known even when the disk does not take it."""
 
     def __init__(self, path: Path, disk: Disk) -> None:
         self._path = path
         self._disk = disk
         self._entries: dict[str, _Entry] = {}
         try:
-            read = parse(_Ledger, path.read_bytes(), LIMITS.manifest_bytes)
+            read = parse(_Ledger, path.read_bytes(), _FILE_BYTES)
         except (FileNotFoundError, ProtocolError):
             return
         self._entries = {entry.answer.command_id: entry for entry in read.entries}
@@ -47,8 +51,10 @@ class Ledger:
         return entry.answer if entry else None
 
     def add(self, answer: Answer) -> None:
-        """Keep an answer, durably, before it is sent for the first time."""
-        self._commit({**self._entries, answer.command_id: _Entry(answer=answer)})
+        """Keep an answer, durably, before it is sent for the first time. Raises OSError; it is then not kept."""
+        entries = _newest({**self._entries, answer.command_id: _Entry(answer=answer)})
+        self._commit(entries)
+        self._entries = entries
 
     def send_again(self, command_id: str) -> None:
         """Mark an answer as unsent: the command was delivered again, so the fleet may not have it."""
@@ -65,10 +71,19 @@ class Ledger:
     def _mark(self, command_id: str, *, acknowledged: bool) -> None:
         entry = self._entries.get(command_id)
         if entry is not None and entry.acknowledged != acknowledged:
-            marked = entry.model_copy(update={"acknowledged": acknowledged})
-            self._commit({**self._entries, command_id: marked})
+            self._entries[command_id] = entry.model_copy(update={"acknowledged": acknowledged})
+            try:
+                self._commit(self._entries)
+            except OSError as error:
+                # The worst that follows is that the answer is sent once more after a restart.
+                log.warning("it could not be kept that a command is answered: %s", error)
 
     def _commit(self, entries: dict[str, _Entry]) -> None:
-        newest = dict(list(entries.items())[-KEPT:])
-        self._disk.commit(self._path, _Ledger(entries=tuple(newest.values())).to_bytes())
-        self._entries = newest
+        self._disk.commit(self._path, _Ledger(entries=tuple(entries.values())).to_bytes())
+
+
+def _newest(entries: dict[str, _Entry]) -> dict[str, _Entry]:
+    surplus = max(0, len(entries) - KEPT)
+    by_worth = sorted(entries, key=lambda command_id: not entries[command_id].acknowledged)  # stable: oldest first
+    dropped = set(by_worth[:surplus])
+    return {command_id: entry for command_id, entry in entries.items() if command_id not in dropped}

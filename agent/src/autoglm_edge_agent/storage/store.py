@@ -10,12 +10,13 @@ Hard links rather than symbolic ones: runtimes refuse external weights behind sy
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable
 from pathlib import Path
 
 from autoglm_edge_agent.storage.slots import Slots
 from autoglm_edge_protocol.deployment import BundleReference, Installed
-from autoglm_edge_protocol.digests import sha256_of_file
+from autoglm_edge_protocol.digests import sha256_of, sha256_of_file
 from autoglm_edge_protocol.documents import parse
 from autoglm_edge_protocol.durable import Disk
 from autoglm_edge_protocol.errors import DigestMismatch, ProtocolError
@@ -66,14 +67,30 @@ class Store:
         self.disk.make_directories(target.parent)
         self.disk.promote(partial, target)
 
+    def read_object(self, sha256: str) -> bytes:
+        """Return a small object. One that is damaged is removed and raises FileNotFoundError, as a missing one does."""
+        path = self.object_path(sha256)
+        data = path.read_bytes()
+        if sha256_of(data) != sha256:
+            self.disk.unlink(path)
+            raise FileNotFoundError(errno.ENOENT, "damaged on disk and removed", str(path))
+        return data
+
+    def partial_bytes(self, sha256: str) -> int:
+        """Return how much of the disk a partial file takes already."""
+        try:
+            return self.partial_path(sha256).stat().st_blocks * 512
+        except FileNotFoundError:
+            return 0
+
     def read_manifest(self, reference: BundleReference) -> Manifest:
-        """Return the manifest, which must be here as an object.
+        """Return the manifest, which must be here as an object, whole (FileNotFoundError).
 
         Raises:
             DigestMismatch: it is for another bundle than the reference says.
             MalformedDocument, UnsupportedSchema: it cannot be read.
         """
-        data = self.object_path(reference.manifest_sha256).read_bytes()
+        data = self.read_object(reference.manifest_sha256)
         manifest = parse(Manifest, data, LIMITS.manifest_bytes)
         if manifest.id != reference.id:
             raise DigestMismatch(MANIFEST_PATH, f"describes {manifest.id}, but {reference.id} was asked for")
@@ -96,9 +113,9 @@ class Store:
             self.disk.sync_directory(directory)
 
     def forget_damaged(self, installed: Installed) -> list[str]:
-        """Remove the objects of an installed bundle whose bytes have changed on disk, and the bundle's tree.
+        """Remove what has changed on disk of an installed bundle: the bundle's tree, and the objects that are damaged.
 
-        Returns the paths that were damaged; when there are none, nothing is removed.
+        Returns the paths that were damaged, in the tree or as objects; when there are none, nothing is removed.
         """
         try:
             manifest = self.read_manifest(installed.bundle)
@@ -108,17 +125,20 @@ class Store:
             variant = manifest.variant(installed.variant)
             files = manifest.device_files(variant) if variant else ()
             entries = [(file.path, file.sha256) for file in files]
-        damaged = [path for path, sha256 in entries if not self._intact(sha256)]
+            entries.append((MANIFEST_PATH, installed.bundle.manifest_sha256))
+        tree = self.bundle_path(installed.bundle)
+        broken = {sha256 for _, sha256 in entries if not _intact(self.object_path(sha256), sha256)}
+        damaged = [path for path, sha256 in entries if sha256 in broken or not self._in_tree(tree / path, sha256)]
         if damaged:
-            self.disk.remove_tree(self.bundle_path(installed.bundle))
-            for path, sha256 in entries:
-                if path in damaged:
-                    self.disk.unlink(self.object_path(sha256))
+            self.disk.remove_tree(tree)
+            for sha256 in broken:
+                self.disk.unlink(self.object_path(sha256))
         return damaged
 
-    def _intact(self, sha256: str) -> bool:
-        path = self.object_path(sha256)
-        return path.is_file() and sha256_of_file(path) == sha256
+    def _in_tree(self, path: Path, sha256: str) -> bool:
+        # Usually a second name of the object, which was looked at; a copy where there are no hard links, or a name of
+        # an older object that was damaged and fetched again.
+        return path.is_file() and (path.samefile(self.object_path(sha256)) or _intact(path, sha256))
 
     # slots ----
 
@@ -140,17 +160,17 @@ class Store:
 
         A kept bundle whose manifest is not here yet (still being fetched) keeps all objects: what it needs is unknown.
         """
-        for tree in (self.directory / "bundles").iterdir():
+        for tree in sorted((self.directory / "bundles").iterdir()):
             if tree.name not in keep:
                 self.disk.remove_tree(tree)
         needed = self._needed(keep)
         if needed is None:
             return
-        for path in (self.directory / "partial").iterdir():
+        for path in sorted((self.directory / "partial").iterdir()):
             if path.name not in needed:
                 self.disk.unlink(path)
-        for shelf in (self.directory / "objects").iterdir():
-            for path in shelf.iterdir():
+        for shelf in sorted((self.directory / "objects").iterdir()):
+            for path in sorted(shelf.iterdir()):
                 if path.name not in needed:
                     self.disk.unlink(path)
 
@@ -164,3 +184,7 @@ class Store:
                 return None
             needed |= {entry.sha256 for entry in manifest.files}
         return needed
+
+
+def _intact(path: Path, sha256: str) -> bool:
+    return path.is_file() and sha256_of_file(path) == sha256

@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+from autoglm_edge_agent.cancellation import cancel
 from autoglm_edge_agent.config import TelemetrySection
 from autoglm_edge_agent.telemetry.spool import Spool
 from autoglm_edge_agent.telemetry.system import take_sample
@@ -50,8 +51,7 @@ class TelemetryReporter:
                 wait_s = min(self._section.sample_interval_s, max(0.05, next_batch - time.monotonic()))
                 await asyncio.sleep(wait_s)
         finally:
-            sender.cancel()
-            await asyncio.gather(sender, return_exceptions=True)
+            await cancel(sender)
 
     def close_batch(self) -> None:
         """Put what was measured since the last batch into the spool."""

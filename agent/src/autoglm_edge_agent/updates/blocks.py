@@ -26,7 +26,7 @@ class CorruptChunk(Exception):
     """A chunk was wrong every time it was fetched."""
 
     def __init__(self, number: int) -> None:
-        super().__init__(f"chunk {number} was wrong {CORRUPT_LIMIT} times")
+        super().__init__(f"chunk {number} came wrong {CORRUPT_LIMIT} times")
         self.number = number
 
 
@@ -49,6 +49,7 @@ class BlockTransfer:
         self._jitter = jitter
         self._starts = [0, *accumulate(chunk.size_bytes for chunk in file.chunks)]
         self._unverified = set(range(len(file.chunks))) - set(verified)
+        self._verified_bytes = sum(file.chunks[chunk].size_bytes for chunk in verified)
         self._missing = {block for chunk in self._unverified for block in self._blocks_of(chunk)}
         self._queue = deque(sorted(self._missing))
         self._outstanding: set[int] = set()
@@ -60,6 +61,11 @@ class BlockTransfer:
     def complete(self) -> bool:
         """Whether every chunk is verified."""
         return not self._unverified
+
+    @property
+    def verified_bytes(self) -> int:
+        """How many bytes are in place and known to be right."""
+        return self._verified_bytes
 
     @property
     def retry_at(self) -> float:
@@ -82,9 +88,10 @@ class BlockTransfer:
         asked: list[int] = []
         while self._queue and len(asked) < room:
             block = self._queue.popleft()
-            if block in self._missing:  # it may have come late, after it was queued a second time
+            # It may have come late after it was queued a second time, and then be queued a third time as corrupt.
+            if block in self._missing and block not in self._outstanding:
                 asked.append(block)
-        self._outstanding.update(asked)
+                self._outstanding.add(block)
         return asked
 
     def restart_timer(self, now: float) -> None:
@@ -99,6 +106,18 @@ class BlockTransfer:
         expected = min(self._block_bytes, self._file.size_bytes - offset)
         return remainder == 0 and block in self._missing and size_bytes == expected
 
+    def refused(self, offset: int) -> None:
+        """Note a block that is not accepted. Raises CorruptChunk when it keeps coming with the wrong size.
+
+        One that nobody misses is a duplicate and no harm; a missing one is asked for again.
+        """
+        block, remainder = divmod(offset, self._block_bytes)
+        if remainder != 0 or block not in self._missing:
+            return
+        self._count_corrupt(self._chunks_of(block)[0])
+        self._outstanding.discard(block)
+        self._queue.append(block)
+
     def received(self, offset: int, now: float) -> list[int]:
         """Note that an accepted block is in place; returns the chunks that can now be verified."""
         block = offset // self._block_bytes
@@ -106,27 +125,34 @@ class BlockTransfer:
         self._outstanding.discard(block)
         self._retry_s = RETRY_S
         self._retry_at = now + RETRY_S
-        return [
-            chunk
-            for chunk in self._chunks_of(block)
-            if chunk in self._unverified and self._missing.isdisjoint(self._blocks_of(chunk))
-        ]
+        touched = self._chunks_of(block)
+        for chunk in touched:
+            self._doubt(chunk)  # also a neighbour that was right: the block has written over its end
+        return [chunk for chunk in touched if self._missing.isdisjoint(self._blocks_of(chunk))]
 
     def verified(self, chunk: int) -> None:
         """Note that the bytes of a chunk are right."""
-        self._unverified.discard(chunk)
+        if chunk in self._unverified:
+            self._unverified.remove(chunk)
+            self._verified_bytes += self._file.chunks[chunk].size_bytes
 
     def corrupt(self, chunk: int) -> None:
         """Note that the bytes of a chunk are wrong: its blocks are missing again. Raises CorruptChunk at the limit."""
-        self._corrupt[chunk] = self._corrupt.get(chunk, 0) + 1
-        if self._corrupt[chunk] >= CORRUPT_LIMIT:
-            raise CorruptChunk(chunk)
+        self._count_corrupt(chunk)
         for block in self._blocks_of(chunk):
-            # A block that reaches into a neighbour will be written again, so the neighbour is verified again.
-            self._unverified.update(self._chunks_of(block))
             if block not in self._missing:
                 self._missing.add(block)
                 self._queue.append(block)
+
+    def _count_corrupt(self, chunk: int) -> None:
+        self._corrupt[chunk] = self._corrupt.get(chunk, 0) + 1
+        if self._corrupt[chunk] >= CORRUPT_LIMIT:
+            raise CorruptChunk(chunk)
+
+    def _doubt(self, chunk: int) -> None:
+        if chunk not in self._unverified:
+            self._unverified.add(chunk)
+            self._verified_bytes -= self._file.chunks[chunk].size_bytes
 
     def _give_up_outstanding(self) -> None:
         waiting = (set(self._queue) | self._outstanding) & self._missing

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Protocol
 
+from autoglm_edge_agent.cancellation import in_thread
 from autoglm_edge_agent.errors import Hindrance, Refusal
 from autoglm_edge_agent.storage.store import Store
 from autoglm_edge_agent.updates.blocks import BlockTransfer, CorruptChunk
@@ -28,8 +29,8 @@ PATIENCE_S = 60.0
 _ASSEMBLY_ATTEMPTS = 2
 
 
-Progress = Callable[[int, int], None]
-"""Told the bytes that came over the network, and the bytes that were found in a partial file."""
+Progress = Callable[[str, int], None]
+"""Told how many bytes of a file (SHA-256, bytes) are in place and verified: first what was there already."""
 
 
 class Requests(Protocol):
@@ -58,7 +59,7 @@ class Fetcher:
     Args:
         store: where partial files lie and whole ones go.
         requests: the way to the fleet.
-        on_progress: told of every accepted block.
+        on_progress: told when a file is begun and with every block.
     """
 
     def __init__(self, store: Store, requests: Requests, on_progress: Progress) -> None:
@@ -68,9 +69,12 @@ class Fetcher:
         self._inbox: asyncio.Queue[Block | FetchRefusal] = asyncio.Queue(256)
         self._wanted: str | None = None
         self._request_id = random.randrange(1 << 31)  # noqa: S311 - tells requests apart, hides nothing
+        self._first_request_id = self._request_id + 1
 
     def deliver(self, item: Block | FetchRefusal) -> None:
         """Take what arrived for the file that is being fetched; anything else is dropped."""
+        if isinstance(item, FetchRefusal) and not self._first_request_id <= item.request_id <= self._request_id:
+            return  # of a fetch that is over: what the fleet did not have then it may have now
         if item.sha256 == self._wanted:
             with contextlib.suppress(asyncio.QueueFull):  # asked for again when its time is up
                 self._inbox.put_nowait(item)
@@ -87,10 +91,8 @@ class Fetcher:
             if self._store.has(file.sha256):
                 return
             await self._assemble(file)
-            try:
-                await asyncio.to_thread(self._store.admit, file.sha256)
-            except DigestMismatch:
-                continue
+            with contextlib.suppress(DigestMismatch):
+                await in_thread(self._store.admit, file.sha256)
         if not self._store.has(file.sha256):
             raise Refusal("corrupt-data", f"the chunks of {file.sha256[:12]} are right, but the whole file is not")
 
@@ -99,17 +101,19 @@ class Fetcher:
         with disk.open_write(path) as partial:
             if path.stat().st_size > file.size_bytes:
                 disk.truncate(partial, file.size_bytes)
-            verified = await asyncio.to_thread(_verified_chunks, path, file)
-            self._on_progress(0, sum(file.chunks[chunk].size_bytes for chunk in verified))
+            verified = await in_thread(_verified_chunks, path, file)
             transfer = BlockTransfer(file, LIMITS.block_bytes, verified, time.monotonic(), _jitter)
+            self._on_progress(file.sha256, transfer.verified_bytes)
             self._wanted, self._inbox = file.sha256, asyncio.Queue(256)
+            self._first_request_id = self._request_id + 1
             try:
                 await self._transfer(partial, path, transfer, file)
             except CorruptChunk as error:
                 raise Refusal("corrupt-data", f"{file.sha256[:12]}: {error}") from None
             finally:
                 self._wanted = None
-            disk.sync(partial)
+            # Not in the event loop: flushing a model to a slow card takes seconds, and workers are being listened to.
+            await in_thread(disk.sync, partial)
 
     async def _transfer(self, partial: IO[bytes], path: Path, transfer: BlockTransfer, file: ChunkedFile) -> None:
         silent_since = time.monotonic()
@@ -129,12 +133,14 @@ class Fetcher:
                 continue
             if isinstance(item, FetchRefusal):
                 raise Refusal(item.reason.code, f"the fleet cannot send {file.sha256[:12]}: {item.reason.message}")
-            if transfer.accepts(item.offset, len(item.data)):
-                silent_since = time.monotonic()
-                self._store.disk.write_at(partial, item.offset, item.data)
-                for chunk in transfer.received(item.offset, silent_since):
-                    _check(path, transfer, file, chunk)
-                self._on_progress(len(item.data), 0)
+            if not transfer.accepts(item.offset, len(item.data)):
+                transfer.refused(item.offset)
+                continue
+            silent_since = time.monotonic()
+            self._store.disk.write_at(partial, item.offset, item.data)
+            for chunk in transfer.received(item.offset, silent_since):
+                _check(path, transfer, file, chunk)
+            self._on_progress(file.sha256, transfer.verified_bytes)
 
     def _ask(self, sha256: str, transfer: BlockTransfer, now: float) -> None:
         blocks = transfer.requests(now)

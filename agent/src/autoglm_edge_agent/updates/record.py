@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar
 
+from autoglm_edge_agent.updates.progress import Progress
 from autoglm_edge_agent.updates.states import ENDED, Event, State, follow
 from autoglm_edge_protocol.deployment import BundleReference, DeploymentReport, DesiredState, Reason
 from autoglm_edge_protocol.documents import Document, parse
@@ -30,6 +31,8 @@ class UpdateRecord(Document):
     """How often a trial of this generation was begun."""
     total_bytes: int = 0
     present_bytes: int = 0
+    fetched_bytes: int = 0
+    """These two are kept once everything is fetched, so that a restart does not forget what it took."""
     reason: Reason | None = None
 
     @property
@@ -60,17 +63,18 @@ class UpdateRecord(Document):
         """Return the record after an event. Raises ValueError."""
         return self.model_copy(update={"reason": None, **changes, "state": follow(self.state, event)})
 
-    def report(self, fetched_bytes: int, hindrance: Reason | None) -> DeploymentReport | None:
+    def report(self, progress: Progress, hindrance: Reason | None) -> DeploymentReport | None:
         """Return what the fleet is told; `hindrance` is what stands in the way at the moment."""
         if self.state is State.IDLE:
             return None
+        fetching = self.state in (State.RESOLVING, State.FETCHING)
         return DeploymentReport(
             generation=self.generation,
             bundle=self.bundle,
             phase=self.state.value,
-            fetched_bytes=fetched_bytes,
+            fetched_bytes=progress.fetched_bytes if fetching else self.fetched_bytes,
             total_bytes=self.total_bytes,
-            present_bytes=self.present_bytes,
+            present_bytes=progress.present_bytes if fetching else self.present_bytes,
             reason=self.reason or hindrance,
         )
 

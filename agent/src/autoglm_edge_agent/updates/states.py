@@ -2,7 +2,7 @@
 
 An unknown pair raises and changes nothing. Missing on purpose:
 
-- (ACTIVATING, DESIRED): switching takes milliseconds and is finished before anything else begins.
+- (ACTIVATING, REFUSED): the bundle has agreed with the golden set; what remains can be hindered, not refused.
 - (CONFIRMED, REFUSED) and (FAILED, ...) but DESIRED: what has ended stays as it ended until a new generation comes.
 """
 
@@ -43,6 +43,7 @@ class Event(str, Enum):
     CLEARED = "nothing is to run"
     REFUSED = "refused"
     INTERRUPTED = "interrupted before the switch"
+    LOST = "files were lost or damaged on disk"
     WITHDRAWN = "rolled back"
 
 
@@ -52,6 +53,7 @@ TABLE: dict[tuple[State, Event], State] = {
     (State.FETCHING, Event.DESIRED): State.RESOLVING,
     (State.INSTALLING, Event.DESIRED): State.RESOLVING,
     (State.TRYING, Event.DESIRED): State.RESOLVING,
+    (State.ACTIVATING, Event.DESIRED): State.RESOLVING,
     (State.CONFIRMED, Event.DESIRED): State.RESOLVING,
     (State.FAILED, Event.DESIRED): State.RESOLVING,
     (State.RESOLVING, Event.RESOLVED): State.FETCHING,
@@ -65,6 +67,10 @@ TABLE: dict[tuple[State, Event], State] = {
     (State.FETCHING, Event.REFUSED): State.FAILED,
     (State.INSTALLING, Event.REFUSED): State.FAILED,
     (State.TRYING, Event.REFUSED): State.FAILED,
+    (State.FETCHING, Event.LOST): State.RESOLVING,
+    (State.INSTALLING, Event.LOST): State.RESOLVING,
+    (State.TRYING, Event.LOST): State.RESOLVING,
+    (State.ACTIVATING, Event.WITHDRAWN): State.FAILED,
     (State.CONFIRMED, Event.WITHDRAWN): State.FAILED,
 }
 

@@ -11,24 +11,31 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
+from autoglm_edge_agent.cancellation import cancel, in_thread
 from autoglm_edge_agent.errors import Hindrance, Refusal, hindrance_of
 from autoglm_edge_agent.storage.slots import Slots
 from autoglm_edge_agent.storage.store import Store
+from autoglm_edge_agent.updates.contents import (
+    check_space,
+    index_file,
+    needed_files,
+    read_chunked_files,
+    read_manifest,
+)
 from autoglm_edge_agent.updates.fetch import Fetcher
 from autoglm_edge_agent.updates.fit import Capabilities, choose_variant
+from autoglm_edge_agent.updates.progress import Progress
 from autoglm_edge_agent.updates.record import MAX_TRIALS, UpdateRecord, read_record, write_record
-from autoglm_edge_agent.updates.states import Event, State
-from autoglm_edge_protocol.chunks import ChunkedFile, ChunkIndex
+from autoglm_edge_agent.updates.states import TABLE, Event, State
+from autoglm_edge_protocol.chunks import ChunkedFile
 from autoglm_edge_protocol.deployment import BundleReference, DeploymentReport, DesiredState, Installed, Reason
-from autoglm_edge_protocol.documents import parse
-from autoglm_edge_protocol.errors import DigestMismatch, MalformedDocument, UnsupportedSchema
-from autoglm_edge_protocol.limits import LIMITS
-from autoglm_edge_protocol.manifest import CHUNK_INDEX_PATH, MANIFEST_PATH, FileEntry, Manifest, Variant
+from autoglm_edge_protocol.manifest import Manifest, Variant
 
 log = logging.getLogger(__name__)
 
 FIRST_RETRY_S = 1.0
 LAST_RETRY_S = 60.0
+DAMAGED = "damaged-on-disk"
 
 
 class Models(Protocol):
@@ -72,8 +79,7 @@ class Updater:
         self._record_path = store.directory / "update.json"
         self._record = read_record(self._record_path)
         self._slots = store.read_slots()
-        self._fetched_bytes = 0
-        self._resumed_bytes = 0
+        self._progress = Progress()
         self._hindrance: Reason | None = None
         self._switching = asyncio.Lock()
         self._work = asyncio.Event()
@@ -95,15 +101,11 @@ class Updater:
 
     def report(self) -> DeploymentReport | None:
         """Return what the fleet is told about the update."""
-        report = self._record.report(self._fetched_bytes, self._hindrance)
-        if report is None or not self._resumed_bytes:
-            return report
-        return report.model_copy(update={"present_bytes": report.present_bytes + self._resumed_bytes})
+        return self._record.report(self._progress, self._hindrance)
 
-    def progressed(self, fetched_bytes: int, resumed_bytes: int) -> None:
-        """Count bytes of the present fetch."""
-        self._fetched_bytes += fetched_bytes
-        self._resumed_bytes += resumed_bytes
+    def progressed(self, sha256: str, verified_bytes: int) -> None:
+        """Count what is here of a file that is being fetched."""
+        self._progress.reached(sha256, verified_bytes)
         self._on_change()
 
     async def desire(self, desired: DesiredState) -> bool:
@@ -132,29 +134,32 @@ class Updater:
 
         A bundle whose bytes were damaged on disk is fetched again.
         """
-        async with self._switching:
-            if self._slots.current != installed:
-                return self._slots.current
-            damaged = await asyncio.to_thread(self._store.forget_damaged, installed)
-            if damaged:
-                message = f"{damaged[0]} of {installed.bundle.id} was damaged on disk and is fetched again"
-                reason = Reason(code="damaged-on-disk", message=message)
-            if self._slots.previous is not None:
-                self._withdraw(reason, None)
-            elif damaged:
-                self._commit_slots(self._slots.clear())
-        if damaged and installed.bundle == self._record.bundle:
-            await self._begin(self._record.renew)
+        try:
+            async with self._switching:
+                if self._slots.current != installed:
+                    return self._slots.current
+                damaged = await in_thread(self._store.forget_damaged, installed)
+                if damaged:
+                    message = f"{damaged[0]} of {installed.bundle.id} was damaged on disk and is fetched again"
+                    reason = Reason(code=DAMAGED, message=message)
+                if self._slots.previous is not None:
+                    self._withdraw(reason, None)
+            # One that is not ended finds by itself what it lacks.
+            if damaged and installed.bundle == self._record.bundle and self._record.ended:
+                await self._begin(self._record.renew)
+        except OSError as error:
+            log.warning("%s can neither be replaced nor repaired yet: %s", installed.bundle.id, error)
         return self._slots.current
 
     # the work ----
 
     async def run(self) -> None:
         """Carry desired states out, for ever."""
-        if not self._record.ended:
-            self._work.set()
-        else:
+        self._settle()
+        if self._record.ended:
             self._collect()
+        else:
+            self._work.set()
         while True:
             await self._work.wait()
             self._work.clear()
@@ -165,18 +170,21 @@ class Updater:
                 await self._cancel()
 
     async def _begin(self, change: Callable[[], UpdateRecord]) -> None:
-        async with self._switching:
-            await self._cancel()
-            await self._models.discard_trial()
-            self._commit(change())
-            self._fetched_bytes = self._resumed_bytes = 0
-        self._work.set()
+        try:
+            async with self._switching:
+                await self._cancel()
+                await self._models.discard_trial()
+                record = change()
+                write_record(self._store.disk, self._record_path, record)
+                self._record, self._progress, self._hindrance = record, Progress(), None
+                self._on_change()
+        finally:
+            self._work.set()  # when it could not be kept, what was being done goes on
 
     async def _cancel(self) -> None:
         task, self._task = self._task, None
         if task is not None:
-            task.cancel()
-            await asyncio.wait({task})
+            await cancel(task)
             if not task.cancelled() and task.exception() is not None:
                 raise RuntimeError("an update step failed in a way it must not") from task.exception()
 
@@ -198,6 +206,8 @@ class Updater:
     async def _step(self) -> None:
         try:
             await self._steps[self._record.state]()
+        except FileNotFoundError as error:
+            raise self._lost(f"a file of the update is missing: {error}") from None
         except Refusal as refusal:
             log.warning("generation %d is refused: %s", self._record.generation, refusal)
             await self._models.discard_trial()
@@ -206,57 +216,58 @@ class Updater:
             self._commit(self._record.after(Event.REFUSED, reason=refusal.reason))
             self._collect()
 
+    def _lost(self, what: str) -> Hindrance:
+        """Begin again, because files that were on disk are there no more; returns what to raise."""
+        if (self._record.state, Event.LOST) in TABLE:
+            self._commit(self._record.after(Event.LOST))
+        return Hindrance(DAMAGED, f"{what}; it is fetched again")
+
     async def _resolve(self) -> None:
         reference = self._record.bundle
         if reference is None:
             await self._stop_serving()
             return
-        self._store.collect(self._slots.manifests() | {reference.manifest_sha256})
-        await self._fetcher.fetch(ChunkedFile.whole(reference.manifest_sha256, reference.manifest_size_bytes))
-        manifest = self._manifest(reference)
+        keep = self._slots.manifests() | {reference.manifest_sha256}
+        self._store.collect(keep)
+        await self._fetch_file(ChunkedFile.whole(reference.manifest_sha256, reference.manifest_size_bytes))
+        manifest = read_manifest(self._store, reference)
         variant = choose_variant(manifest, self._record.requested_variant, self._capabilities)
-        files = _needed_files(manifest, variant)
-        present = sum(entry.size_bytes for entry in files if self._store.has(entry.sha256))
-        total = sum(entry.size_bytes for entry in files)
-        self._check_space(total - present)
-        manifest_bytes = reference.manifest_size_bytes
-        fetched_manifest = min(self._fetched_bytes, manifest_bytes)
-        self._resumed_bytes = 0
+        files = needed_files(manifest, variant)
+        self._store.collect(keep)  # now that it is known which files the new bundle shares with what is here
+        check_space(self._store, files, self._reserve_bytes)
+        total_bytes = reference.manifest_size_bytes + sum(entry.size_bytes for entry in files)
+        self._commit(self._record.after(Event.RESOLVED, variant=variant.id, total_bytes=total_bytes))
+
+    async def _fetch(self) -> None:
+        reference = self._reference()
+        await self._fetch_file(ChunkedFile.whole(reference.manifest_sha256, reference.manifest_size_bytes))
+        manifest, variant = self._resolved()
+        files = needed_files(manifest, variant)
+        for entry in files:
+            if self._store.has(entry.sha256):
+                self._progress.reached(entry.sha256, entry.size_bytes)
+        check_space(self._store, files, self._reserve_bytes)
+        await self._fetch_file(index_file(manifest))
+        for chunked in read_chunked_files(self._store, manifest, files):
+            await self._fetch_file(chunked)
         self._commit(
             self._record.after(
-                Event.RESOLVED,
-                variant=variant.id,
-                total_bytes=total + manifest_bytes,
-                present_bytes=present + manifest_bytes - fetched_manifest,
+                Event.FETCHED,
+                fetched_bytes=self._progress.fetched_bytes,
+                present_bytes=self._progress.present_bytes,
             )
         )
 
-    async def _fetch(self) -> None:
-        manifest, variant = self._resolved()
-        files = _needed_files(manifest, variant)
-        present = sum(entry.size_bytes for entry in files if self._store.has(entry.sha256))
-        if self._fetched_bytes == 0:  # a restart: what came before it is on disk now
-            manifest_bytes = self._store.object_path(self._reference().manifest_sha256).stat().st_size
-            self._record = self._record.model_copy(update={"present_bytes": present + manifest_bytes})
-        self._check_space(sum(entry.size_bytes for entry in files) - present)
-        index_entry = manifest.file(CHUNK_INDEX_PATH)
-        if index_entry.size_bytes > LIMITS.chunk_index_bytes:
-            raise Refusal("bad-bundle", f"{CHUNK_INDEX_PATH} has {index_entry.size_bytes} bytes")
-        await self._fetcher.fetch(ChunkedFile.whole(index_entry.sha256, index_entry.size_bytes))
-        index = self._index(index_entry)
-        for entry in files:
-            chunked = index.find(entry.sha256)
-            if entry.path == CHUNK_INDEX_PATH:
-                continue
-            if chunked is None or chunked.size_bytes != entry.size_bytes:
-                raise Refusal("bad-bundle", f"{CHUNK_INDEX_PATH} does not describe {entry.path}")
-            await self._fetcher.fetch(chunked)
-        self._commit(self._record.after(Event.FETCHED))
+    async def _fetch_file(self, file: ChunkedFile) -> None:
+        if self._store.has(file.sha256):
+            self._progress.reached(file.sha256, file.size_bytes)
+        await self._fetcher.fetch(file)
+        self._progress.reached(file.sha256, file.size_bytes)
 
     async def _install(self) -> None:
         manifest, variant = self._resolved()
         reference = self._reference()
-        await asyncio.to_thread(self._store.install, reference, manifest.device_files(variant))
+        await in_thread(self._store.install, reference, manifest.device_files(variant))
         self._commit_slots(self._slots.stage(Installed(bundle=reference, variant=variant.id)))
         self._commit(self._record.after(Event.INSTALLED))
 
@@ -265,16 +276,22 @@ class Updater:
             raise Refusal("trial-interrupted", f"the device went down {MAX_TRIALS} times while trying this bundle")
         # Counted before it starts: if the model takes the device down with it, the count is what ends the loop.
         self._commit(self._record.model_copy(update={"trials": self._record.trials + 1}))
-        await self._models.try_out(self._target())
+        try:
+            await self._models.try_out(self._target())
+        except Refusal:
+            # The golden set finds bytes that went wrong on this disk as well; that is not the bundle's fault.
+            if damaged := await in_thread(self._store.forget_damaged, self._target()):
+                raise self._lost(f"{damaged[0]} was damaged on disk") from None
+            raise
         self._commit(self._record.after(Event.AGREED))
 
     async def _activate(self) -> None:
         async with self._switching:
             target = self._target()
-            if self._slots.current != target:
-                if not self._models.tried(target):
-                    self._commit(self._record.after(Event.INTERRUPTED))
-                    return
+            if self._slots.current != target and not self._models.tried(target):
+                self._commit(self._record.after(Event.INTERRUPTED))
+                return
+            if self._slots.staging is not None:
                 self._commit_slots(self._slots.activate())
             await self._models.switch(target)
             self._commit(self._record.after(Event.ACTIVATED))
@@ -299,43 +316,34 @@ class Updater:
         return Installed(bundle=self._reference(), variant=self._record.variant)
 
     def _resolved(self) -> tuple[Manifest, Variant]:
-        manifest = self._manifest(self._reference())
+        manifest = read_manifest(self._store, self._reference())
         variant = manifest.variant(self._record.variant or "")
         assert variant is not None
         return manifest, variant
 
-    def _manifest(self, reference: BundleReference) -> Manifest:
-        try:
-            return self._store.read_manifest(reference)
-        except UnsupportedSchema as error:
-            raise Refusal("unsupported-schema", str(error)) from None
-        except (MalformedDocument, DigestMismatch) as error:
-            raise Refusal("bad-bundle", f"{MANIFEST_PATH}: {error}") from None
-
-    def _index(self, entry: FileEntry) -> ChunkIndex:
-        data = self._store.object_path(entry.sha256).read_bytes()
-        try:
-            return parse(ChunkIndex, data, LIMITS.chunk_index_bytes)
-        except UnsupportedSchema as error:
-            raise Refusal("unsupported-schema", str(error)) from None
-        except MalformedDocument as error:
-            raise Refusal("bad-bundle", f"{CHUNK_INDEX_PATH}: {error}") from None
-
-    def _check_space(self, missing_bytes: int) -> None:
-        free = self._store.free_bytes()
-        need = missing_bytes + self._reserve_bytes
-        if missing_bytes and free < need:
-            raise Hindrance(
-                "insufficient-space",
-                f"{missing_bytes} bytes are to be fetched and {self._reserve_bytes} kept free, "
-                f"but only {free} are free in {self._store.directory}",
-            )
-
     def _withdraw(self, reason: Reason, command_id: str | None) -> None:
         withdrawn = self._slots.current
         self._commit_slots(self._slots.roll_back(command_id))
-        if self._record.state is State.CONFIRMED and withdrawn and self._record.bundle == withdrawn.bundle:
-            self._commit(self._record.after(Event.WITHDRAWN, reason=reason))
+        if (self._record.state, Event.WITHDRAWN) in TABLE and withdrawn and self._record.bundle == withdrawn.bundle:
+            self._commit_or_settle_later(self._record.after(Event.WITHDRAWN, reason=reason))
+
+    def _settle(self) -> None:
+        """Make the record agree with the slots again, where a crash came between the two commits."""
+        record, current = self._record, self._slots.current
+        damaged = record.state is State.FAILED and record.reason is not None and record.reason.code == DAMAGED
+        if damaged or (record.state is State.CONFIRMED and record.bundle is not None and current is None):
+            self._commit_or_settle_later(record.renew())
+        elif record.state is State.CONFIRMED and current is not None and record.bundle != current.bundle:
+            reason = Reason(code="rolled-back", message="rolled back, shortly before the agent went down")
+            self._commit_or_settle_later(record.after(Event.WITHDRAWN, reason=reason))
+
+    def _commit_or_settle_later(self, record: UpdateRecord) -> None:
+        try:
+            self._commit(record)
+        except OSError as error:
+            log.warning("the record of the update could not be kept: %s", error)
+            self._record = record
+            self._on_change()
 
     def _commit(self, record: UpdateRecord) -> None:
         write_record(self._store.disk, self._record_path, record)
@@ -357,9 +365,3 @@ class Updater:
             self._store.collect(self._slots.manifests())
         except OSError as error:
             log.warning("could not remove what is no longer needed: %s", error)
-
-
-def _needed_files(manifest: Manifest, variant: Variant) -> tuple[FileEntry, ...]:
-    """Return what has to be on disk, each content once: the device's files and the chunk index."""
-    files = (*manifest.device_files(variant), manifest.file(CHUNK_INDEX_PATH))
-    return tuple({entry.sha256: entry for entry in files}.values())

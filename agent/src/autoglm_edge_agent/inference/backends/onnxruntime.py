@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
@@ -28,7 +29,9 @@ class OnnxSession:
             )
         except Exception as error:
             # onnxruntime has no useful hierarchy of errors: what is raised here speaks of these inputs.
-            raise ValueError(str(error).splitlines()[0][:500]) from None
+            raise ValueError(_first_line(error)) from None
+        if not all(isinstance(output, np.ndarray) for output in result):
+            raise ValueError("an output is no tensor")
         return result
 
 
@@ -43,10 +46,14 @@ def open_onnxruntime(path: Path, inputs: Sequence[str], outputs: Sequence[str], 
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:
-        raise ModelUnusable(f"ONNX Runtime cannot load it: {str(error).splitlines()[0][:500]}") from None
+        raise ModelUnusable(f"ONNX Runtime cannot load it: {_first_line(error)}") from None
     missing = set(inputs) - {i.name for i in session.get_inputs()} or set(outputs) - {
         o.name for o in session.get_outputs()
     }
     if missing:
         raise ModelUnusable(f"the manifest names {sorted(missing)[0]!r}, which the model does not have")
     return OnnxSession(session, inputs, outputs)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:500]
