@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from autoglm_edge_agent.updates.states import diagram
 from autoglm_edge_protocol.chunks import ChunkIndex
 from autoglm_edge_protocol.commands import Answer, Command
 from autoglm_edge_protocol.deployment import DesiredState, Presence, ReportedState
@@ -41,6 +42,7 @@ def generated() -> list[tuple[str, Callable[[], str]]]:
     """Return every generated file: its path below `docs/` and the function that returns its text."""
     return [
         *((f"schemas/{_file_name(model)}", functools.partial(json_schema, model)) for model in DOCUMENTS),
+        ("update-states.md", update_states),
     ]
 
 
@@ -52,6 +54,16 @@ def json_schema(model: type[Document]) -> str:
     """Return the JSON Schema (draft 2020-12) of a document."""
     schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **model.model_json_schema()}
     return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
+
+
+def update_states() -> str:
+    """Return the page with the diagram of an update's states."""
+    return (
+        "# The states of an update\n\n"
+        "Generated from the transition table in `agent/src/autoglm_edge_agent/updates/states.py` by `make schemas`; "
+        "[updates.md](updates.md) tells what happens in each.\n\n"
+        f"```mermaid\n{diagram()}```\n"
+    )
 
 
 def stale(docs: Path) -> list[str]:
