@@ -13,6 +13,9 @@ from autoglm_edge.console import EXIT_FAILED, err, out, print_json
 
 def demo(
     output: Annotated[Path, typer.Option(help="Where everything is written; emptied first.")] = Path("demo-output"),
+    broker: Annotated[
+        str | None, typer.Option(help="mosquitto or nats; the first that is installed when left out.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON at the end.")] = False,
 ) -> None:
     """Show the whole path on this machine: convert, publish, deploy to three agents, infer, report.
@@ -26,7 +29,7 @@ def demo(
 
     console = err if as_json else out
     began = time.monotonic()
-    run = play(output.resolve(), console)
+    run = play(output.resolve(), console, broker)
     if as_json:
         print_json(summary(run))
     else:

@@ -61,8 +61,8 @@ class Run:
     asked: tuple[LabelledFile, ...]
 
 
-def play(directory: Path, console: Console) -> Run:
-    """Play all acts. Raises DemoError, ConversionError, FleetError."""
+def play(directory: Path, console: Console, broker: str | None = None) -> Run:
+    """Play all acts; `broker` None takes the first kind that is installed. Raises DemoError, ConversionError, FleetError."""
     if directory.exists() and any(directory.iterdir()) and not (directory / CALIBRATION_FILE).exists():
         raise DemoError(f"{directory} holds something else; give another --output")
     if directory.exists():
@@ -75,7 +75,7 @@ def play(directory: Path, console: Console) -> Run:
     plain = _convert(casting, directory, console, "1.0.0", ("fp32",))
     damaged = damaged_copy(converted.directory, directory, "1.2.0")
     _say(console, "Starting a broker, the fleet's daemon and three agents")
-    with Stage(directory) as stage:
+    with Stage(directory, broker) as stage:
         console.print(f"  {stage.broker_kind} at {stage.fleet.config.broker}", soft_wrap=True)
         for path in (plain.packed, converted.packed, damaged):
             console.print(f"  published {stage.fleet.publish(path).bundle.id}")

@@ -45,8 +45,9 @@ batch_interval_s = 2.0
 class Stage:
     """Starts everything, and ends it with the block it is used in."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, broker: str | None = None) -> None:
         self._directory = directory
+        self._broker = broker
         self._processes: list[subprocess.Popen[bytes]] = []
         self._stack = contextlib.ExitStack()
         self.broker_kind = ""
@@ -72,7 +73,7 @@ class Stage:
         }
 
     def _set_up(self) -> None:
-        broker = self._stack.enter_context(LocalBroker(self._directory / "broker"))
+        broker = self._stack.enter_context(LocalBroker(self._directory / "broker", self._broker))
         self.broker_kind = broker.kind
         self.fleet = self._stack.enter_context(Fleet.init(self._directory / "fleet", "demo", broker.url))
         # The path of a Unix socket is short, the user's folders may not be.

@@ -1,0 +1,52 @@
+"""The demonstration as a user runs it, on each broker."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tests.fakes.brokers import available_kinds
+
+PROGRAM = Path(sys.executable).with_name("autoglm-edge")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("kind", available_kinds())
+def test_the_demonstration_shows_what_it_promises(kind: str, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    command = [str(PROGRAM), "demo", "--output", str(output), "--broker", kind, "--json"]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr[-3000:]
+    figures = json.loads(ran.stdout)
+    assert figures["broker"] == kind
+    assert figures["failed_requests"] == 0
+    assert figures["requests"] > 100
+    phases = [(each["bundle"], each["phase"]) for each in figures["deployments"]]
+    assert phases == [
+        (f"filetype@1.{act}.0", phase)
+        for act, phase in enumerate(("confirmed", "confirmed", "failed"))
+        for _ in range(3)
+    ]
+    assert all(each["reason"]["code"] == "golden-disagreement" for each in figures["deployments"][6:])
+    exact, small = figures["variants"]
+    assert small["size_bytes"] < 0.5 * exact["size_bytes"]
+    assert small["speedup"] > 1
+    # Kernels differ by CPU and by batch: an answer may change where two classes are all but equally likely.
+    assert exact["agreement_devices"] > 0.995
+    assert small["agreement_devices"] > 0.9
+    # Each device fetches a bundle once: three times its size, and next to nothing more.
+    needed = sum(each["fetched_bytes"] for each in figures["deployments"][:3])
+    assert needed <= figures["sent_bytes"]["1.0.0"] <= 1.05 * needed
+    assert Path(figures["report"]).is_file()
+
+
+def test_the_demonstration_does_not_empty_a_folder_of_somebody_else(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("years of work")
+    ran = subprocess.run([str(PROGRAM), "demo", "--output", str(tmp_path)], capture_output=True, text=True, check=False)
+    assert ran.returncode == 1
+    assert "holds something else" in ran.stderr
+    assert (tmp_path / "thesis.tex").exists()
