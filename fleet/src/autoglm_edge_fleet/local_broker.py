@@ -136,11 +136,12 @@ class LocalBroker:
     def _configuration(self) -> str:
         data = self.data
         if self.kind == NATS:
-            # MQTT's persistent sessions and retained messages live in JetStream; `-1` is any free port. NATS sends again
+            # MQTT's persistent sessions and retained messages live in JetStream; `-1` is any free port. NATS repeats
             # what was not acknowledged after `ack_wait`, not when the client returns: its 30 s are long for a trial.
+            mqtt = f'mqtt {{ listen: "127.0.0.1:{self.port}", ack_wait: "5s" }}\n'
             return (
                 'server_name: "autoglm-edge"\nlisten: "127.0.0.1:-1"\n'
-                f'jetstream {{ store_dir: "{data.as_posix()}" }}\nmqtt {{ listen: "127.0.0.1:{self.port}", ack_wait: "5s" }}\n'
+                f'jetstream {{ store_dir: "{data.as_posix()}" }}\n{mqtt}'
             )
         # Started by root, Mosquitto changes to a user that may not write into our folder.
         user = "user root\n" if hasattr(os, "geteuid") and os.geteuid() == 0 else ""

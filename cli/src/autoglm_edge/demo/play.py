@@ -62,7 +62,10 @@ class Run:
 
 
 def play(directory: Path, console: Console, broker: str | None = None) -> Run:
-    """Play all acts; `broker` None takes the first kind that is installed. Raises DemoError, ConversionError, FleetError."""
+    """Play all acts; `broker` None takes the first kind that is installed.
+
+    Raises DemoError, ConversionError, FleetError.
+    """
     if directory.exists() and any(directory.iterdir()) and not (directory / CALIBRATION_FILE).exists():
         raise DemoError(f"{directory} holds something else; give another --output")
     if directory.exists():
