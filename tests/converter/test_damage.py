@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +16,7 @@ from autoglm_edge_converter import ConversionResult
 from autoglm_edge_converter.verify import replay
 from autoglm_edge_protocol import golden
 
-Weights = npt.NDArray[np.generic]
+Weights = npt.NDArray[Any]
 Damage = Callable[[Weights], Weights]
 
 
@@ -24,7 +25,7 @@ def permuted(weights: Weights) -> Weights:
 
 
 def halved(weights: Weights) -> Weights:
-    return (weights * 0.5).astype(weights.dtype)
+    return np.multiply(weights, 0.5, dtype=np.float32).astype(weights.dtype)
 
 
 def zeroed(weights: Weights) -> Weights:

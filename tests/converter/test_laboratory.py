@@ -52,9 +52,9 @@ def test_a_process_that_dies_is_a_finding_and_is_started_again(tmp_path: Path) -
         laboratory.run(model, [0])
         process = laboratory._process
         assert process is not None
-        killer = threading.Timer(0.2, os.kill, (process.pid, signal.SIGSEGV))
+        killer = threading.Timer(0.05, os.kill, (process.pid, signal.SIGSEGV))
         killer.start()
         with pytest.raises(CandidateFailed, match="signal 11"):
-            laboratory.time([model], [0])
+            laboratory.time([model] * 20, [0])
         killer.join()
         assert len(laboratory.run(model, [0])) == 1
