@@ -34,6 +34,8 @@ def show(
     source = manifest.provenance.source
     out.print(f"[bold]{manifest.id}[/bold]  from {source.file} ({megabytes(source.size_bytes)})")
     out.print(variants_table(manifest))
+    for variant in manifest.variants:
+        out.print(f"[dim]{variant.id} needs {'; '.join((needs(variant), *variant.notes))}[/dim]", soft_wrap=True)
     out.print(f"{len(manifest.files)} files, {megabytes(total)}; made by {manifest.provenance.converter}")
 
 
@@ -54,9 +56,8 @@ def variants_table(manifest: Manifest) -> Table:
     for column in ("variant", "precision"):
         table.add_column(column)
     metric = manifest.variants[0].quality.metric
-    for column in (metric, "noise", "size", "latency", "speed", "memory"):
+    for column in (metric, "noise", "size", "latency", "speed"):
         table.add_column(column, justify="right")
-    table.add_column("needs")
     for variant in manifest.variants:
         table.add_row(*_row(manifest, variant))
     return table
@@ -64,7 +65,6 @@ def variants_table(manifest: Manifest) -> Table:
 
 def _row(manifest: Manifest, variant: Variant) -> tuple[str, ...]:
     noise = [value for value in variant.quality.sqnr_db.values() if value is not None]
-    memory = variant.needs.memory_bytes
     return (
         variant.id,
         variant.precision,
@@ -73,9 +73,14 @@ def _row(manifest: Manifest, variant: Variant) -> tuple[str, ...]:
         megabytes(sum(manifest.file(path).size_bytes for path in variant.files)),
         f"{variant.latency.median_us / 1000:.3f} ms",
         f"{variant.latency.speedup:.2f}x",
-        f"{memory / 1e6:.0f} MB" if memory else "-",
-        f"{variant.needs.runtime} {variant.needs.min_version or ''}".strip(),
     )
+
+
+def needs(variant: Variant) -> str:
+    """Return what a device must have to run a variant, `onnxruntime 1.17 or later, 91 MB of memory`."""
+    version, memory = variant.needs.min_version, variant.needs.memory_bytes
+    runtime = f"{variant.needs.runtime} {version} or later" if version else variant.needs.runtime
+    return f"{runtime}, {memory / 1e6:.0f} MB of memory" if memory else runtime
 
 
 def megabytes(size_bytes: int) -> str:
