@@ -28,7 +28,7 @@ CALIBRATION_FILE = "files.npz"
 FILES = 1200
 MIN_FILES = 120
 CALIBRATION_SHARE = 0.5
-MAX_DROP = 0.03
+MAX_DROP = 0.05
 DEPLOY_S = 60.0
 LISTEN_S = 6.0
 """How long the devices are asked after each deployment before the next act."""
