@@ -16,11 +16,10 @@ from typing import Any, TypeVar
 from tests.fakes.agents import FLEET, wait_until
 from tests.fakes.model_bundles import ModelBundle
 
-from autoglm_edge_protocol.bundle import read_manifest
 from autoglm_edge_protocol.commands import Answer, Command
 from autoglm_edge_protocol.deployment import BundleReference, DesiredState, Presence, Reason, ReportedState
 from autoglm_edge_protocol.documents import parse
-from autoglm_edge_protocol.manifest import MANIFEST_PATH
+from autoglm_edge_protocol.manifest import MANIFEST_PATH, Manifest
 from autoglm_edge_protocol.mqtt import BrokerAddress, Link, Message
 from autoglm_edge_protocol.telemetry import TelemetryBatch
 from autoglm_edge_protocol.topics import Channel, Topic, fleet_filters, parse_topic
@@ -79,10 +78,15 @@ class FakeFleet:
 
     def publish(self, bundle: ModelBundle) -> BundleReference:
         reference = bundle.reference
-        manifest = read_manifest(bundle.directory)
+        # Not through `parse`: a fleet may publish what this release does not understand.
+        manifest = Manifest.model_validate_json((bundle.directory / MANIFEST_PATH).read_bytes())
         self._objects[reference.manifest_sha256] = bundle.directory / MANIFEST_PATH
         self._objects |= {entry.sha256: bundle.directory / entry.path for entry in manifest.files}
         return reference
+
+    def offer(self, sha256: str, path: Path) -> None:
+        """Send this file when that digest is asked for, whatever its real digest is."""
+        self._objects[sha256] = path
 
     def deploy(self, reference: BundleReference | None, device: str = "dev-1", variant: str | None = None) -> int:
         generation = self._generations.get(device, 0) + 1

@@ -1,0 +1,130 @@
+"""Bundles with a real model that ONNX Runtime runs: a linear layer whose right answers numpy knows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from tests.fakes.onnx_writer import OPSET, linear_model
+
+from autoglm_edge_protocol import golden
+from autoglm_edge_protocol.bundle import list_files, write_chunk_index
+from autoglm_edge_protocol.deployment import BundleReference
+from autoglm_edge_protocol.digests import sha256_of
+from autoglm_edge_protocol.golden import GoldenSample
+from autoglm_edge_protocol.manifest import (
+    GOLDEN_PATH,
+    MANIFEST_PATH,
+    Latency,
+    Manifest,
+    Provenance,
+    Quality,
+    RuntimeNeeds,
+    Source,
+    TensorSpec,
+    Tolerance,
+    Variant,
+)
+
+Array = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class ModelBundle:
+    """A bundle directory and what its model computes."""
+
+    directory: Path
+    weights: Array
+    bias: Array
+
+    @property
+    def reference(self) -> BundleReference:
+        data = (self.directory / MANIFEST_PATH).read_bytes()
+        manifest = Manifest.model_validate_json(data)
+        return BundleReference(
+            name=manifest.name,
+            version=manifest.version,
+            manifest_sha256=sha256_of(data),
+            manifest_size_bytes=len(data),
+        )
+
+    def expected(self, x: Array) -> Array:
+        return x @ self.weights + self.bias
+
+
+def make_model_bundle(
+    directory: Path,
+    name: str = "linear",
+    version: str = "1.0.0",
+    *,
+    width: int = 64,
+    seed: int = 0,
+    repeat: int = 1,
+    damage: bool = False,
+    model_bytes: bytes | None = None,
+    golden_bytes: bytes | None = None,
+    memory_bytes: int | None = None,
+) -> ModelBundle:
+    """Write a bundle of one variant, `fp32`, [N, width] -> [N, 10].
+
+    `damage` ships other weights than those that the golden set was made with: well-formed, digests right, wrong.
+    `model_bytes` ships these bytes as the model, `golden_bytes` these as the golden set. The model has
+    about 4 * width * 10 bytes.
+    """
+    random = np.random.default_rng(seed)
+    outputs = 10 if repeat == 1 else width
+    weights = random.standard_normal((width, outputs), dtype=np.float32) / np.float32(width**0.5)
+    bias = random.standard_normal(outputs, dtype=np.float32)
+    shipped = weights[::-1].copy() if damage else weights
+    model = linear_model(shipped, bias, repeat) if model_bytes is None else model_bytes
+    reference = golden.save(_golden(weights, bias, repeat, random)) if golden_bytes is None else golden_bytes
+    files = {"variants/fp32/model.onnx": model, GOLDEN_PATH: reference}
+    for path, data in files.items():
+        (directory / path).parent.mkdir(parents=True, exist_ok=True)
+        (directory / path).write_bytes(data)
+    entries = list_files(directory, files)
+    manifest = Manifest(
+        name=name,
+        version=version,
+        variants=(_variant(width, outputs, memory_bytes),),
+        files=tuple(sorted((*entries, write_chunk_index(directory, entries)), key=lambda entry: entry.path)),
+        golden=GOLDEN_PATH,
+        provenance=Provenance(
+            source=Source(file="linear.onnx", format="onnx", size_bytes=len(model), sha256=sha256_of(model)),
+            calibration_sha256=sha256_of(b""),
+            converter="tests",
+        ),
+    )
+    (directory / MANIFEST_PATH).write_text(manifest.to_text(), encoding="utf-8")
+    return ModelBundle(directory, weights, bias)
+
+
+def _golden(weights: Array, bias: Array, repeat: int, random: np.random.Generator) -> list[GoldenSample]:
+    samples = []
+    for _ in range(8):
+        x = random.standard_normal((1, len(weights)), dtype=np.float32)
+        y = x
+        for _ in range(repeat):
+            y = y @ weights + bias
+        samples.append(GoldenSample((x,), (y,)))
+    return samples
+
+
+def _variant(width: int, outputs: int, memory_bytes: int | None) -> Variant:
+    path = "variants/fp32/model.onnx"
+    return Variant(
+        id="fp32",
+        format="onnx",
+        precision="fp32",
+        model=path,
+        files=(path,),
+        needs=RuntimeNeeds(runtime="onnxruntime", min_version="1.16", memory_bytes=memory_bytes),
+        inputs=(TensorSpec(name="x", datatype="FP32", shape=(-1, width)),),
+        outputs=(TensorSpec(name="y", datatype="FP32", shape=(-1, outputs)),),
+        quality=Quality(metric="top1-agreement", value=1.0, samples=8),
+        latency=Latency(median_us=10, speedup=1.0, machine="tests", runtime=f"opset {OPSET}", threads=1),
+        # The same arithmetic in the same precision: only the order of additions differs.
+        tolerances=(Tolerance(output="y", min_sqnr_db=80.0, min_top1_agreement=1.0),),
+    )
