@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -81,7 +82,7 @@ def _figures(run: Run, variant: Variant, version: str) -> dict[str, Any]:
 
 
 def _variants_table(run: Run) -> Table:
-    table = Table(title="What the devices served", title_justify="left")
+    table = Table(title="What the devices served", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("", no_wrap=True)
     for column in ("size", "CPU/run", "speed-up", "p50", "agreement", "on devices", "accuracy"):
         table.add_column(column, justify="right", no_wrap=True)
@@ -107,7 +108,12 @@ def _variants_table(run: Run) -> Table:
 
 
 def _deployments_table(run: Run) -> Table:
-    table = Table(title=f"What went over MQTT ({run.broker}, {len(run.acts[0])} devices)", title_justify="left")
+    table = Table(
+        title=f"What went over MQTT ({run.broker}, {len(run.acts[0])} devices)",
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        pad_edge=False,
+    )
     table.add_column("bundle", no_wrap=True)
     for column in ("needed", "fetched", "sent in all"):
         table.add_column(column, justify="right", no_wrap=True)
