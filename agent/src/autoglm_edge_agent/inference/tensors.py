@@ -64,7 +64,7 @@ def _to_array(data: list[Any], spec: TensorSpec) -> Array:
     try:
         if spec.datatype == "BYTES":
             return _to_strings(data)
-        raw = np.asarray(data)
+        raw = _numbers(data)
         if raw.size == 0:
             return np.empty(0, DATATYPES[spec.datatype])
         if raw.dtype == object or raw.dtype.kind not in "buif":
@@ -80,6 +80,16 @@ def _to_array(data: list[Any], spec: TensorSpec) -> Array:
             return raw.astype(wanted).ravel()
     except (ValueError, TypeError, OverflowError) as error:
         raise RequestError(400, f"input {spec.name!r}: {error}") from None
+
+
+def _numbers(data: list[Any]) -> Array:
+    raw = np.asarray(data)
+    if raw.dtype.kind == "f" and not np.abs(raw).max(initial=0.0) < 2.0**53:
+        # Whole numbers of which some need 64 bits without a sign and some don't: numpy makes them inexact.
+        exact = np.array(data, dtype=object).ravel()
+        if all(type(value) is int and 0 <= value < 2**64 for value in exact):
+            return exact.astype(np.uint64)
+    return raw
 
 
 def _to_strings(data: list[Any]) -> Array:
