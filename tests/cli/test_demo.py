@@ -41,6 +41,10 @@ def test_the_demonstration_shows_what_it_promises(kind: str, tmp_path: Path) -> 
     # Each device fetches a bundle once: three times its size, and next to nothing more.
     needed = sum(each["fetched_bytes"] for each in figures["deployments"][:3])
     assert needed <= figures["sent_bytes"]["1.0.0"] <= 1.05 * needed
+    told = figures["telemetry"].values()
+    assert len(told) == 3
+    assert all(each["errors"] == 0 for each in told)
+    assert 0.8 * figures["requests"] < sum(each["requests"] for each in told) <= figures["requests"]
     assert Path(figures["report"]).is_file()
 
 

@@ -17,6 +17,7 @@ def show(run: Run, console: Console) -> None:
     console.print()
     console.print(_variants_table(run))
     console.print(_deployments_table(run))
+    console.print(_telemetry_table(run))
     reason = run.acts[2][0].reason
     if reason:
         console.print(f"The damaged bundle was refused by every device: {reason.message}", soft_wrap=True)
@@ -48,6 +49,11 @@ def summary(run: Run) -> dict[str, Any]:
             for each in act
         ],
         "sent_bytes": run.sent_bytes,
+        "telemetry": {
+            each.device.name: {"requests": each.telemetry.requests, "errors": each.telemetry.errors}
+            for each in run.devices
+            if each.telemetry
+        },
         "requests": run.traffic.requests,
         "failed_requests": len(run.traffic.failures),
         "report": str(run.conversion.directory / "report.html"),
@@ -84,7 +90,7 @@ def _figures(run: Run, variant: Variant, version: str) -> dict[str, Any]:
 def _variants_table(run: Run) -> Table:
     table = Table(title="What the devices served", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("", no_wrap=True)
-    for column in ("size", "CPU/run", "speed-up", "p50", "agreement", "on devices", "accuracy"):
+    for column in ("size", "CPU/run", "speed", "p50", "agreement", "devices", "accuracy"):
         table.add_column(column, justify="right", no_wrap=True)
     for variant, version in _rows(run):
         row = _figures(run, variant, version)
@@ -100,8 +106,8 @@ def _variants_table(run: Run) -> Table:
         )
     files = min(len(answers.predicted) for answers in run.traffic.answers.values())
     table.caption = (
-        f"p50: of a request, as the application sees it. agreement: with the original model, on files held back at "
-        f"conversion, and on {files} others that the devices were asked about. accuracy: by the files' names."
+        f"p50: of a request as the application sees it; agreement: with the original model, on files held back at "
+        f"conversion; devices: on {files} others that they were asked about; accuracy: by the files' names."
     )
     table.caption_justify = "left"
     return table
@@ -128,6 +134,32 @@ def _deployments_table(run: Run) -> Table:
             _size(run.sent_bytes[version]),
             f"[green]confirmed by {confirmed}[/]" if confirmed else f"[yellow]refused by {len(act)}[/]",
         )
+    return table
+
+
+def _telemetry_table(run: Run) -> Table:
+    table = Table(title="What the devices measured themselves", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("device", no_wrap=True)
+    for column in ("requests", "errors", "p50", "p99", "CPU", "memory", "worker"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for each in run.devices:
+        telemetry = each.telemetry
+        if telemetry is None or telemetry.newest is None:
+            table.add_row(each.device.name, *["-"] * 7)
+            continue
+        newest = telemetry.newest
+        table.add_row(
+            each.device.name,
+            f"{telemetry.requests:,}",
+            f"{telemetry.errors}",
+            f"{(telemetry.p50_us or 0) / 1000:.1f} ms",
+            f"{(telemetry.p99_us or 0) / 1000:.1f} ms",
+            f"{newest.cpu_percent or 0:.0f} %",
+            _size(newest.agent_rss_bytes or 0),
+            _size(newest.worker_rss_bytes or 0),
+        )
+    table.caption = "p50, p99: from the request to its result, in the worker. memory: of the agent's main process."
+    table.caption_justify = "left"
     return table
 
 

@@ -21,6 +21,7 @@ from autoglm_edge.demo.stage import Stage
 from autoglm_edge.demo.traffic import Traffic
 from autoglm_edge_converter import ConversionResult, Options, convert
 from autoglm_edge_fleet.deployments import Deployment
+from autoglm_edge_fleet.fleet import DeviceStatus
 from autoglm_edge_protocol.bundle import read_manifest
 
 MODEL = "filetype"
@@ -51,12 +52,13 @@ class Run:
     """What happened, for the final tables."""
 
     conversion: ConversionResult
-    float_bundle: Path
     traffic: Traffic
     acts: tuple[tuple[Deployment, ...], ...]
     """FP32, INT8, damaged: the deployments of each act."""
     sent_bytes: dict[str, int]
     """Bulk data that the fleet sent, by act."""
+    devices: tuple[DeviceStatus, ...]
+    """What the fleet knows of the devices at the end, their telemetry among it."""
     broker: str
     asked: tuple[LabelledFile, ...]
 
@@ -85,7 +87,7 @@ def play(directory: Path, console: Console, broker: str | None = None) -> Run:
         traffic = Traffic(stage.endpoints(), MODEL, casting.asked, casting.expected, casting.classifier.labels)
         acts, sent = _deployments(stage, traffic, console)
         time.sleep(TELEMETRY_S)
-        return Run(converted, plain.directory, traffic, acts, sent, stage.broker_kind, casting.asked)
+        return Run(converted, traffic, acts, sent, stage.fleet.status(), stage.broker_kind, casting.asked)
 
 
 def _deployments(
