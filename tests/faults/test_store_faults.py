@@ -22,7 +22,7 @@ from autoglm_edge_agent.updates.fit import Capabilities
 from autoglm_edge_agent.updates.states import State
 from autoglm_edge_agent.updates.updater import Updater
 from autoglm_edge_protocol.bundle import read_manifest
-from autoglm_edge_protocol.deployment import DesiredState, Installed
+from autoglm_edge_protocol.deployment import DesiredState, Installed, Reason
 from autoglm_edge_protocol.digests import sha256_of_file
 from autoglm_edge_protocol.durable import Disk
 from autoglm_edge_protocol.manifest import MANIFEST_PATH
@@ -331,13 +331,13 @@ async def _repair(device: Device, bundle: ModelBundle) -> None:
             ):
                 current = device.updater.slots.current
                 if current is not None and broken_file(device.store.directory, current):
-                    from autoglm_edge_protocol.deployment import Reason
-
                     await device.updater.unserviceable(current, Reason(code="worker-crashed", message="x"))
                 if running.done():
                     await _ended(running)
                 await asyncio.sleep(0.001)
             while (report := device.updater.report()) is None or report.phase != "confirmed":
+                if running.done():
+                    await _ended(running)
                 await asyncio.sleep(0.001)
     finally:
         running.cancel()

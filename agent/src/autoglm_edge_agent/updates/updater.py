@@ -138,18 +138,23 @@ class Updater:
             async with self._switching:
                 if self._slots.current != installed:
                     return self._slots.current
-                damaged = await in_thread(self._store.forget_damaged, installed)
-                if damaged:
-                    message = f"{damaged[0]} of {installed.bundle.id} was damaged on disk and is fetched again"
-                    reason = Reason(code=DAMAGED, message=message)
+                if damaged := await in_thread(self._store.forget_damaged, installed):
+                    reason = Reason(code=DAMAGED, message=f"{damaged[0]} of {installed.bundle.id} was damaged on disk")
+                    log.warning("%s", reason.message)
+                    self._fetch_again(installed)
                 if self._slots.previous is not None:
                     self._withdraw(reason, None)
-            # One that is not ended finds by itself what it lacks.
-            if damaged and installed.bundle == self._record.bundle and self._record.ended:
-                await self._begin(self._record.renew)
         except OSError as error:
             log.warning("%s can neither be replaced nor repaired yet: %s", installed.bundle.id, error)
         return self._slots.current
+
+    def _fetch_again(self, installed: Installed) -> None:
+        """Begin again with a bundle that was confirmed; one that is not ended finds by itself what it lacks."""
+        # Before the slots change: were the power lost in between, nothing else would tell that it is to come back.
+        if self._record.ended and self._record.bundle == installed.bundle:
+            self._commit(self._record.renew())
+            self._progress = Progress()
+            self._work.set()
 
     # the work ----
 
@@ -322,18 +327,24 @@ class Updater:
         return manifest, variant
 
     def _withdraw(self, reason: Reason, command_id: str | None) -> None:
-        withdrawn = self._slots.current
-        self._commit_slots(self._slots.roll_back(command_id))
+        withdrawn, wanted = self._slots.current, self._slots.roll_back(command_id)
+        try:
+            self._commit_slots(wanted)
+        except OSError as error:
+            if self._slots != wanted:
+                raise
+            log.warning("rolled back, though a loss of power might undo it: %s", error)
         if (self._record.state, Event.WITHDRAWN) in TABLE and withdrawn and self._record.bundle == withdrawn.bundle:
             self._commit_or_settle_later(self._record.after(Event.WITHDRAWN, reason=reason))
 
     def _settle(self) -> None:
         """Make the record agree with the slots again, where a crash came between the two commits."""
         record, current = self._record, self._slots.current
-        damaged = record.state is State.FAILED and record.reason is not None and record.reason.code == DAMAGED
-        if damaged or (record.state is State.CONFIRMED and record.bundle is not None and current is None):
+        if record.state is not State.CONFIRMED or record.bundle is None:
+            return
+        if current is None:  # the slots could not be read
             self._commit_or_settle_later(record.renew())
-        elif record.state is State.CONFIRMED and current is not None and record.bundle != current.bundle:
+        elif record.bundle != current.bundle:
             reason = Reason(code="rolled-back", message="rolled back, shortly before the agent went down")
             self._commit_or_settle_later(record.after(Event.WITHDRAWN, reason=reason))
 
@@ -351,7 +362,11 @@ class Updater:
         self._on_change()
 
     def _commit_slots(self, slots: Slots) -> None:
-        self._store.write_slots(slots)
+        try:
+            self._store.write_slots(slots)
+        except OSError:
+            self._slots = self._store.read_slots()  # a commit that fails late has taken place all the same
+            raise
         self._slots = slots
         self._on_change()
 
