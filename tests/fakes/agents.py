@@ -38,6 +38,8 @@ class AgentProcess:
         self._sockets = tempfile.TemporaryDirectory(prefix="agent-")
         self.socket = Path(self._sockets.name) / "inference.sock"
         self.log = directory / "agent.log"
+        self.wrapper: list[str] = []
+        """A command that runs the agent's own, given after it."""
         self._process: subprocess.Popen[bytes] | None = None
         directory.mkdir(parents=True, exist_ok=True)
         self.config = directory / "agent.toml"
@@ -70,7 +72,13 @@ batch_interval_s = {options.get("batch_interval_s", 0.5)}
     def start(self) -> AgentProcess:
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [str(Path(sys.executable).with_name("autoglm-edge-agent")), "run", "-c", str(self.config)],
+                [
+                    *self.wrapper,
+                    str(Path(sys.executable).with_name("autoglm-edge-agent")),
+                    "run",
+                    "-c",
+                    str(self.config),
+                ],
                 stdout=log,
                 stderr=log,
             )

@@ -39,8 +39,9 @@ class Site:
             agent.close()
         self.fleet.__exit__(kind, error, trace)
 
-    def agent(self, device: str = "dev-1", **options: Any) -> AgentProcess:
+    def agent(self, device: str = "dev-1", wrapper: list[str] | None = None, **options: Any) -> AgentProcess:
         agent = AgentProcess(self.directory / device, self.broker_url, device, fleet=self.fleet.name, **options)
+        agent.wrapper = wrapper or []
         self.agents.append(agent)
         return agent.start()
 

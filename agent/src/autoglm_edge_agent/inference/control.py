@@ -48,10 +48,10 @@ class FromWorker(Part):
     """A message of a worker.
 
     `ready`: loaded, and agreed with the golden set if that was asked for. `failed`: it could not, `reason` tells why.
-    `serving`: accepts connections. `beat`: see Beat.
+    `serving`: accepts connections. `draining`: accepts no more. `beat`: see Beat.
     """
 
-    event: Literal["ready", "failed", "serving", "beat"]
+    event: Literal["ready", "failed", "serving", "draining", "beat"]
     reason: Reason | None = None
     beat: Beat | None = None
 

@@ -55,11 +55,15 @@ class HttpServer:
         for listener in listeners:
             asyncio.get_running_loop().add_reader(listener, self._accept, listener)
 
-    async def drain(self) -> None:
-        """Accept no more, and return when what was accepted is answered."""
+    def stop_accepting(self) -> None:
+        """Leave new connections to whoever else has the sockets; those that are open may bring one more request."""
         self._draining.set()
         for listener in self._listeners:
             asyncio.get_running_loop().remove_reader(listener)
+
+    async def drain(self) -> None:
+        """Accept no more, and return when what was accepted is answered."""
+        self.stop_accepting()
         while self._connections:
             await asyncio.wait(self._connections)
 

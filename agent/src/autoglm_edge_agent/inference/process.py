@@ -23,6 +23,10 @@ BEAT_TIMEOUT_S = 10 * BEAT_S
 DRAIN_S = 10.0
 """How long a worker may take to finish what it accepted when the agent itself ends."""
 SERVE_TIMEOUT_S = 10.0
+HANDOVER_S = 2.0
+"""How long to wait for the old worker's word that it accepts no more; one that is busy may be late with it."""
+EXIT_S = 1.0
+"""How long a process may take to end after it has closed its side of the control socket."""
 
 
 class WorkerProcess:
@@ -40,6 +44,7 @@ class WorkerProcess:
         self._run_timeout_s = run_timeout_s
         self._ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._serving: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._accepts_no_more: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._draining = False
         self._failure: Reason | None = None
         self._process: asyncio.subprocess.Process | None = None
@@ -108,6 +113,11 @@ class WorkerProcess:
             await self.kill()
             raise WorkerError("worker-timeout", "the worker did not begin to serve")
 
+    async def accepts_no_more(self) -> None:
+        """Wait, while it drains, until every new connection is another worker's."""
+        either: set[asyncio.Future[Any]] = {self._accepts_no_more, self.ended}
+        await asyncio.wait(either, timeout=HANDOVER_S, return_when=asyncio.FIRST_COMPLETED)
+
     async def drain(self, timeout_s: float = DRAIN_S) -> None:
         """Let the worker finish what it accepted and end; kill it when it takes too long."""
         self._draining = True
@@ -159,10 +169,14 @@ class WorkerProcess:
         assert self._process is not None
         assert self._writer is not None
         self._writer.close()
-        with contextlib.suppress(ProcessLookupError):
-            if self._process.returncode is None and (self._failure is not None or not self._draining):
+        exited = asyncio.ensure_future(self._process.wait())
+        if self._failure is None:
+            # It closed its side because it ends. Not killed at once, so that how it ended can be told.
+            await asyncio.wait({exited}, timeout=DRAIN_S if self._draining else EXIT_S)
+        if not exited.done():
+            with contextlib.suppress(ProcessLookupError):
                 self._process.kill()
-        code = await self._process.wait()
+        code = await exited
         reason = self._failure or Reason(code="worker-crashed", message=f"the worker ended with {_status(code)}")
         if not self._ready.done():
             self._ready.set_exception(WorkerError(reason.code, reason.message))
@@ -179,6 +193,8 @@ class WorkerProcess:
             self._ready.set_result(None)
         elif message.event == "serving" and not self._serving.done():
             self._serving.set_result(None)
+        elif message.event == "draining" and not self._accepts_no_more.done():
+            self._accepts_no_more.set_result(None)
 
     def _take_beat(self, beat: Beat) -> None:
         self._on_beat(self.installed, beat)

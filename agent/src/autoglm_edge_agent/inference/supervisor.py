@@ -120,19 +120,27 @@ class Supervisor:
             if old is not None and old.installed == installed and not old.ended.done():
                 await self.discard_trial()
                 return
-            with contextlib.suppress(WorkerError):
-                if installed is not None and self.tried(installed):
-                    trial, self._trial = self._trial, None
-                    assert trial is not None
-                    await self._serve(trial)
-                elif installed is not None:
-                    await self._serve(await self._start(installed, trial=False))
+            if installed is not None:
+                with contextlib.suppress(WorkerError):
+                    await self._bring_up(installed)
             if self._worker is old:
                 # The new one could not: what served before is not what is to be served.
                 self._worker = None
                 self._retire(old)
+            if old is not None:
+                await old.accepts_no_more()
         self._changed.set()
         self._on_change()
+
+    async def _bring_up(self, installed: Installed) -> None:
+        """Let the worker of the trial serve, or a fresh one where there is none or it has died. Raises WorkerError."""
+        if self.tried(installed):
+            trial, self._trial = self._trial, None
+            assert trial is not None
+            with contextlib.suppress(WorkerError):
+                await self._serve(trial)
+                return
+        await self._serve(await self._start(installed, trial=False))
 
     async def restart(self) -> None:
         """Replace the serving worker by a fresh one of the same bundle; the old one serves until then.

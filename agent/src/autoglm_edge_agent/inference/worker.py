@@ -141,6 +141,8 @@ class Worker:
                     self._serve()
                     writer.write(to_line(FromWorker(event="serving")))
                 elif message.order == "drain":
+                    self._http.stop_accepting()
+                    writer.write(to_line(FromWorker(event="draining")))
                     await self._http.drain()
                     break
         finally:
