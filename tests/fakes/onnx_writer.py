@@ -1,0 +1,63 @@
+"""Writes small, valid ONNX models without the onnx package, which a device does not have.
+
+The wire format of protocol buffers by hand (field number << 3 | wire type), with the field numbers of onnx.proto.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+FLOAT = 1
+OPSET = 17
+IR_VERSION = 8
+
+
+def linear_model(weights: npt.NDArray[np.float32], bias: npt.NDArray[np.float32], repeat: int = 1) -> bytes:
+    """y = x @ W + b, [N, in] -> [N, out]; with `repeat` > 1 and square weights, that many times over (to be slow)."""
+    nodes = b""
+    value = "x"
+    for number in range(repeat):
+        product, result = f"p{number}", "y" if number == repeat - 1 else f"v{number}"
+        nodes += _message(1, _node("MatMul", [value, "W"], product))
+        nodes += _message(1, _node("Add", [product, "b"], result))
+        value = result
+    graph = nodes + _text(2, "linear")
+    graph += _message(5, _tensor("W", weights)) + _message(5, _tensor("b", bias))
+    graph += _message(11, _value("x", weights.shape[0])) + _message(12, _value("y", weights.shape[1]))
+    opset = _text(1, "") + _number(2, OPSET)
+    return _number(1, IR_VERSION) + _text(2, "autoglm-edge-tests") + _message(7, graph) + _message(8, opset)
+
+
+def _node(operator: str, inputs: list[str], output: str) -> bytes:
+    return b"".join(_text(1, name) for name in inputs) + _text(2, output) + _text(3, output) + _text(4, operator)
+
+
+def _tensor(name: str, array: npt.NDArray[np.float32]) -> bytes:
+    dims = b"".join(_number(1, size) for size in array.shape)
+    return dims + _number(2, FLOAT) + _text(8, name) + _message(9, np.ascontiguousarray(array, np.float32).tobytes())
+
+
+def _value(name: str, width: int) -> bytes:
+    shape = _message(1, _text(2, "N")) + _message(1, _number(1, width))
+    return _text(1, name) + _message(2, _message(1, _number(1, FLOAT) + _message(2, shape)))
+
+
+def _varint(value: int) -> bytes:
+    encoded = bytearray()
+    while value > 127:
+        encoded.append(value & 127 | 128)
+        value >>= 7
+    return bytes([*encoded, value])
+
+
+def _number(field: int, value: int) -> bytes:
+    return _varint(field << 3) + _varint(value)
+
+
+def _message(field: int, data: bytes) -> bytes:
+    return _varint(field << 3 | 2) + _varint(len(data)) + data
+
+
+def _text(field: int, text: str) -> bytes:
+    return _message(field, text.encode())
