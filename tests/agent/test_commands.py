@@ -66,6 +66,7 @@ def test_a_command_that_is_delivered_twice_acts_once(site: Site) -> None:
     site.assert_serves(agent, bundles[0])
 
 
+@pytest.mark.slow
 def test_a_command_survives_a_kill_at_any_moment_after_it_was_sent(site: Site) -> None:
     agent = site.agent()
     bundles = [site.bundle(str(number), seed=number) for number in (1, 2)]

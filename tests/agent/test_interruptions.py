@@ -40,7 +40,11 @@ def _serves_one_of(agent: AgentProcess, *bundles: ModelBundle) -> str:
     raise AssertionError("nothing serves")
 
 
-@pytest.mark.parametrize("moment_s", [0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.5])
+def _moments(few: list[float], more: list[float]) -> list[Any]:
+    return [*few, *(pytest.param(moment_s, marks=pytest.mark.slow) for moment_s in more)]
+
+
+@pytest.mark.parametrize("moment_s", _moments([0.05, 0.2], [0.0, 0.1, 0.15, 0.25, 0.3, 0.5]))
 def test_a_newer_generation_takes_over_in_mid_download(site: Site, moment_s: float) -> None:
     agent = site.agent()
     first = site.bundle("1")
@@ -143,6 +147,7 @@ def test_sigterm_during_an_update_ends_quickly(site: Site, phase: str) -> None:
     site.fleet.wait_phase(generation, "confirmed")
 
 
+@pytest.mark.slow
 def test_sigterm_right_after_the_start_ends_quickly(site: Site) -> None:
     agent = site.agent()
     site.confirm(site.bundle("1"))
@@ -265,6 +270,7 @@ def test_a_model_damaged_on_disk_is_fetched_again(site: Site) -> None:
     site.assert_serves(agent, bundle)
 
 
+@pytest.mark.slow
 def test_a_model_damaged_on_disk_lets_the_previous_one_serve_meanwhile(site: Site) -> None:
     agent = site.agent()
     first, second = site.bundle("1"), site.bundle("2", seed=2)
@@ -317,6 +323,7 @@ def test_presence_tells_of_every_session_in_order(site: Site) -> None:
     assert first[0] == will[0] < second[0] == bye[0]
 
 
+@pytest.mark.slow
 def test_thirty_activations_leak_neither_descriptors_nor_processes(site: Site) -> None:
     agent = site.agent()
     bundles = [site.bundle(str(number), seed=number) for number in (1, 2)]

@@ -109,6 +109,7 @@ async def test_a_stopped_worker_is_found_and_replaced(bench: Bench, monkeypatch:
     assert await bench.served_version() == "1"
 
 
+@pytest.mark.slow
 async def test_a_held_up_agent_does_not_take_its_worker_for_hung(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(process, "BEAT_TIMEOUT_S", 2.2)
     await bench.supervisor.switch(bench.bundle("1"))
@@ -214,7 +215,9 @@ async def test_a_trial_worker_that_died_before_the_switch_is_replaced(bench: Ben
     await _until(lambda: len(_workers()) == 1)
 
 
-@pytest.mark.parametrize("moment_s", [0.0, 0.02, 0.1, 0.2, 0.3, 0.4, 0.5])
+@pytest.mark.parametrize(
+    "moment_s", [0.02, 0.3, *(pytest.param(s, marks=pytest.mark.slow) for s in (0.0, 0.1, 0.2, 0.4, 0.5))]
+)
 async def test_a_cancelled_switch_leaves_no_worker_without_an_owner(bench: Bench, moment_s: float) -> None:
     first, second = bench.bundle("1"), bench.bundle("2")
     await bench.supervisor.switch(first)
