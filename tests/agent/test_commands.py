@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+import pytest
 from tests.fakes.agents import wait_until
 from tests.fakes.sites import Site
 
