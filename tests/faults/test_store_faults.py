@@ -216,8 +216,7 @@ def _each_point(
     print(f"{what}: {points} points, each survived")
 
 
-@pytest.mark.parametrize("number", FULL_OR_FAILING, ids=errno.errorcode.get)
-@pytest.mark.parametrize("times", [1, 7])
+@pytest.mark.parametrize(("number", "times"), [(errno.ENOSPC, 1), (errno.EIO, 1), (errno.ENOSPC, 7)])
 def test_an_error_at_any_operation(
     beginning: Path, tmp_path: Path, bundles: list[ModelBundle], number: int, times: int
 ) -> None:
@@ -236,7 +235,7 @@ def test_an_error_at_any_operation(
     _each_point(beginning, tmp_path, bundles, disturb, f"{errno.errorcode[number]} x {times}")
 
 
-@pytest.mark.parametrize("second", [None, 3, 11])
+@pytest.mark.parametrize("second", [None, 11])
 def test_power_lost_at_any_operation(
     beginning: Path, tmp_path: Path, bundles: list[ModelBundle], second: int | None
 ) -> None:
