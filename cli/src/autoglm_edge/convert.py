@@ -88,6 +88,14 @@ def convert(
     ] = None,
     labels: Annotated[Path | None, typer.Option(metavar="FILE", help="Class names, one a line.")] = None,
     license_file: Annotated[Path | None, typer.Option("--license", metavar="FILE", help="The model's licence.")] = None,
+    ops: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="LIBRARY.so",
+            help="A library of custom operators for ONNX Runtime; it travels in the bundle. Repeatable: one for each "
+            "machine that the devices have.",
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Decides which samples calibrate, rank and judge.")] = 0,
     force: Annotated[bool, typer.Option("--force", help="Replace a bundle of the same name and version.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON document.")] = False,
@@ -104,6 +112,7 @@ def convert(
     """
     from autoglm_edge_converter import Options
     from autoglm_edge_converter import convert as run
+    from autoglm_edge_converter.operators import CustomOperators
 
     options = Options(
         name=name,
@@ -113,6 +122,7 @@ def convert(
         shapes=tuple(parse_shape(text) for text in shape or ()),
         labels=labels,
         license=license_file,
+        ops=CustomOperators(onnxruntime=tuple(ops or ())),
         seed=seed,
         force=force,
     )

@@ -6,10 +6,11 @@ The directory given is a staging one; nothing here moves it to its final place.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from autoglm_edge_converter.machine import machine_name, versions
+from autoglm_edge_converter.operators import CustomOperators, bundle_path
 from autoglm_edge_converter.results import Measured
 from autoglm_edge_converter.source import SourceModel, opset_of
 from autoglm_edge_protocol.bundle import list_files, write_chunk_index
@@ -62,17 +63,20 @@ class Contents:
     labels: bytes | None
     license: bytes | None
     report: Callable[[tuple[Variant, ...]], str]
+    ops: CustomOperators = field(default_factory=CustomOperators)
 
 
 def write_bundle(directory: Path, contents: Contents) -> Manifest:
     """Write the bundle into an empty directory and return its manifest. Raises OSError."""
     disk = Disk()
-    variants = tuple(describe(shipped, contents.source) for shipped in contents.shipped)
+    variants = tuple(describe(shipped, contents.source, contents.ops) for shipped in contents.shipped)
     files: dict[str, bytes] = {entry.path: entry.measured.path.read_bytes() for entry in contents.shipped}
     files[GOLDEN_PATH] = contents.golden
     files[REPORT_PATH] = contents.report(variants).encode()
     if contents.labels is not None:
         files[LABELS_PATH] = contents.labels
+    for machine, libraries in contents.ops.by_machine().items():
+        files |= {bundle_path(machine, library): library.read_bytes() for library in libraries}
     if contents.license is not None:
         files[LICENSE_PATH] = contents.license
     for path, data in files.items():
@@ -107,19 +111,23 @@ def _provenance(contents: Contents) -> Provenance:
     )
 
 
-def describe(shipped: Shipped, source: SourceModel) -> Variant:
+def describe(shipped: Shipped, source: SourceModel, ops: CustomOperators = CustomOperators()) -> Variant:  # noqa: B008
     """Return the manifest's entry of a variant."""
     measured = shipped.measured
+    libraries = {
+        machine: tuple(bundle_path(machine, path) for path in paths) for machine, paths in ops.by_machine().items()
+    }
     return Variant(
         id=measured.id,
         format="onnx",
         precision=measured.precision,
         model=shipped.path,
-        files=(shipped.path,),
+        files=(shipped.path, *(path for paths in libraries.values() for path in paths)),
         needs=RuntimeNeeds(
             runtime="onnxruntime",
             min_version=_RUNTIME_OF_OPSET.get(shipped.opset),
             memory_bytes=measured.memory_bytes,
+            custom_ops=libraries,
         ),
         inputs=tuple(port.spec() for port in source.inputs),
         outputs=tuple(port.spec() for port in source.outputs),

@@ -46,7 +46,7 @@ class UnknownOperator(BadModel):
     def __init__(self, operator: str, node: str) -> None:
         super().__init__(
             f"operator {operator} (node {node!r}) is not known to this onnxruntime: "
-            "export the model with standard ONNX operators, or update onnxruntime"
+            "give its library with --ops, export the model with standard ONNX operators, or update onnxruntime"
         )
         self.operator = operator
         self.node = node

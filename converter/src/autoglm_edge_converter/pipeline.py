@@ -24,6 +24,7 @@ from autoglm_edge_converter.labels import read_labels
 from autoglm_edge_converter.laboratory import Laboratory
 from autoglm_edge_converter.measure import Form, measure
 from autoglm_edge_converter.naming import bundle_id
+from autoglm_edge_converter.operators import in_use
 from autoglm_edge_converter.optimise import PassOutcome, optimise
 from autoglm_edge_converter.passes import PASSES
 from autoglm_edge_converter.plan import FP32, INT8, PRECISIONS, Plan, make_plan
@@ -56,7 +57,7 @@ def convert(
     _check_options(options)
     identity = bundle_id(options.name, options.version, model.stem)
     destination = Destination(output, f"{identity.name}-{identity.version}", options.force)
-    with destination.staged() as staging:
+    with in_use(options.ops), destination.staged() as staging:
         progress.stage("load", 3)
         source = load_source(model, dict(options.shapes))
         progress.step(f"{model.name}, opset {source.opset}")
@@ -231,5 +232,6 @@ def _contents(
         golden=golden.save(golden_samples(names, chosen_feeds, tuple(answers))),
         labels=read_labels(options.labels, bench.references) if options.labels else None,
         license=options.license.read_bytes() if options.license else None,
+        ops=options.ops,
         report=partial(render, report),
     )

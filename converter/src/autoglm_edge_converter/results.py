@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from autoglm_edge_converter.laboratory import Timing
+from autoglm_edge_converter.operators import CustomOperators
 from autoglm_edge_converter.optimise import PassOutcome
 from autoglm_edge_converter.quality import Score
 from autoglm_edge_converter.search import SearchResult
@@ -24,6 +25,8 @@ class Options:
     shapes: tuple[tuple[str, tuple[int, ...]], ...] = ()
     labels: Path | None = None
     license: Path | None = None
+    ops: CustomOperators = field(default_factory=CustomOperators)
+    """Libraries of custom operators, carried in the bundle."""
     seed: int = 0
     force: bool = False
 

@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from autoglm_edge_converter.errors import BrokenWeights, CandidateFailed, ModelDoesNotRun
+from autoglm_edge_converter.errors import BrokenWeights, CandidateFailed, ModelDoesNotRun, UnknownOperator
 from autoglm_edge_converter.laboratory import Answers, Laboratory
+from autoglm_edge_converter.operators import unknown_operator
 from autoglm_edge_converter.quality import Score, score
-from autoglm_edge_converter.source import SourceModel
+from autoglm_edge_converter.source import SourceModel, all_nodes
 from autoglm_edge_converter.split import Split
 from autoglm_edge_converter.tensors import Feed
 
@@ -77,6 +78,9 @@ def open_workbench(
     try:
         references = laboratory.run(bench.original, range(len(feeds)))
     except CandidateFailed as error:
+        unknown = unknown_operator(str(error), tuple(all_nodes(source.proto.graph)))
+        if unknown is not None:
+            raise UnknownOperator(*unknown) from None
         raise ModelDoesNotRun(f"onnxruntime does not run {source.path}: {error}") from None
     for number, outputs in enumerate(references):
         for port, array in zip(source.outputs, outputs, strict=True):

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 
+from autoglm_edge_converter import operators
 from autoglm_edge_converter.tensors import Array, Feed
 
 WARM_UP_RUNS = 3
@@ -39,6 +40,7 @@ def open_session(model: str | bytes) -> ort.InferenceSession:
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    operators.register(options)
     return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 

@@ -61,6 +61,9 @@ class RuntimeNeeds(Part):
     """The oldest version of the runtime that reads the file, `1.18`."""
     memory_bytes: int | None = Field(default=None, ge=0)
     """Peak resident memory of a process that runs the variant, as measured by the converter."""
+    custom_ops: dict[str, tuple[RelativePath, ...]] = Field(default_factory=dict)
+    """Libraries of custom operators by machine (`x86_64`, `aarch64`, `armv7l`, ...), to be loaded into the runtime.
+    When there are any, a device of another machine cannot run the variant."""
 
 
 class Quality(Part):
@@ -115,6 +118,9 @@ class Variant(Part):
     def _consistent(self) -> Variant:
         if self.model not in self.files:
             raise ValueError(f"variant {self.id}: {self.model} is not among its files")
+        libraries = {path for paths in self.needs.custom_ops.values() for path in paths}
+        if missing := sorted(libraries - set(self.files)):
+            raise ValueError(f"variant {self.id}: {missing[0]} is not among its files")
         judged = [tolerance.output for tolerance in self.tolerances]
         if judged and judged != [output.name for output in self.outputs]:
             raise ValueError(f"variant {self.id}: not one tolerance for each output, in their order")
