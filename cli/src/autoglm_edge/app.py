@@ -7,6 +7,7 @@ import sys
 import typer
 
 from autoglm_edge import bundle, fleet
+from autoglm_edge.bench import bench
 from autoglm_edge.console import EXIT_FAILED, EXIT_INTERRUPTED, err
 from autoglm_edge.convert import convert
 from autoglm_edge.demo.errors import DemoError
@@ -28,6 +29,7 @@ def build() -> typer.Typer:
         pretty_exceptions_enable=False,
     )
     app.command()(convert)
+    app.command()(bench)
     app.add_typer(bundle.app, name="bundle")
     app.add_typer(fleet.app, name="fleet")
     app.command()(demo)

@@ -112,10 +112,11 @@ def measure_memory(feeds: Feeds, request: dict[str, Any]) -> dict[str, Any]:
     session = open_session(request["model"])
     for index in request["samples"]:
         session.run(None, feeds[index])
-    return {"peak_rss_bytes": _peak_rss_bytes()}
+    return {"peak_rss_bytes": peak_rss_bytes()}
 
 
-def _peak_rss_bytes() -> int:
+def peak_rss_bytes() -> int:
+    """Return the peak resident memory of this process."""
     # Not getrusage on Linux: its peak survives exec, so it would be that of the process that started this one.
     status = Path("/proc/self/status")
     if status.exists():
