@@ -52,7 +52,7 @@ def _measure_one(form: Form, bench: Workbench, timings: Mapping[str, Timing]) ->
         precision=form.precision,
         path=form.path,
         size_bytes=form.path.stat().st_size,
-        quality=bench.score(form.path, bench.parts.evaluation),
+        quality=bench.score(form.path, bench.parts.evaluation, intervals=True),
         timing=timing,
         speedup=speedup,
         memory_bytes=bench.laboratory.peak_memory_bytes(form.path, bench.check_samples[:1]),
