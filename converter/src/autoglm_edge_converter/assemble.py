@@ -141,7 +141,16 @@ def describe(shipped: Shipped, source: SourceModel, ops: CustomOperators = Custo
 def _quality(measured: Measured) -> Quality:
     score = measured.quality
     noise = {entry.output: None if entry.sqnr_db is None else round(entry.sqnr_db, 2) for entry in score.outputs}
-    return Quality(metric=score.metric, value=round(score.value, 6), samples=score.samples, sqnr_db=noise)
+    low, high = (round(end, 6) for end in score.interval) if score.interval else (None, None)
+    return Quality(
+        metric=score.metric,
+        value=round(score.value, 6),
+        samples=score.samples,
+        low=low,
+        high=high,
+        baseline=round(score.baseline, 6),
+        sqnr_db=noise,
+    )
 
 
 def _latency(measured: Measured) -> Latency:
