@@ -5,7 +5,7 @@ The directory given is a staging one; nothing here moves it to its final place.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -62,7 +62,7 @@ class Contents:
     golden: bytes
     labels: bytes | None
     license: bytes | None
-    report: Callable[[tuple[Variant, ...]], str]
+    report: Callable[[tuple[Variant, ...]], Mapping[str, bytes]]
     ops: CustomOperators = field(default_factory=CustomOperators)
 
 
@@ -72,7 +72,7 @@ def write_bundle(directory: Path, contents: Contents) -> Manifest:
     variants = tuple(describe(shipped, contents.source, contents.ops) for shipped in contents.shipped)
     files: dict[str, bytes] = {entry.path: entry.measured.path.read_bytes() for entry in contents.shipped}
     files[GOLDEN_PATH] = contents.golden
-    files[REPORT_PATH] = contents.report(variants).encode()
+    files |= contents.report(variants)
     if contents.labels is not None:
         files[LABELS_PATH] = contents.labels
     for machine, libraries in contents.ops.by_machine().items():
