@@ -13,6 +13,7 @@ from autoglm_edge_converter.machine import machine_name, versions
 from autoglm_edge_converter.operators import CustomOperators, bundle_path
 from autoglm_edge_converter.results import Measured
 from autoglm_edge_converter.source import SourceModel, opset_of
+from autoglm_edge_converter.targets import OLDEST_READER
 from autoglm_edge_protocol.bundle import list_files, write_chunk_index
 from autoglm_edge_protocol.durable import Disk
 from autoglm_edge_protocol.manifest import (
@@ -29,9 +30,6 @@ from autoglm_edge_protocol.manifest import (
 )
 
 LABELS_PATH, LICENSE_PATH, REPORT_PATH = "labels.txt", "LICENSE", "report.html"
-
-_RUNTIME_OF_OPSET = {17: "1.12", 18: "1.14", 19: "1.15", 20: "1.17", 21: "1.18", 22: "1.20", 23: "1.23"}
-"""The oldest onnxruntime that reads an operator set. Source: its compatibility table."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +123,7 @@ def describe(shipped: Shipped, source: SourceModel, ops: CustomOperators = Custo
         files=(shipped.path, *(path for paths in libraries.values() for path in paths)),
         needs=RuntimeNeeds(
             runtime="onnxruntime",
-            min_version=_RUNTIME_OF_OPSET.get(shipped.opset),
+            min_version=OLDEST_READER.get(shipped.opset),
             memory_bytes=measured.memory_bytes,
             custom_ops=libraries,
         ),
@@ -133,6 +131,7 @@ def describe(shipped: Shipped, source: SourceModel, ops: CustomOperators = Custo
         outputs=tuple(port.spec() for port in source.outputs),
         quality=_quality(measured),
         latency=_latency(measured),
+        pruning=round(measured.pruning, 6),
         tolerances=shipped.tolerances,
         notes=shipped.notes,
     )

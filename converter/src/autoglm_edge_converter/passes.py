@@ -15,6 +15,7 @@ import onnxslim
 from autoglm_edge_converter.source import opset_of
 
 Pass = Callable[[onnx.ModelProto], onnx.ModelProto]
+"""May change the model it is given."""
 
 OPSET = 17
 """What older graphs are upgraded to: per-channel weights need 13, LayerNormalization 17; onnxruntime reads it since
