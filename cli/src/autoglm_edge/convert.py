@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,7 +14,7 @@ from autoglm_edge.bundle import variants_table
 from autoglm_edge.console import EXIT_PARTIAL, err, out, print_json
 
 if TYPE_CHECKING:
-    from autoglm_edge_converter.results import ConversionResult, Options
+    from autoglm_edge_converter.results import Considered, ConversionResult, Options
     from autoglm_edge_converter.search import Trial
 
 
@@ -80,7 +81,21 @@ def convert(
         typer.Option(help="How much of the quality metric INT8 may lose on held-back samples; 0.01 is one percent."),
     ] = 0.01,
     precision: Annotated[
-        list[str] | None, typer.Option(help="fp32 or int8; give it twice for both, which is the default.")
+        list[str] | None,
+        typer.Option(help="fp32, fp16 (stored on 16 bits) or int8. Repeatable; fp32 and int8 is the default."),
+    ] = None,
+    max_size: Annotated[
+        str | None,
+        typer.Option(
+            metavar="BYTES", help="Largest file of a variant, 500KB or 2MB; the smallest form is shipped then."
+        ),
+    ] = None,
+    max_latency_ms: Annotated[
+        float | None, typer.Option(help="Longest wall time of one run of a variant here, on one thread.")
+    ] = None,
+    target: Annotated[
+        list[str] | None,
+        typer.Option(help="A class of boards, see `autoglm-edge targets`. Repeatable: variants then fit all of them."),
     ] = None,
     shape: Annotated[
         list[str] | None,
@@ -97,13 +112,26 @@ def convert(
         ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Decides which samples calibrate, rank and judge.")] = 0,
+    budget_s: Annotated[
+        float, typer.Option(help="How many seconds the search may take; what it has found by then is used.")
+    ] = 120.0,
+    workers: Annotated[
+        int | None, typer.Option(help="How many candidates are scored at once; one per processor, at most four.")
+    ] = None,
+    cache: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Where scores are kept for later conversions; the user's cache by default."),
+    ] = None,
+    no_cache: Annotated[bool, typer.Option("--no-cache", help="Neither use nor keep scores.")] = False,
+    plan: Annotated[bool, typer.Option("--plan", help="Print what would be done, and do nothing.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace a bundle of the same name and version.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON document.")] = False,
 ) -> None:
     """Convert an ONNX model into a bundle: a float and an INT8 variant, both verified against the original.
 
     INT8 is only shipped when it stays within --max-drop of the original on samples that it was not tuned on, and is
-    faster than float. The report in the bundle tells what was tried.
+    faster than float, or much smaller. The report in the bundle tells what was tried. A conversion that is
+    interrupted, or made again with other options, takes the scores that are known already from the cache.
 
     Exit codes: 0 every precision asked for is in the bundle; 3 the bundle is written, but no INT8 variant was good
     enough and it holds the float one only; 1 nothing was written, one line says why; 130 interrupted.
@@ -112,6 +140,7 @@ def convert(
     """
     from autoglm_edge_converter import Options
     from autoglm_edge_converter import convert as run
+    from autoglm_edge_converter.cache import user_cache_folder
     from autoglm_edge_converter.operators import CustomOperators
 
     options = Options(
@@ -125,7 +154,16 @@ def convert(
         ops=CustomOperators(onnxruntime=tuple(ops or ())),
         seed=seed,
         force=force,
+        max_size_bytes=None if max_size is None else parse_size(max_size),
+        max_latency_ms=max_latency_ms,
+        targets=tuple(target or ()),
+        budget_s=budget_s,
+        cache=None if no_cache else cache or user_cache_folder() / "scores",
+        workers=workers,
     )
+    if plan:
+        _print_plan(model, calibration, options, as_json)
+        return
     result = _run(run, model, calibration, output, options)
     if as_json:
         print_json(as_document(result))
@@ -139,6 +177,24 @@ def _run(run: Any, model: Path, calibration: Path, output: Path, options: Option
     with Bars() as bars:
         result: ConversionResult = run(model, calibration, output, options, bars)
     return result
+
+
+def _print_plan(model: Path, calibration: Path, options: Options, as_json: bool) -> None:
+    from autoglm_edge_converter.pipeline import plan_conversion
+
+    plan = plan_conversion(model, calibration, options)
+    if as_json:
+        print_json(plan.to_dict() | {"most_candidates": plan.most_candidates})
+    else:
+        out.print(str(plan), soft_wrap=True)
+
+
+def parse_size(text: str) -> int:
+    """Read `500000`, `500KB` or `2.5MB` (powers of ten). Raises typer.BadParameter."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(B|KB|MB|GB)?", text.strip(), re.IGNORECASE)
+    if match is None:
+        raise typer.BadParameter(f"{text!r} is not a size like 500KB or 2.5MB", param_hint="--max-size")
+    return int(float(match[1]) * {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9}[(match[2] or "B").upper()])
 
 
 def parse_shape(text: str) -> tuple[str, tuple[int, ...]]:
@@ -177,7 +233,18 @@ def as_document(result: ConversionResult) -> dict[str, Any]:
         "refused": [{"precision": r.precision, "reason": r.reason} for r in result.findings.refusals],
         "passes": [{"name": p.name, "dropped": p.dropped} for p in result.findings.passes],
         "tried": [_trial(trial) for trial in search.trials] if search else [],
+        "considered": [_considered(entry) for entry in result.findings.considered],
         "notes": list(result.findings.notes),
+    }
+
+
+def _considered(entry: Considered) -> dict[str, Any]:
+    return {
+        "candidate": str(entry.trial.candidate),
+        "form": entry.form,
+        "size_bytes": entry.size_bytes,
+        "speedup": entry.speedup,
+        "outcome": entry.outcome,
     }
 
 
