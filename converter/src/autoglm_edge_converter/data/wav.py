@@ -59,18 +59,21 @@ def _opened(path: Path) -> wave.Wave_read:
         raise UnreadableSample(
             f"{path} cannot be read as WAV ({reason}): write it as PCM of 8, 16, 24 or 32 bits"
         ) from None
-    problem = _problem(file)
+    problem = _problem(file, size_bytes)
     if problem:
         file.close()
         raise UnreadableSample(f"{path} {problem}")
     return file
 
 
-def _problem(file: wave.Wave_read) -> str | None:
+def _problem(file: wave.Wave_read, size_bytes: int) -> str | None:
     if file.getsampwidth() not in _BYTES:
         return f"has {8 * file.getsampwidth()} bits a sample: write it as PCM of 8, 16, 24 or 32 bits"
     if file.getnframes() == 0:
         return "holds no sound: take it away"
+    promised = file.getnframes() * file.getnchannels() * file.getsampwidth()
+    if promised > size_bytes:
+        return f"is cut short: {size_bytes} bytes for {promised} of sound: record or copy it again"
     if not 1 <= file.getnchannels() <= DATA_LIMITS.sound_channels:
         return f"has {file.getnchannels()} channels, at most {DATA_LIMITS.sound_channels} are read"
     if not 1000 <= file.getframerate() <= 384_000:
