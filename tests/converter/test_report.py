@@ -157,7 +157,7 @@ def test_every_section_is_there() -> None:
         "Sensitivity of the layers",
         "The worst layer",
         "Size by layer",
-        "Where net and the original disagree",
+        "Where the variants and the original disagree",
         "What a device checks",
         "How it was made",
     ):

@@ -130,7 +130,11 @@ def _budget(points: Sequence[Entry], max_drop: float, y: _Scale) -> str:
 
 
 def _front(points: Sequence[Entry], x: _Scale, y: _Scale) -> str:
-    front = sorted((entry for entry in points if entry.front), key=lambda entry: entry.cpu_us or 0.0)
+    """Join the forms of the front that are better than every faster one; the others are on it for their size."""
+    front: list[Entry] = []
+    for entry in sorted((entry for entry in points if entry.front), key=lambda entry: entry.cpu_us or 0.0):
+        if not front or (entry.value or 0.0) > (front[-1].value or 0.0):
+            front.append(entry)
     path = " ".join(f"{x(entry.cpu_us or 0.0):.1f},{y(entry.value or 0.0):.1f}" for entry in front)
     return f'<polyline class="front" points="{path}"/>' if len(front) > 1 else ""
 

@@ -22,7 +22,7 @@ from autoglm_edge_converter.report.document import (
     with_front,
 )
 from autoglm_edge_converter.report.evidence import Evidence
-from autoglm_edge_converter.results import Findings, Measured, Options
+from autoglm_edge_converter.results import Considered, Findings, Measured, Options
 from autoglm_edge_converter.search import SearchResult, Trial
 from autoglm_edge_protocol.manifest import Tolerance, Variant
 
@@ -54,7 +54,12 @@ def document(report: Report, variants: Sequence[Variant]) -> ReportDocument:
     shipped = {variant.id: variant for variant in variants}
     entries = tuple(_measured(item, shipped, report) for item in report.measured)
     search = report.findings.search
-    tried = tuple(_tried(trial, search, report.plan.max_drop) for trial in search.trials) if search else ()
+    timed = {entry.trial.candidate: entry for entry in report.findings.considered}
+    tried = (
+        tuple(_tried(trial, timed.get(trial.candidate), report.plan.max_drop) for trial in search.trials)
+        if search
+        else ()
+    )
     marked = with_front((*entries, *tried))
     parts = report.plan.parts
     return ReportDocument(
@@ -71,9 +76,9 @@ def document(report: Report, variants: Sequence[Variant]) -> ReportDocument:
         entries=marked[: len(entries)],
         tried=marked[len(entries) :],
         refusals=tuple((refusal.precision, refusal.reason) for refusal in report.findings.refusals),
-        notes=report.findings.notes,
+        notes=(*report.findings.notes, *_late(search)),
         passes=tuple(Pass(outcome.name, outcome.dropped) for outcome in report.findings.passes),
-        noise=_noise(search, report.evidence.noise),
+        noise=_noise(report.findings, report.evidence.noise),
         sizes=report.evidence.sizes,
         worst=report.evidence.worst,
         disagreements=tuple(_named(entry, report.classes) for entry in report.evidence.disagreements),
@@ -119,50 +124,64 @@ def _why_measured(item: Measured, state: str, report: Report) -> str:
         return "keeps the budget" if item.id != FP32 else "the float variant, same answers"
     if state == REFERENCE:
         return "the model as it was given"
+    for entry in report.findings.considered:
+        if entry.form == item.id:
+            return entry.outcome
     for refusal in report.findings.refusals:
         if refusal.precision in (item.id, item.precision):
             return refusal.reason
-    if item.precision not in report.options.precisions and item.id not in report.options.precisions:
+    if item.precision not in report.options.precisions:
         return f"{item.precision} was not asked for"
     return "another variant serves better"
 
 
-def _tried(trial: Trial, search: SearchResult, max_drop: float) -> Entry:
-    chosen = search.found is not None and trial.candidate == search.found.candidate
+def _tried(trial: Trial, timed: Considered | None, max_drop: float) -> Entry:
+    chosen = timed is not None and timed.outcome == SHIPPED
     score = trial.score
+    timing = timed.timing if timed else None
     return Entry(
         id=str(trial.candidate),
         label=str(trial.candidate),
         state=SHIPPED if chosen else DROPPED,
-        reason=_why_tried(trial, chosen, max_drop),
-        precision="mixed" if trial.candidate.float_nodes else "int8",
+        reason=_why_tried(trial, timed, max_drop),
+        precision=trial.candidate.precision,
         metric=score.metric if score else None,
         value=score.value if score else None,
         drop=score.drop if score else None,
         samples=score.samples if score else None,
         sqnr_db=score.sqnr_db if score else None,
-        size_bytes=trial.size_bytes or None,
+        size_bytes=(timed.size_bytes if timed else trial.size_bytes) or None,
+        median_us=timing.wall_us if timing else None,
+        cpu_us=timing.cpu_us if timing else None,
+        speedup=(timed.speedup or None) if timed else None,
         float_nodes=trial.candidate.float_nodes,
     )
 
 
-def _why_tried(trial: Trial, chosen: bool, max_drop: float) -> str:
+def _why_tried(trial: Trial, timed: Considered | None, max_drop: float) -> str:
+    if timed is not None:
+        return f"measured above as {timed.form}" if timed.outcome == SHIPPED else timed.outcome
     if trial.score is None:
         return trial.problem or "it could not be run"
     if not trial.score.finite:
         return "it gives NaN, infinity or another shape"
-    if chosen:
-        return "chosen, and measured above"
     if trial.score.drop > max_drop + 1e-9:
         return f"loses {trial.score.drop:.2%}, over the budget"
-    return "within the budget, another is better"
+    return "within the budget, not timed: another of its kind is better"
 
 
-def _noise(search: SearchResult | None, measured: Noise) -> Noise:
-    entries = search.sensitivities if search else ()
+def _late(search: SearchResult | None) -> tuple[str, ...]:
+    if search is None or not search.out_of_time:
+        return ()
+    return ("the time for the search was up before everything was tried; --budget-s gives it more",)
+
+
+def _noise(findings: Findings, measured: Noise) -> Noise:
+    entries = findings.search.sensitivities if findings.search else ()
     if not entries:
         return measured
-    floats = set(search.found.candidate.float_nodes) if search and search.found else set()
+    shipped = [entry.trial.candidate for entry in findings.considered if entry.outcome == SHIPPED]
+    floats = {name for candidate in shipped for name in candidate.float_nodes}
     layers = tuple(
         Layer(entry.node, entry.operator, entry.sqnr_db, entry.problem, entry.node in floats) for entry in entries
     )
@@ -205,6 +224,9 @@ def commands(report: Report) -> tuple[str, ...]:
         words += ["--shape", f"{name}={','.join(str(axis) for axis in shape)}"]
     words += ["--labels", options.labels.name] if options.labels else []
     words += ["--license", options.license.name] if options.license else []
+    words += [word for target in options.targets for word in ("--target", target)]
+    words += ["--max-size", str(options.max_size_bytes)] if options.max_size_bytes else []
+    words += ["--max-latency-ms", f"{options.max_latency_ms:g}"] if options.max_latency_ms else []
     words += [word for library in options.ops.onnxruntime for word in ("--ops", library.name)]
     bundle = f"bundles/{report.name}-{report.version}.bundle"
     return (

@@ -109,12 +109,15 @@ def _state(entry: Entry) -> str:
 
 
 def _picture(report: ReportDocument) -> str:
-    drawn = pareto((*report.entries, *report.tried), report.max_drop)
+    # What was tried and shipped stands among the entries already, with its quality on held-back samples.
+    rest = (entry for entry in report.tried if entry.state == DROPPED)
+    drawn = pareto((*report.entries, *rest), report.max_drop)
     if not drawn:
         return ""
     return (
         f"<section><h2>Quality and time</h2><figure>{drawn}</figure><p class=legend>Up and to the left is better; the "
-        "area of a bubble is the size of the file. The line joins the Pareto front: forms that no other beats. "
+        "area of a bubble is the size of the file. The line joins the Pareto front; what is on it for its size alone "
+        "has a coloured rim. Candidates not measured in the end stand at their quality on the samples of the search. "
         '<span class="key shipped"></span> shipped, <span class="key reference"></span> reference, '
         '<span class="key dropped"></span> dropped.</p></section>'
     )
@@ -223,17 +226,20 @@ def _sizes(report: ReportDocument) -> str:
 
 
 def _disagreements(report: ReportDocument) -> str:
-    return "".join(_of_variant(entry) for entry in report.disagreements)
+    if not report.disagreements:
+        return ""
+    body = "".join(_of_variant(entry) for entry in report.disagreements)
+    return f"<section><h2>Where the variants and the original disagree</h2>{body}</section>"
 
 
 def _of_variant(entry: Disagreements) -> str:
-    title = f"<h2>Where {escape(entry.variant)} and the original disagree</h2>"
-    summary = f"On {entry.found} of {entry.of} held-back samples the top answer is another one."
-    if not entry.shown:
-        return f"<section>{title}<p class=legend>{summary}</p></section>"
+    shown = f", {len(entry.shown)} of them shown" if entry.found > len(entry.shown) else ""
+    summary = (
+        f"<p class=legend><b>{escape(entry.variant)}</b>: another top answer on {entry.found} of {entry.of} held-back "
+        f"samples{shown}.</p>"
+    )
     cards = "".join(_card(sample) for sample in entry.shown)
-    shown = f" {len(entry.shown)} of them:" if entry.found > len(entry.shown) else ""
-    return f'<section>{title}<p class=legend>{summary}{shown}</p><div class="cards">{cards}</div></section>'
+    return summary + (f'<div class="cards">{cards}</div>' if cards else "")
 
 
 def _card(sample: Disagreement) -> str:
