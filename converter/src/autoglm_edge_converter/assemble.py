@@ -28,6 +28,7 @@ from autoglm_edge_protocol.manifest import (
     Tolerance,
     Variant,
 )
+from autoglm_edge_protocol.preprocessing import Preprocessing
 
 LABELS_PATH, LICENSE_PATH, REPORT_PATH = "labels.txt", "LICENSE", "report.html"
 
@@ -60,6 +61,7 @@ class Contents:
     golden: bytes
     labels: bytes | None
     license: bytes | None
+    preprocessing: Preprocessing | None
     report: Callable[[tuple[Variant, ...]], Mapping[str, bytes]]
     ops: CustomOperators = field(default_factory=CustomOperators)
 
@@ -88,6 +90,7 @@ def write_bundle(directory: Path, contents: Contents) -> Manifest:
         variants=variants,
         files=tuple(sorted((*entries, index), key=lambda entry: entry.path)),
         golden=GOLDEN_PATH,
+        preprocessing=contents.preprocessing,
         labels=LABELS_PATH if contents.labels is not None else None,
         report=REPORT_PATH,
         license=LICENSE_PATH if contents.license is not None else None,

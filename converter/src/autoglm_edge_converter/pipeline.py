@@ -5,13 +5,13 @@ The wiring only; each stage is a module of its own.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from autoglm_edge_converter.assemble import Contents, write_bundle
+from autoglm_edge_converter.data.reading import Data, read_data
 from autoglm_edge_converter.destination import Destination
 from autoglm_edge_converter.errors import BadOption, ConversionError, OutputUnavailable
 from autoglm_edge_converter.golden_set import golden_samples
@@ -19,17 +19,15 @@ from autoglm_edge_converter.inspection import weighted_nodes
 from autoglm_edge_converter.labels import read_labels
 from autoglm_edge_converter.laboratory import Laboratory, default_workers
 from autoglm_edge_converter.making import Made, make
+from autoglm_edge_converter.metrics.choice import check_name
 from autoglm_edge_converter.naming import bundle_id
 from autoglm_edge_converter.operators import in_use
 from autoglm_edge_converter.plan import FP32, PRECISIONS, Plan, plan_for
 from autoglm_edge_converter.progress import Progress, Silent
 from autoglm_edge_converter.report import Evidence, Report, collect, render
 from autoglm_edge_converter.results import ConversionResult, Options
-from autoglm_edge_converter.samples import load_samples, samples_digest
 from autoglm_edge_converter.source import load_source
-from autoglm_edge_converter.split import Split, notes_on, split
 from autoglm_edge_converter.targets import demands_of
-from autoglm_edge_converter.tensors import Feed
 from autoglm_edge_converter.verify import verify_bundle
 from autoglm_edge_converter.workbench import Workbench, open_workbench
 from autoglm_edge_protocol import golden
@@ -54,19 +52,20 @@ def convert(
         progress.stage("load", 3)
         source = load_source(model, dict(options.shapes))
         progress.step(f"{model.name}, opset {source.opset}")
-        samples = load_samples(calibration, source.inputs)
-        progress.step(f"{len(samples)} samples")
-        feeds, parts = _in_use(samples, options.seed)
+        data = read_data(calibration, source.inputs, options.seed, options.data, options.labels)
+        progress.step(f"{data.found} samples")
         workers = options.workers or default_workers()
         with (
             TemporaryDirectory(prefix="autoglm-convert-") as scratch,
-            Laboratory(feeds, Path(scratch), workers) as laboratory,
+            Laboratory(data.feeds, Path(scratch), workers) as laboratory,
         ):
-            bench = open_workbench(source, feeds, parts, laboratory, Path(scratch))
+            bench = open_workbench(source, data, laboratory, Path(scratch), options.metric)
             progress.step("the original's answers")
-            made = make(bench, options, notes_on(parts, len(samples)), progress)
+            for note in (*data.notes, *bench.notes):
+                progress.note(note)
+            made = make(bench, options, (*data.notes, *bench.notes), progress)
             progress.stage("bundle", 3)
-            contents = _contents(bench, made, options, calibration, (identity.name, identity.version))
+            contents = _contents(bench, made, options, data, (identity.name, identity.version))
             try:
                 manifest = write_bundle(staging / "bundle", contents)
                 progress.step("variants and golden set")
@@ -90,9 +89,8 @@ def plan_conversion(model: Path, calibration: Path, options: Options = Options()
     check_options(options)
     with in_use(options.ops):
         source = load_source(model, dict(options.shapes))
-        samples = load_samples(calibration, source.inputs)
-    _, parts = _in_use(samples, options.seed)
-    return plan_for(options, parts, weighted_nodes(source.proto.graph))
+        data = read_data(calibration, source.inputs, options.seed, options.data, options.labels)
+    return plan_for(options, data.parts, weighted_nodes(source.proto.graph))
 
 
 def check_options(options: Options) -> None:
@@ -106,6 +104,7 @@ def check_options(options: Options) -> None:
         raise BadOption("--budget-s and --workers are greater than 0")
     if (options.max_size_bytes or 1) <= 0 or (options.max_latency_ms or 1) <= 0:
         raise BadOption("--max-size and --max-latency-ms are greater than 0")
+    check_name(options.metric)
     demands_of(options.targets)
     if options.seed < 0:
         raise BadOption("--seed is a number from 0 up")
@@ -114,16 +113,7 @@ def check_options(options: Options) -> None:
             raise BadOption(f"{path} is not a file")
 
 
-def _in_use(samples: Sequence[Feed], seed: int) -> tuple[tuple[Feed, ...], Split]:
-    """Return the samples in use and the split as indices into them."""
-    largest = max(sum(array.nbytes for array in sample.values()) for sample in samples)
-    parts = split(len(samples), seed, largest)
-    place = {index: position for position, index in enumerate(parts.used)}
-    moved = [tuple(place[index] for index in part) for part in (parts.calibration, parts.search, parts.evaluation)]
-    return tuple(samples[index] for index in parts.used), Split(*moved)
-
-
-def _contents(bench: Workbench, made: Made, options: Options, calibration: Path, identity: tuple[str, str]) -> Contents:
+def _contents(bench: Workbench, made: Made, options: Options, data: Data, identity: tuple[str, str]) -> Contents:
     if not made.shipped:
         raise ConversionError("no variant could be given a golden set that tells it from a damaged one")
     chosen_feeds = [bench.feeds[index] for index in made.golden]
@@ -134,7 +124,7 @@ def _contents(bench: Workbench, made: Made, options: Options, calibration: Path,
         name=identity[0],
         version=identity[1],
         source=bench.source.path.name,
-        calibration=calibration.name,
+        calibration=data.source,
         options=options,
         plan=made.plan,
         measured=tuple(made.measured.values()),
@@ -148,21 +138,23 @@ def _contents(bench: Workbench, made: Made, options: Options, calibration: Path,
         name=identity[0],
         version=identity[1],
         source=replace(bench.source),
-        calibration_sha256=samples_digest(calibration),
+        calibration_sha256=data.digest,
         plan=made.plan.to_dict(),
         shipped=made.shipped,
         golden=golden.save(golden_samples(names, chosen_feeds, tuple(answers))),
         labels=labels,
         license=options.license.read_bytes() if options.license else None,
         ops=options.ops,
+        preprocessing=data.preprocessing,
         report=partial(render, report),
     )
 
 
 def _evidence(bench: Workbench, made: Made) -> Evidence:
-    """Look closely at the smallest variant that was shipped."""
-    variants = {entry.measured.id: entry.measured.path for entry in made.shipped if entry.measured.id != FP32}
-    quantized = min(variants.values(), key=lambda path: path.stat().st_size, default=None)
+    """Look closely at the fastest variant that was shipped."""
+    others = [entry.measured for entry in made.shipped if entry.measured.id != FP32]
+    variants = {item.id: item.path for item in others}
+    quantized = max(others, key=lambda item: item.speedup).path if others else None
     search = made.findings.search
     sensitive = [entry.node for entry in search.sensitivities] if search else []
     return collect(bench, made.measured[FP32].path, quantized, variants, sensitive)

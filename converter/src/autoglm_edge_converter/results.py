@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from autoglm_edge_converter.data.options import DataOptions
 from autoglm_edge_converter.laboratory import Timing
 from autoglm_edge_converter.operators import CustomOperators
 from autoglm_edge_converter.optimise import PassOutcome
@@ -28,6 +29,10 @@ class Options:
     license: Path | None = None
     ops: CustomOperators = field(default_factory=CustomOperators)
     """Libraries of custom operators, carried in the bundle."""
+    data: DataOptions = field(default_factory=DataOptions)
+    """How files become inputs of the model."""
+    metric: str = "auto"
+    """What quality is, see `metrics.choice`."""
     seed: int = 0
     force: bool = False
     max_size_bytes: int | None = None

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 
+from autoglm_edge_converter.data.reading import Data
 from autoglm_edge_converter.errors import BrokenWeights, CandidateFailed, ModelDoesNotRun, UnknownOperator
 from autoglm_edge_converter.laboratory import Answers, Laboratory
 from autoglm_edge_converter.metrics.choice import AUTO, Subject, choose_metric
@@ -89,23 +90,17 @@ class Workbench:
 
 
 def open_workbench(
-    source: SourceModel,
-    feeds: tuple[Feed, ...],
-    parts: Split,
-    laboratory: Laboratory,
-    scratch: Path,
-    labels: tuple[Array, ...] | None = None,
-    metric: str = AUTO,
+    source: SourceModel, data: Data, laboratory: Laboratory, scratch: Path, metric: str = AUTO
 ) -> Workbench:
     """Run the original on every sample and choose the metric.
 
     Raises ModelDoesNotRun, BrokenWeights, BadOption, SampleMismatch, UserCodeFailed, OSError.
     """
     names = tuple(port.name for port in source.outputs)
-    bench = Workbench(source, feeds, parts, (), laboratory, scratch)
+    bench = Workbench(source, data.feeds, data.parts, (), laboratory, scratch, data.labels)
     bench.write(source.proto, "original")
     try:
-        references = laboratory.run(bench.original, range(len(feeds)))
+        references = laboratory.run(bench.original, range(len(data.feeds)))
     except CandidateFailed as error:
         unknown = unknown_operator(str(error), tuple(all_nodes(source.proto.graph)))
         if unknown is not None:
@@ -117,5 +112,5 @@ def open_workbench(
                 raise BrokenWeights(
                     f"the original itself gives NaN in {port.name!r} for sample {number}: repair it first"
                 )
-    choice = choose_metric(metric, Subject(names, references, labels))
-    return replace(bench, references=references, labels=labels, task=choice.task, notes=choice.notes)
+    choice = choose_metric(metric, Subject(names, references, data.labels))
+    return replace(bench, references=references, task=choice.task, notes=choice.notes)

@@ -40,6 +40,8 @@ class Data:
     notes: tuple[str, ...]
     found: int
     """How many samples there were in all."""
+    source: str
+    """The name of the file, folder or function, without the folders above it."""
 
 
 def read_data(
@@ -69,6 +71,7 @@ def read_data(
         preprocessing=dataset.preprocessing,
         notes=(*dataset.notes, *notes_on(parts, len(dataset))),
         found=len(dataset),
+        source=path.name,
     )
 
 

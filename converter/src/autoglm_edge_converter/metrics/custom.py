@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from autoglm_edge_converter.laboratory import Answers
 from autoglm_edge_converter.metrics.shares import Figure, Floats, bootstrap
 from autoglm_edge_converter.tensors import Array
 from autoglm_edge_converter.usercode import blamed_on, file_of, load_function
+from autoglm_edge_protocol.digests import sha256_of_file
 
 RESAMPLES = 100
 """Fewer than for the metrics here: each is a call of the user's function over all samples."""
@@ -32,8 +33,10 @@ class CustomMetric:
 
     name: str
     path: Path
-    function: Callable[..., Any]
+    function: Callable[..., Any] = field(repr=False)
     outputs: tuple[str, ...]
+    sha256: str
+    """Of the file: another text may judge otherwise."""
 
     def figure(self, references: Answers, answers: Answers, labels: Sequence[Array] | None, intervals: bool) -> Figure:
         """Call the function for the variant and for the original. Raises UserCodeFailed."""
@@ -62,4 +65,6 @@ class CustomMetric:
 def load_metric(reference: str, outputs: Sequence[str]) -> CustomMetric:
     """Return the metric that `module.py:function` names. Raises UserCodeFailed."""
     name = reference.rpartition(":")[2]
-    return CustomMetric(name, file_of(reference), load_function(reference), tuple(outputs))
+    path = file_of(reference)
+    function = load_function(reference)
+    return CustomMetric(name, path, function, tuple(outputs), sha256_of_file(path))
