@@ -20,6 +20,7 @@ from autoglm_edge_converter.optimise import PassOutcome, optimise
 from autoglm_edge_converter.passes import PASSES
 from autoglm_edge_converter.plan import FP16, INT8, Plan, plan_for
 from autoglm_edge_converter.progress import Progress
+from autoglm_edge_converter.pruned_graphs import pruned_graphs
 from autoglm_edge_converter.recipes import DYNAMIC, HALF, OPTIMISED, STATIC, WEIGHTS
 from autoglm_edge_converter.results import Considered, Findings, Measured, Options, Refusal
 from autoglm_edge_converter.search import SearchResult, search
@@ -50,11 +51,13 @@ def make(bench: Workbench, options: Options, notes: Sequence[str], progress: Pro
     plan = plan_for(options, bench.parts, weighted_nodes(float_model.graph))
     floats = (Form(ORIGINAL, FP32, bench.original), Form(FP32, FP32, bench.write(float_model, FP32)))
     maker = _Maker(bench, plan, floats, golden_positions(bench), progress)
-    result, selection = maker.search(_float_graphs(float_model), options)
+    pruned, pruning = pruned_graphs(float_model, bench, options.prune, plan.max_drop, plan.seed, progress)
+    result, selection = maker.search((FloatGraph(OPTIMISED, float_model), *pruned), options)
     reference = maker.measure_floats(selection)
     if selection is not None:
         maker.fill(selection, reference[FP32])
-    return maker.finish(float_model, reference, selection, Findings(tuple(outcomes), result, (), tuple(notes)))
+    findings = Findings(tuple(outcomes), result, (), tuple(notes), pruning=pruning)
+    return maker.finish(float_model, reference, selection, findings)
 
 
 def _optimise(bench: Workbench, outcomes: list[PassOutcome], progress: Progress) -> onnx.ModelProto:
@@ -67,11 +70,6 @@ def _optimise(bench: Workbench, outcomes: list[PassOutcome], progress: Progress)
             progress.note(f"{outcome.name} dropped: {outcome.dropped}")
 
     return optimise(bench.source.proto, tuple(PASSES), bench.check, done)
-
-
-def _float_graphs(float_model: onnx.ModelProto) -> tuple[FloatGraph, ...]:
-    """Return every float graph that candidates are made of, the optimised one first."""
-    return (FloatGraph(OPTIMISED, float_model),)
 
 
 def open_cache(options: Options) -> Cache:
@@ -128,13 +126,11 @@ class _Maker:
         fast = [entry for entry in selection.undecided if entry.trial.candidate.recipe.family != HALF]
         self._place(selection, fastest_first(fast))
         self._progress.step("fastest")
-        if FP16 in self._plan.precisions:
-            halves = [entry for entry in selection.undecided if entry.trial.candidate.recipe.family == HALF]
+        halves = [entry for entry in selection.undecided if entry.trial.candidate.recipe.family == HALF]
+        if FP16 in self._plan.precisions or self._plan.max_size_bytes is not None or not selection.chosen:
             self._place(selection, halves)
         smallest = min(item.size_bytes for item in (float_variant, *selection.chosen))
-        left = selection.undecided
-        if FP16 not in self._plan.precisions and selection.chosen and self._plan.max_size_bytes is None:
-            left = tuple(entry for entry in left if entry.trial.candidate.recipe.family != HALF)
+        left = [entry for entry in selection.undecided if entry not in halves]
         self._place(selection, smallest_first(left, smallest))
         self._progress.step("smallest")
         for entry in selection.undecided:

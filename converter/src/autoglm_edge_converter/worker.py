@@ -27,7 +27,8 @@ from autoglm_edge_converter import operators
 from autoglm_edge_converter.tensors import Array, Feed
 
 WARM_UP_RUNS = 3
-ROUND_S = 0.003
+ROUND_S = 0.008
+"""A turn of one model: long enough that what the turn before left in the caches does not matter."""
 MEASURE_S = 1.0
 FEWEST_ROUNDS = 9
 MOST_ROUNDS = 60
@@ -77,7 +78,7 @@ def measure_time(feeds: Feeds, request: dict[str, Any]) -> dict[str, Any]:
     """Time models in turns, so that a change of clock or load meets all of them alike. Microseconds a run."""
     sessions = [open_session(model) for model in request["models"]]
     chosen = [feeds[index] for index in request["samples"]]
-    repeats = max(1, int(ROUND_S / max(_warm_up(session, chosen[0]) for session in sessions)))
+    repeats = [max(1, int(ROUND_S / _warm_up(session, chosen[0]))) for session in sessions]
     wall: list[list[float]] = [[] for _ in sessions]
     cpu: list[list[float]] = [[] for _ in sessions]
     until = time.monotonic() + MEASURE_S * len(sessions)
@@ -85,7 +86,8 @@ def measure_time(feeds: Feeds, request: dict[str, Any]) -> dict[str, Any]:
     while rounds < FEWEST_ROUNDS or (rounds < MOST_ROUNDS and time.monotonic() < until):
         feed = chosen[rounds % len(chosen)]
         for number, session in enumerate(sessions):
-            wall_us, cpu_us = _time_runs(session, feed, repeats)
+            session.run(None, feed)
+            wall_us, cpu_us = _time_runs(session, feed, repeats[number])
             wall[number].append(wall_us)
             cpu[number].append(cpu_us)
         rounds += 1

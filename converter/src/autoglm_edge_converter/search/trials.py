@@ -77,13 +77,16 @@ def safe(trial: Trial, max_drop: float, errors: float = 2.0) -> bool:
 
 
 def standard_error(score: Score) -> float:
-    """Return the standard error of the drop: binomial over samples; 0 for noise, which hardly varies over samples.
+    """Return the standard error of the drop, from what one sample tells.
 
-    Rows of one sample are not independent, so samples are what counts.
+    For a share it is binomial; rows of one sample are not independent, so samples are what counts. Noise power
+    varies over samples about as much as it is large.
     """
-    if score.metric == FIDELITY or score.samples < 1:
-        return 0.0
     share = min(1.0, max(0.0, score.drop))
+    if score.samples < 1:
+        return share
+    if score.metric == FIDELITY:
+        return share / math.sqrt(score.samples)
     return math.sqrt(share * (1 - share) / score.samples)
 
 
