@@ -81,8 +81,19 @@ def _print(report: Report) -> None:
             f"{lap.peak_rss_bytes / 1e6:.0f} MB",
         )
     out.print(table)
-    for contender, reason in report.problems:
-        out.print(f"[dim]not here: {contender}: {reason}[/dim]", soft_wrap=True)
+    for who, reason in problems(report).items():
+        out.print(f"[dim]not here: {who}: {reason}[/dim]", soft_wrap=True)
+
+
+def problems(report: Report) -> dict[str, str]:
+    """Return what does not work by whom: a provider by itself where it runs nothing at all, else each contender."""
+    working = {contender.provider for contender, _ in report.laps}
+    return {
+        str(contender)
+        if contender.provider in working
+        else contender.provider.removesuffix("ExecutionProvider"): reason
+        for contender, reason in report.problems
+    }
 
 
 def as_document(report: Report) -> dict[str, Any]:

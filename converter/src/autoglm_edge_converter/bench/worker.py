@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 import time
 from pathlib import Path
@@ -23,6 +24,7 @@ from autoglm_edge_converter.worker import peak_rss_bytes
 
 CPU = "CPUExecutionProvider"
 WARM_UP_RUNS = 3
+_RUNTIME_PREFIX = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ")
 
 
 def open_strictly(order: dict[str, Any]) -> ort.InferenceSession:
@@ -90,7 +92,8 @@ def serve(order: dict[str, Any]) -> None:
             done += int(line)
             say(answer | {"peak_rss_bytes": peak_rss_bytes()})
     except Exception as error:
-        say({"error": (str(error) or type(error).__name__).strip().splitlines()[0][:300]})
+        line = (str(error) or type(error).__name__).strip().splitlines()[0]
+        say({"error": _RUNTIME_PREFIX.sub("", line)[:300]})
 
 
 if __name__ == "__main__":

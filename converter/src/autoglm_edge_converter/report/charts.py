@@ -10,7 +10,7 @@ from html import escape
 from autoglm_edge_converter.report.document import DROPPED, REFERENCE, SHIPPED, Entry, Histogram
 
 WIDTH, HEIGHT = 640, 360
-LEFT, RIGHT, TOP, BOTTOM = 64, 24, 18, 46
+LEFT, RIGHT, TOP, BOTTOM = 70, 24, 18, 46
 LEAST_RADIUS, MOST_RADIUS = 5.0, 20.0
 FAR_BELOW = 5.0
 """Entries that lose more than so many budgets are drawn at the lower edge, so that the others can be told apart."""
