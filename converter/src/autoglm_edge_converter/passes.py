@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 import onnx
 import onnxslim
 
+from autoglm_edge_converter.lookups import fold_tables, look_up_rows
 from autoglm_edge_converter.source import opset_of
 
 Pass = Callable[[onnx.ModelProto], onnx.ModelProto]
@@ -37,6 +38,21 @@ def simplify(proto: onnx.ModelProto) -> onnx.ModelProto:
     """Fold constants, drop dead and repeated nodes, fuse what onnxslim knows to fuse."""
     slim: onnx.ModelProto = onnxslim.slim(proto)
     return slim
+
+
+def drop_unread(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """Take out nodes whose results nobody reads, and constants likewise."""
+    graph = proto.graph
+    if any(attribute.HasField("g") or attribute.graphs for node in graph.node for attribute in node.attribute):
+        return proto
+    read = {value.name for value in graph.output}
+    for node in reversed(list(graph.node)):
+        if read.isdisjoint(node.output):
+            graph.node.remove(node)
+        else:
+            read.update(node.input)
+    _drop_unread_constants(graph)
+    return proto
 
 
 def fuse_bias(proto: onnx.ModelProto) -> onnx.ModelProto:
@@ -158,6 +174,9 @@ def strip_metadata(proto: onnx.ModelProto) -> onnx.ModelProto:
 PASSES: dict[str, Pass] = {
     "upgrade-opset": upgrade_opset,
     "simplify": simplify,
+    "look-up-rows": look_up_rows,
+    "fold-tables": fold_tables,
+    "drop-unread": drop_unread,
     "fuse-bias": fuse_bias,
     "shorten-names": shorten_names,
     "strip-metadata": strip_metadata,
