@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 SHIPPED, REFERENCE, DROPPED = "shipped", "reference", "dropped"
@@ -131,6 +131,26 @@ class Disagreements:
 
 
 @dataclass(frozen=True)
+class PrunedGroup:
+    """Channels that go or stay together. `reason`: why some or all of them cannot be taken out."""
+
+    layers: tuple[str, ...]
+    before: int
+    after: int
+    reason: str | None
+
+
+@dataclass(frozen=True)
+class PruningReport:
+    """How much was taken out of the pruned float graph, as fractions, or why nothing was."""
+
+    weights_removed: float
+    multiplications_removed: float
+    reason: str | None
+    groups: tuple[PrunedGroup, ...]
+
+
+@dataclass(frozen=True)
 class Limit:
     """What a device checks of one output."""
 
@@ -170,7 +190,7 @@ class ReportDocument:
     plan: str
     commands: tuple[str, ...]
     versions: dict[str, str]
-    extra: dict[str, Any] = field(default_factory=dict)
+    pruning: PruningReport | None = None
 
     def to_json(self) -> str:
         """Return it as JSON (RFC 8259: no NaN, no infinity), equal documents to equal text."""

@@ -157,7 +157,14 @@ def _show(bench: Workbench, index: int, number: int, row: int, arrays: tuple[Arr
     tops = [_top(array.reshape(-1, array.shape[-1])[row]) for array in arrays]
     pictures = (picture(array[row : row + 1] if len(array) > row else array) for array in bench.feeds[index].values())
     image = next((entry for entry in pictures if entry is not None), None)
-    return Disagreement(index, bench.source.outputs[number].name, tops[0], tops[1], image)
+    return Disagreement(index, bench.source.outputs[number].name, tops[0], tops[1], image, _truth(bench, index, row))
+
+
+def _truth(bench: Workbench, index: int, row: int) -> str | None:
+    if bench.labels is None:
+        return None
+    labels = bench.labels[index].reshape(-1)
+    return str(labels[row]) if row < len(labels) else None
 
 
 def _top(row: Array) -> tuple[Answer, ...]:

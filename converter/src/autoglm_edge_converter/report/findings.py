@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from autoglm_edge_converter.machine import machine_name, versions
 from autoglm_edge_converter.plan import FP32, Plan
+from autoglm_edge_converter.pruned_graphs import Pruning
+from autoglm_edge_converter.report.command import commands
 from autoglm_edge_converter.report.document import (
     DROPPED,
     REFERENCE,
@@ -18,6 +19,8 @@ from autoglm_edge_converter.report.document import (
     Limit,
     Noise,
     Pass,
+    PrunedGroup,
+    PruningReport,
     ReportDocument,
     with_front,
 )
@@ -88,7 +91,8 @@ def document(report: Report, variants: Sequence[Variant]) -> ReportDocument:
             for tolerance in variant.tolerances
         ),
         plan=str(report.plan),
-        commands=commands(report),
+        commands=commands(report.name, report.version, report.source, report.calibration, report.options),
+        pruning=_pruning(report.findings.pruning),
         versions=versions(),
     )
 
@@ -197,10 +201,18 @@ def _named(entry: Disagreements, classes: Sequence[str]) -> Disagreements:
             sample,
             original=tuple(replace(answer, label=name(answer.label)) for answer in sample.original),
             variant=tuple(replace(answer, label=name(answer.label)) for answer in sample.variant),
+            truth=None if sample.truth is None else name(sample.truth),
         )
         for sample in entry.shown
     )
     return replace(entry, shown=shown)
+
+
+def _pruning(found: Pruning | None) -> PruningReport | None:
+    if found is None:
+        return None
+    groups = tuple(PrunedGroup(group.layers, group.before, group.after, group.reason) for group in found.groups)
+    return PruningReport(found.weights_removed, found.multiplications_removed, found.reason, groups)
 
 
 def _limit(tolerance: Tolerance) -> str:
@@ -212,25 +224,3 @@ def _limit(tolerance: Tolerance) -> str:
     if tolerance.min_equal is not None:
         parts.append(f"{tolerance.min_equal:.1%} equal elements")
     return ", ".join(parts)
-
-
-def commands(report: Report) -> tuple[str, ...]:
-    """Return the commands that make this bundle again, beside its inputs, look at it and time it."""
-    options = report.options
-    words = ["autoglm-edge", "convert", report.source, "--calibration", report.calibration, "--output", "bundles"]
-    words += ["--name", report.name, "--version", report.version, "--max-drop", f"{options.max_drop:g}"]
-    words += [word for precision in options.precisions for word in ("--precision", precision)]
-    for name, shape in options.shapes:
-        words += ["--shape", f"{name}={','.join(str(axis) for axis in shape)}"]
-    words += ["--labels", options.labels.name] if options.labels else []
-    words += ["--license", options.license.name] if options.license else []
-    words += [word for target in options.targets for word in ("--target", target)]
-    words += ["--max-size", str(options.max_size_bytes)] if options.max_size_bytes else []
-    words += ["--max-latency-ms", f"{options.max_latency_ms:g}"] if options.max_latency_ms else []
-    words += [word for library in options.ops.onnxruntime for word in ("--ops", library.name)]
-    bundle = f"bundles/{report.name}-{report.version}.bundle"
-    return (
-        shlex.join([*words, "--seed", str(options.seed)]),
-        shlex.join(["autoglm-edge", "bundle", "show", bundle]),
-        shlex.join(["autoglm-edge", "bench", bundle]),
-    )

@@ -15,6 +15,7 @@ from autoglm_edge_converter.report.document import (
     Disagreements,
     Entry,
     Layer,
+    PrunedGroup,
     ReportDocument,
 )
 
@@ -26,7 +27,7 @@ def page(report: ReportDocument) -> str:
     """Return the page."""
     style = files("autoglm_edge_converter.report").joinpath("report.css").read_text(encoding="utf-8")
     title = escape(f"{report.name}@{report.version}")
-    sections = (_heading, _variants, _picture, _tried, _noise, _worst, _sizes, _disagreements, _made)
+    sections = (_heading, _variants, _picture, _tried, _pruned, _noise, _worst, _sizes, _disagreements, _made)
     body = "".join(section(report) for section in sections)
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}: conversion report</title>'
@@ -160,6 +161,28 @@ def _tried_row(entry: Entry) -> list[str]:
         f"{entry.speedup:.2f}&times;" if entry.speedup else "-",
         f'<span class="why">{escape(entry.reason)}</span>',
     ]
+
+
+def _pruned(report: ReportDocument) -> str:
+    found = report.pruning
+    if found is None:
+        return ""
+    done = f"{found.multiplications_removed:.0%} of the multiplications, {found.weights_removed:.0%} of the weights."
+    summary = f"Nothing was taken out: {found.reason}." if found.reason else f"Taken out of the pruned graph: {done}"
+    rows = [
+        Bar(", ".join(group.layers), group.before - group.after, _channels(group), "float" if group.reason else "")
+        for group in found.groups
+    ]
+    rows.sort(key=lambda row: -row.value)
+    more = f" {MOST_BARS} of {len(rows)} groups." if len(rows) > MOST_BARS else ""
+    return (
+        f"<section><h2>Pruned channels</h2><p class=legend>{escape(summary)} Channels taken out of each group of "
+        f"layers that share them.{more}</p>{bars(rows[:MOST_BARS])}</section>"
+    )
+
+
+def _channels(group: PrunedGroup) -> str:
+    return group.reason if group.reason and group.before == group.after else f"{group.before} to {group.after}"
 
 
 def _noise(report: ReportDocument) -> str:
