@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Annotated, Any
@@ -95,6 +96,14 @@ def convert(
             rich_help_panel=SEARCH,
         ),
     ] = None,
+    prune: Annotated[
+        str,
+        typer.Option(
+            metavar="auto|FRACTION|off",
+            help="Take channels out and refit the rest: as many as the budget allows, or a fraction of the "
+            "multiplications. Needs no training; quality may suffer on inputs unlike the samples.",
+        ),
+    ] = "off",
     max_size: Annotated[
         str | None,
         typer.Option(
@@ -241,6 +250,7 @@ def convert(
         ops=CustomOperators(onnxruntime=tuple(ops or ())),
         seed=seed,
         force=force,
+        prune=prune,
         max_size_bytes=None if max_size is None else parse_size(max_size),
         max_latency_ms=max_latency_ms,
         targets=tuple(target or ()),
@@ -321,6 +331,7 @@ def as_document(result: ConversionResult) -> dict[str, Any]:
         "passes": [{"name": p.name, "dropped": p.dropped} for p in result.findings.passes],
         "tried": [_trial(trial) for trial in search.trials] if search else [],
         "considered": [_considered(entry) for entry in result.findings.considered],
+        "pruning": asdict(result.findings.pruning) if result.findings.pruning else None,
         "notes": list(result.findings.notes),
     }
 

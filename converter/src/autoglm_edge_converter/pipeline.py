@@ -24,6 +24,7 @@ from autoglm_edge_converter.naming import bundle_id
 from autoglm_edge_converter.operators import in_use
 from autoglm_edge_converter.plan import FP32, PRECISIONS, Plan, plan_for
 from autoglm_edge_converter.progress import Progress, Silent
+from autoglm_edge_converter.pruned_graphs import check_prune
 from autoglm_edge_converter.report import Evidence, Report, collect, render
 from autoglm_edge_converter.results import ConversionResult, Options
 from autoglm_edge_converter.source import load_source
@@ -105,6 +106,7 @@ def check_options(options: Options) -> None:
     if (options.max_size_bytes or 1) <= 0 or (options.max_latency_ms or 1) <= 0:
         raise BadOption("--max-size and --max-latency-ms are greater than 0")
     check_name(options.metric)
+    check_prune(options.prune)
     demands_of(options.targets)
     if options.seed < 0:
         raise BadOption("--seed is a number from 0 up")

@@ -9,6 +9,7 @@ from autoglm_edge_converter.data.options import DataOptions
 from autoglm_edge_converter.laboratory import Timing
 from autoglm_edge_converter.operators import CustomOperators
 from autoglm_edge_converter.optimise import PassOutcome
+from autoglm_edge_converter.pruned_graphs import Pruning
 from autoglm_edge_converter.quality import Score
 from autoglm_edge_converter.recipes import Candidate
 from autoglm_edge_converter.search import SearchResult, Trial
@@ -35,6 +36,8 @@ class Options:
     """What quality is, see `metrics.choice`."""
     seed: int = 0
     force: bool = False
+    prune: str = "off"
+    """`off`, `auto` (as much as the budget allows) or the fraction of the multiplications to take out."""
     max_size_bytes: int | None = None
     """Of a variant's file; None: any."""
     max_latency_ms: float | None = None
@@ -104,6 +107,8 @@ class Findings:
     notes: tuple[str, ...]
     considered: tuple[Considered, ...] = ()
     """The candidates that were timed, in the order in which they were preferred."""
+    pruning: Pruning | None = None
+    """Groups of coupled channels and what became of them; None where pruning was off."""
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from autoglm_edge_converter.pruning.groups import Group, find_groups
 from autoglm_edge_converter.pruning.magnitude import mask_smallest
 from autoglm_edge_converter.pruning.prune import GroupCut, PrunedModel, prune, prune_to
 from autoglm_edge_converter.pruning.ratios import (
+    Choice,
     Sensitivity,
     Step,
     at_fraction,
@@ -24,6 +25,7 @@ from autoglm_edge_converter.pruning.ratios import (
 from autoglm_edge_converter.pruning.study import Study, study
 
 __all__ = [
+    "Choice",
     "Group",
     "GroupCut",
     "PrunedModel",

@@ -50,7 +50,8 @@ def _statistics(known: Study, model: onnx.ModelProto, names: Sequence[str]) -> d
     for values in known.run(model, names, known.feeds):
         for name in counts:
             flat = np.moveaxis(values[name], 1, 0).reshape(values[name].shape[1], -1).astype(np.float64)
-            sums[name] = sums.get(name, np.zeros((2, len(flat)))) + [flat.sum(axis=1), np.square(flat).sum(axis=1)]
+            added = np.stack([flat.sum(axis=1), np.square(flat).sum(axis=1)])
+            sums[name] = sums.get(name, np.zeros_like(added)) + added
             counts[name] += flat.shape[1]
     means = {name: total / counts[name] for name, total in sums.items()}
     return {name: (mean[0], np.maximum(mean[1] - mean[0] ** 2, 0)) for name, mean in means.items()}

@@ -8,7 +8,7 @@ from autoglm_edge_converter.pruning.channels import Labels, Track
 from autoglm_edge_converter.pruning.graph import integer
 from autoglm_edge_converter.pruning.tracer import Tracer, Unproven
 
-ACTIVATIONS = [
+ACTIVATIONS = (
     "Abs",
     "Cast",
     "Ceil",
@@ -38,9 +38,9 @@ ACTIVATIONS = [
     "Sqrt",
     "Tanh",
     "ThresholdedRelu",
-]
-ARITHMETIC = ["Add", "Sub", "Mul", "Div", "Pow", "Max", "Min", "Sum", "Mean", "PRelu"]
-POOLS = ["MaxPool", "AveragePool", "LpPool", "GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool"]
+)
+ARITHMETIC = ("Add", "Sub", "Mul", "Div", "Pow", "Max", "Min", "Sum", "Mean", "PRelu")
+POOLS = ("MaxPool", "AveragePool", "LpPool", "GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool")
 
 
 def only(tracer: Tracer, node: onnx.NodeProto) -> Track:

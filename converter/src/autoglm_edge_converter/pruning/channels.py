@@ -1,7 +1,7 @@
 """Channels that must go together: every channel of every tensor is a label, and tied labels form a class.
 
-A class is what can be taken out of a network as one; a class that is frozen stays, and says why. Pure bookkeeping: which
-operators tie or freeze is said in `layers`, `carriers` and `movers`.
+A class is what can be taken out of a network as one; a class that is frozen stays, and says why. Pure bookkeeping:
+which operators tie or freeze is said in `layers`, `carriers` and `movers`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Taking channels out of a graph: weights are cut, and numbers of channels that are written in nodes counted again.
 
-`cut` makes the smaller graph, `mask` the graph of the old size in which nothing reads the channels any more; both answer
-the same, which is how the tests know that a cut is exact.
+`cut` makes the smaller graph, `mask` the graph of the old size in which nothing reads the channels any more; both
+answer the same, which is how the tests know that a cut is exact.
 """
 
 from __future__ import annotations

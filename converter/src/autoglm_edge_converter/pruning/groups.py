@@ -1,8 +1,8 @@
 """Groups of coupled channels: which layers' channels can be pruned, and for the others why not.
 
-The idea is that of "Structurally Prune Anything" (arXiv 2403.18955): channels are followed from the layer that makes them
-through every operator to the layers that read them, and what meets on the way is coupled. Here an operator that is not
-known freezes what it touches, so that a pruned graph is always exactly the graph without those channels.
+The idea is that of "Structurally Prune Anything" (arXiv 2403.18955): channels are followed from the layer that makes
+them through every operator to the layers that read them, and what meets on the way is coupled. Here an operator that is
+not known freezes what it touches, so that a pruned graph is always exactly the graph without those channels.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Unstructured sparsity: the smallest weights become zero. Smaller under compression, never faster.
 
-The runtimes that bundles are made for multiply by zero like by any other number (measured: 50, 80 and 95 % of zeros all run
-at the speed of none), so this is for the size of a compressed download only, and nothing in a conversion uses it by itself.
+The runtimes that bundles are made for multiply by zero like by any other number (measured: 50, 80 and 95 % of zeros all
+run at the speed of none), so this is for the size of a compressed download only, and no conversion uses it by itself.
 Source: Han et al., "Learning both weights and connections for efficient neural networks" (arXiv 1506.02626).
 """
 

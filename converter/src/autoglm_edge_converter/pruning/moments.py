@@ -70,8 +70,8 @@ class Reader:
             channels = values.shape[1] // self.layer.groups
             values = values[:, part * channels : (part + 1) * channels]
         rng = np.random.default_rng((self.seed, sample))
-        rows = rows_of(self.layer, self.window, values, wanted, rng).astype(np.float64)
-        return np.concatenate([rows, np.full((len(rows), 1), float(self.bias is not None))], axis=1)
+        rows = rows_of(self.layer, self.window, values, wanted, rng)
+        return np.concatenate([rows, np.full((len(rows), 1), self.bias is not None, rows.dtype)], axis=1)
 
 
 Moments = tuple[Matrix, ...]

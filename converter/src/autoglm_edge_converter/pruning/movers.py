@@ -224,7 +224,7 @@ def _product(sizes: Shape) -> int:
     return math.prod(size or 1 for size in sizes)
 
 
-REDUCTIONS = [
+REDUCTIONS = (
     "ReduceMean",
     "ReduceSum",
     "ReduceMax",
@@ -233,7 +233,7 @@ REDUCTIONS = [
     "ReduceL2",
     "ReduceSumSquare",
     "ReduceProd",
-]
+)
 
 MOVERS = dict.fromkeys(REDUCTIONS, reduce) | {
     "Concat": concat,

@@ -1,8 +1,8 @@
 """What a layer reads for one position of what it makes, as rows: a layer is then a matrix, `answers = rows @ matrix`.
 
-Rows are ordered channel by channel, the taps of a kernel behind each other. Layers whose patches would be too wide are
-seen channel by channel instead (one row per position of the input): exact for kernels of one tap, and for the others the
-taps are then treated alike.
+Rows are ordered channel by channel, the taps of a kernel behind each other. Layers whose patches would be too wide
+are seen channel by channel instead (one row per position of the input): exact for kernels of one tap, and for the
+others the taps are then treated alike.
 """
 
 from __future__ import annotations
@@ -78,7 +78,8 @@ def rows_of(layer: Layer, window: Window, values: Array, rows: int, rng: np.rand
     chosen = _some(batch * math.prod(spatial), rows, rng)
     first, *rest = np.unravel_index(chosen, (batch, *spatial))
     channels_last = np.moveaxis(windows, 1, 1 + len(window.kernel))
-    return channels_last[(first, *rest)].reshape(len(chosen), channels * window.taps)
+    found: Array = channels_last[(first, *rest)].reshape(len(chosen), channels * window.taps)
+    return found
 
 
 def _some(total: int, wanted: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:

@@ -2,7 +2,7 @@
 
 One refit per layer comes from the moments of the original (`refit`). With `propagate`, layers are then fitted once more
 in the order of the graph on what the pruned layers before them really give, so that errors are made up for and not
-handed on; ThiNet and "Channel pruning" (see `refit`) do the same. BatchNormalization gets its statistics anew at the end.
+handed on; ThiNet and "Channel pruning" (see `refit`) do the same. BatchNormalization gets new statistics at the end.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""How narrow each group becomes: measured sensitivity, then the most multiplications saved for the least noise.
+"""How narrow each group becomes: measured sensitivity, then the most work saved for the least noise.
 
 measure: each group alone at a few widths, which gives noise (power of the error, relative to the answers)
-plan:    again and again the narrowing that saves most multiplications for the noise it adds: a path of ever
+plan:    again and again the narrowing that saves most work for the noise it adds: a path of ever
          smaller models
 choose:  the smallest model on that path which keeps the budget, each one tried being built and measured
 
@@ -20,8 +20,11 @@ import onnx
 from autoglm_edge_converter.pruning.prune import PrunedModel, prune_to
 from autoglm_edge_converter.pruning.study import Study
 
-LEVELS = 4
+LEVELS = 6
 """At how many widths each group is measured."""
+
+LEAST_GAIN = 0.01
+"""Groups that save less of the work than this are not worth the time to measure them."""
 
 TRIES = 6
 """How many models of the path are built and measured at most."""
@@ -67,19 +70,35 @@ class Step:
 
 @dataclass(frozen=True)
 class Choice:
-    """The model chosen, its score, and all that was measured on the way."""
+    """The model chosen and its judgement."""
 
     model: PrunedModel
     judgement: Judgement
-    sensitivities: tuple[Sensitivity, ...]
-    steps: tuple[Step, ...]
 
 
-def measure(known: Study, judge: Judge, done: Callable[[str], None] = lambda _: None) -> tuple[Sensitivity, ...]:
-    """Prune one group at a time to a few widths and judge what comes of it."""
-    found = []
-    for group in known.groups:
+def measure(
+    known: Study,
+    judge: Judge,
+    done: Callable[[str], None] = lambda _: None,
+    stop: Callable[[], bool] = lambda: False,
+) -> tuple[Sensitivity, ...]:
+    """Prune one group at a time to a few widths and judge what comes of it, until `stop` says that it is enough.
+
+    Groups that save most come first; those that cannot save a hundredth of the work are left out.
+    """
+    whole = known.work()
+    gains = {
+        group: 1 - known.work(known.removed({group.name: known.widths(group)[-1]})) / whole
+        for group in known.groups
+        if known.widths(group)
+    }
+    found: list[Sensitivity] = []
+    for group in sorted(gains, key=lambda group: -gains[group]):
+        if gains[group] < LEAST_GAIN:
+            break
         for width in spread(known.widths(group)):
+            if stop():
+                return tuple(found)
             model = prune_to(known, {group.name: width}, propagate=False)
             found.append(Sensitivity(group.name, width, noise_of(judge(model.proto))))
             done(f"{group.name} at {width} of {group.width}")
@@ -101,7 +120,7 @@ def noise_of(judgement: Judgement) -> float:
 
 
 def plan_ratios(known: Study, sensitivities: Sequence[Sensitivity]) -> tuple[Step, ...]:
-    """Return a path of ever smaller models, each step the one that saves most multiplications for its noise."""
+    """Return a path of ever smaller models, each step the one that saves most work for its noise."""
     total = max(1.0, known.multiplications())
     noises: dict[str, dict[int, float]] = {}
     for entry in sensitivities:
@@ -110,13 +129,13 @@ def plan_ratios(known: Study, sensitivities: Sequence[Sensitivity]) -> tuple[Ste
     spent: dict[str, float] = dict.fromkeys(noises, 0.0)
     path: list[Step] = []
     while True:
-        now = known.multiplications(known.removed(widths))
+        now = known.work(known.removed(widths))
         offers = []
         for name, levels in noises.items():
             for width, noise in levels.items():
                 if width >= widths.get(name, width + 1) or math.isinf(noise):
                     continue
-                saved = now - known.multiplications(known.removed({**widths, name: width}))
+                saved = now - known.work(known.removed({**widths, name: width}))
                 offers.append((saved / max(noise - spent[name], 1e-9), name, width))
         offers = [offer for offer in offers if offer[0] > 0]
         if not offers:
@@ -129,14 +148,20 @@ def plan_ratios(known: Study, sensitivities: Sequence[Sensitivity]) -> tuple[Ste
 
 
 def choose(
-    known: Study, path: Sequence[Step], judge: Judge, max_drop: float, done: Callable[[str], None] = lambda _: None
-) -> tuple[PrunedModel, Judgement] | None:
+    known: Study,
+    path: Sequence[Step],
+    judge: Judge,
+    max_drop: float,
+    least_sqnr_db: float = 0.0,
+    done: Callable[[str], None] = lambda _: None,
+) -> Choice | None:
     """Return the smallest model on the path that keeps the budget; None where not even the first does.
 
-    Searched by halving: along the path the drop all but always grows.
+    The budget is both a drop of the metric and a distance of the answers. Searched by halving: along the path both all
+    but always grow.
     """
     low, high = 0, len(path)
-    best: tuple[PrunedModel, Judgement] | None = None
+    best: Choice | None = None
     for _ in range(TRIES):
         if low >= high:
             break
@@ -144,8 +169,9 @@ def choose(
         model = prune_to(known, path[middle].widths)
         judgement = judge(model.proto)
         done(f"{model.multiplications_removed:.0%} of the multiplications removed")
-        if judgement.finite and judgement.drop <= max_drop + 1e-9:
-            best, low = (model, judgement), middle + 1
+        near = judgement.sqnr_db is None or judgement.sqnr_db >= least_sqnr_db
+        if judgement.finite and near and judgement.drop <= max_drop + 1e-9:
+            best, low = Choice(model, judgement), middle + 1
         else:
             high = middle
     return best

@@ -13,8 +13,9 @@ import numpy.typing as npt
 
 from autoglm_edge_converter.pruning.patches import Matrix
 
-RIDGE = 1e-3
-"""In units of the mean of the moments' diagonal."""
+RIDGE = 1e-2
+"""In units of the mean of the moments' diagonal. Measured on a digits network with 190 samples: 0.4 dB
+better on other images than a tenth of it."""
 
 
 def refit(moments: Matrix, matrix: Matrix, keep: npt.NDArray[np.bool_]) -> tuple[Matrix, Matrix]:
