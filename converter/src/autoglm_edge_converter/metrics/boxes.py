@@ -7,8 +7,9 @@ Layouts, each with a free number of anchors A and of classes K; boxes are corner
     rows       [N, A, 6]            after suppression, as YOLOv10 gives them: corners, score, class
     pair       [N, A, 4] and [N, A] or [N, A, K]   boxes in one output, scores in another (SSD, DETR)
 
-An answer is taken for boxes when the coordinates are above 0 and wide, the scores lie in 0..1, there are at least 20
-anchors, more than channels, and some score of the samples reaches the threshold. Anything less clear is left alone.
+An answer is taken for boxes when the sizes are positive, the scores lie in 0..1, and some score of the samples reaches
+the threshold; where suppression is still to come, also when there are at least 100 anchors, twice as many as channels,
+of which at most a fifth reach the threshold, and the rows are no distributions. Anything less clear is left alone.
 """
 
 from __future__ import annotations
@@ -20,10 +21,13 @@ from typing import Literal
 import numpy as np
 
 from autoglm_edge_converter.laboratory import Answers
+from autoglm_edge_converter.metrics.rows import is_distribution
 from autoglm_edge_converter.metrics.shares import Floats
 from autoglm_edge_converter.tensors import Array
 
-FEWEST_ANCHORS = 20
+FEWEST_ANCHORS = 100
+LARGEST_SHARE = 0.2
+"""Of the anchors that may reach the threshold before suppression: most of a picture is background."""
 SCORE_THRESHOLD = 0.25
 
 Layout = Literal["channels", "objects", "rows", "pair"]
@@ -121,16 +125,22 @@ def _pairs(references: Answers) -> list[Reading]:
 
 
 def _plausible(reading: Reading, references: Answers, threshold: float) -> bool:
-    reaching = False
+    reaching = anchors = 0
     for answer in references:
         coordinates, scores = _parts(reading, answer)
-        anchors, channels = coordinates.shape[1], scores.shape[2] + 4
-        if reading.layout != "rows" and (anchors < FEWEST_ANCHORS or anchors <= channels):
-            return False
         if not (_are_boxes(coordinates, reading.centred) and _are_scores(reading, answer, scores)):
             return False
-        reaching = reaching or any(len(image.scores) > 0 for image in read(reading, answer, threshold))
-    return reaching
+        if reading.layout in ("channels", "objects") and not _raw(answer[reading.output], coordinates, scores):
+            return False
+        reaching += sum(len(image.scores) for image in read(reading, answer, threshold))
+        anchors += scores.shape[0] * scores.shape[1]
+    raw = reading.layout in ("channels", "objects")
+    return 0 < reaching <= (LARGEST_SHARE if raw else 1.0) * anchors
+
+
+def _raw(output: Array, coordinates: Floats, scores: Floats) -> bool:
+    anchors, channels = coordinates.shape[1], scores.shape[2] + 4
+    return anchors >= max(FEWEST_ANCHORS, 2 * channels) and not is_distribution(output)
 
 
 def _are_boxes(coordinates: Floats, centred: bool) -> bool:
