@@ -45,6 +45,8 @@ def _attempt(proto: onnx.ModelProto, name: str, check: Check) -> tuple[onnx.Mode
     except Exception as error:
         # Converters raise anything from ValueError to the errors of their C++ half; the reason goes to the report.
         return None, f"failed: {(str(error) or type(error).__name__).strip().splitlines()[0][:200]}"
+    if candidate == proto:
+        return candidate, None
     try:
         found = check(candidate)
     except CandidateFailed as error:

@@ -55,6 +55,34 @@ def drop_unread(proto: onnx.ModelProto) -> onnx.ModelProto:
     return proto
 
 
+def sort_nodes(graph: onnx.GraphProto) -> None:
+    """Put each node after those it reads from, as the standard asks; equals stay in their order."""
+    waiting = list(graph.node)
+    made = {name for node in waiting for name in node.output if name}
+    ready: set[str] = set()
+    ordered: list[onnx.NodeProto] = []
+    while waiting:
+        left = []
+        for node in waiting:
+            if made.intersection(_read_by(node)) <= ready:
+                ordered.append(onnx.NodeProto.FromString(node.SerializeToString()))
+                ready.update(node.output)
+            else:
+                left.append(node)
+        if len(left) == len(waiting):
+            raise ValueError("the graph has a cycle")
+        waiting = left
+    del graph.node[:]
+    graph.node.extend(ordered)
+
+
+def _read_by(node: onnx.NodeProto) -> set[str]:
+    """Return what a node reads, the graphs inside it included."""
+    inner = [attribute.g for attribute in node.attribute if attribute.HasField("g")]
+    inner += [graph for attribute in node.attribute for graph in attribute.graphs]
+    return set(node.input).union(*(_read_by(entry) for graph in inner for entry in graph.node))
+
+
 def fuse_bias(proto: onnx.ModelProto) -> onnx.ModelProto:
     """Join a product of two matrices and the constant row added to it into one Gemm.
 

@@ -17,7 +17,7 @@ from onnxruntime.quantization.calibrate import TensorData
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
 from autoglm_edge_converter.inspection import with_followers
-from autoglm_edge_converter.passes import strip_metadata
+from autoglm_edge_converter.passes import sort_nodes, strip_metadata
 from autoglm_edge_converter.ranges import RANGES, Observation, tensors_of
 from autoglm_edge_converter.recipes import Recipe, Tuned
 
@@ -81,6 +81,7 @@ def quantize(
     )
     _quietly(quantizer)
     result: onnx.ModelProto = quantizer.model.model
+    sort_nodes(result.graph)
     return strip_metadata(result)
 
 
