@@ -48,13 +48,15 @@ class Limits:
 def shortlist(trials: Sequence[Trial], max_drop: float) -> tuple[Trial, ...]:
     """Return the trials within the budget that are worth timing.
 
-    Those are the best whole one of each float graph and family, and the mixed ones with the fewest nodes in float.
+    Those are the best whole one of each float graph and family (equalised ones apart: they carry multiplications
+    that cost time), and the mixed ones with the fewest nodes in float.
     """
     kept = [trial for trial in trials if within(trial, max_drop)]
-    groups: dict[tuple[str, str], list[Trial]] = {}
+    groups: dict[tuple[str, str, bool], list[Trial]] = {}
     for trial in kept:
         if not trial.candidate.float_nodes:
-            groups.setdefault((trial.candidate.graph, trial.candidate.recipe.family), []).append(trial)
+            recipe = trial.candidate.recipe
+            groups.setdefault((trial.candidate.graph, recipe.family, recipe.equalise), []).append(trial)
     whole = [top for top in map(best, groups.values()) if top is not None]
     mixed = sorted((t for t in kept if t.candidate.float_nodes), key=lambda t: len(t.candidate.float_nodes))
     sure = [trial for trial in mixed if safe(trial, max_drop)]
