@@ -170,11 +170,10 @@ def score(
 
 
 def _score_output(name: str, references: Sequence[Array], outputs: Sequence[Array]) -> tuple[OutputScore, Shares]:
-    agreement = golden.compare(references, outputs)
     metric = metric_of(references)
-    if not agreement.finite:
+    if not noise.agree_where_finite(references, outputs):
         empty = np.zeros((len(references), 1))
-        return OutputScore(name, metric, 0.0, agreement.sqnr_db, finite=False), Shares(empty, empty)
+        return OutputScore(name, metric, 0.0, None, finite=False), Shares(empty, empty)
     if metric == EQUAL:
         shares = equal_shares(references, outputs)
         return OutputScore(name, metric, shares.value, None, finite=True), shares
@@ -182,4 +181,5 @@ def _score_output(name: str, references: Sequence[Array], outputs: Sequence[Arra
     powers = noise.powers(references, outputs, axis)
     worst = noise.worst_slice(*powers, axis)
     shares = top1_shares(references, outputs) if metric == TOP1 else noise.fidelity(*powers)
-    return OutputScore(name, metric, shares.value, agreement.sqnr_db, finite=True, worst_slice=worst), shares
+    total_db = golden.sqnr_db(*(float(power.sum()) for power in powers))
+    return OutputScore(name, metric, shares.value, total_db, finite=True, worst_slice=worst), shares

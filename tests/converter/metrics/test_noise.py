@@ -6,7 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from autoglm_edge_converter.metrics.noise import channel_axis, fidelity, powers, worst_slice
+from autoglm_edge_converter.metrics.noise import agree_where_finite, channel_axis, fidelity, powers, worst_slice
+from autoglm_edge_converter.quality import score
+from autoglm_edge_protocol import golden
 
 
 @pytest.mark.parametrize(
@@ -64,3 +66,23 @@ def test_identical_is_perfect(array: np.ndarray) -> None:
 def test_a_slice_is_never_better_than_the_best_nor_the_figure_out_of_bounds(one: np.ndarray, other: np.ndarray) -> None:
     pair = powers([one], [other], 1)
     assert 0 <= fidelity(*pair).value <= 1
+
+
+ANY = hnp.arrays(np.float32, (1, 4), elements=st.floats(width=32))
+
+
+@given(ANY, ANY)
+def test_a_score_is_what_a_device_would_find(one: np.ndarray, other: np.ndarray) -> None:
+    """The converter computes noise in its own, faster way; both must mean the same."""
+    agreement = golden.compare([one], [other])
+    assert agree_where_finite([one], [other]) == agreement.finite
+    found = score(["y"], ((one,),), ((other,),)).outputs[0]
+    if agreement.finite:
+        assert (found.sqnr_db is None) == (agreement.sqnr_db is None)
+        # The order of sums differs: parts in 1e-12 of the powers, far below the 0.001 dB to which limits are rounded.
+        assert found.sqnr_db == pytest.approx(agreement.sqnr_db, abs=1e-6)
+
+
+def test_outputs_of_text_can_be_compared() -> None:
+    words = np.array([["a", "b"]], dtype=object)
+    assert score(["y"], ((words,),), ((np.array([["a", "c"]], dtype=object),),)).value == 0.5

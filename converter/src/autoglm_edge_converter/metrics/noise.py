@@ -57,12 +57,35 @@ def powers(references: Sequence[Array], outputs: Sequence[Array], axis: int | No
 
 
 def _powers(reference: Array, output: Array, axis: int | None) -> tuple[Floats, Floats]:
-    usable = np.isfinite(reference)
-    r = np.where(usable, reference, 0.0).astype(np.float64)
-    o = np.where(usable, np.nan_to_num(output.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0), 0.0)
-    others = tuple(other for other in range(r.ndim) if other != axis)
+    if reference.shape != output.shape:
+        raise ValueError(f"shapes {reference.shape} and {output.shape} differ")
+    r, o = reference.astype(np.float64), output.astype(np.float64)
+    usable = np.isfinite(r)
+    if not usable.all() or not np.isfinite(o).all():
+        r = np.where(usable, r, 0.0)
+        o = np.where(usable, np.nan_to_num(o, nan=0.0, posinf=0.0, neginf=0.0), 0.0)
+    np.subtract(r, o, out=o)
+    return _square_sums(r, axis), _square_sums(o, axis)
+
+
+def _square_sums(numbers: Floats, axis: int | None) -> Floats:
+    letters = "abcdefghijklmnop"[: numbers.ndim]
+    kept = "" if axis is None else letters[axis]
     with np.errstate(over="ignore"):  # of huge doubles; the sum is then infinite, which sqnr_db knows
-        return np.atleast_1d(np.square(r).sum(axis=others)), np.atleast_1d(np.square(r - o).sum(axis=others))
+        return np.atleast_1d(np.asarray(np.einsum(f"{letters},{letters}->{kept}", numbers, numbers), np.float64))
+
+
+def agree_where_finite(references: Sequence[Array], outputs: Sequence[Array]) -> bool:
+    """Tell whether outputs have the references' shapes, and are finite wherever those are."""
+    for reference, output in zip(references, outputs, strict=True):
+        if reference.shape != output.shape:
+            return False
+        if not np.issubdtype(output.dtype, np.floating):
+            continue
+        finite = np.isfinite(output)
+        if not finite.all() and not finite[np.isfinite(reference)].all():
+            return False
+    return True
 
 
 def worst_slice(signal: Floats, noise: Floats, axis: int | None) -> Slice | None:
