@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
-from autoglm_edge.bundle import variants_table
+from autoglm_edge.bundle import certainty, variants_table
 from autoglm_edge.console import EXIT_PARTIAL, err, out, print_json
 
 if TYPE_CHECKING:
@@ -309,10 +309,10 @@ def parse_shape(text: str) -> tuple[str, tuple[int, ...]]:
 def _print(result: ConversionResult) -> None:
     out.print(f"[bold]{result.manifest.id}[/bold]")
     out.print(variants_table(result.manifest))
+    for variant in result.manifest.variants:
+        out.print(f"[dim]{variant.id}: {certainty(variant)}[/dim]", soft_wrap=True)
     for refusal in result.findings.refusals:
         out.print(f"[yellow]no {refusal.precision} variant:[/yellow] {refusal.reason}", soft_wrap=True)
-    for note in result.findings.notes:
-        out.print(f"[dim]{note}[/dim]", soft_wrap=True)
     out.print(f"bundle  {result.directory}\npacked  {result.packed}\nreport  {result.directory / 'report.html'}")
 
 
