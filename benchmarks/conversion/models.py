@@ -34,6 +34,8 @@ class Case:
     calibration: tuple[Feed, ...]
     evaluation: tuple[Feed, ...]
     judge: Callable[[Answers, Answers], dict[str, float]]
+    prunes: bool = False
+    """Whether our converter is also run with `--prune auto`."""
 
 
 def fetch(package: str, inside: str, cache: Path) -> Path:
@@ -67,7 +69,8 @@ def digits(network: str) -> Case:
             "test": float((found[: len(test)] == test).mean()),
         }
 
-    return Case(network, DIGITS / f"{network}.onnx", feeds("calibration"), (*feeds("test"), *feeds("augmented")), judge)
+    evaluation = (*feeds("test"), *feeds("augmented"))
+    return Case(network, DIGITS / f"{network}.onnx", feeds("calibration"), evaluation, judge, prunes=network == "res")
 
 
 def magika(cache: Path) -> Case:

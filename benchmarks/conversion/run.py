@@ -11,11 +11,10 @@ from __future__ import annotations
 
 import argparse
 import math
-import os
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -102,18 +101,19 @@ def by_peer(tool: str, case: Case, samples: Path, folder: Path, cache: Path) -> 
     return Form(tool, out, made_s=made_s, note=said[0] if said else "")
 
 
-def by_us(case: Case, samples: Path, folder: Path) -> list[Form]:
-    """Convert with default options; one row for each variant but the float one."""
+def by_us(case: Case, samples: Path, folder: Path, prune: str = "off") -> list[Form]:
+    """Convert with default options, with pruning or without; one row for each variant but the float one."""
+    tool = "autoglm-edge" if prune == "off" else f"autoglm-edge --prune {prune}"
     started = time.monotonic()
     try:
-        options = Options(name=case.name, force=True)
-        result = convert(case.model, samples, folder / "ours", options)
+        options = Options(name=case.name, prune=prune)
+        result = convert(case.model, samples, folder / f"ours-{prune}", options)
     except ConversionError as error:
-        return [Form("autoglm-edge", problem=str(error), made_s=time.monotonic() - started)]
+        return [Form(tool, problem=str(error), made_s=time.monotonic() - started)]
     made_s = time.monotonic() - started
     forms = [
         Form(
-            f"autoglm-edge {variant.id}",
+            f"{tool}: {variant.id}",
             result.directory / variant.model,
             made_s=made_s,
             note="; ".join(variant.notes)[:120],
@@ -121,7 +121,7 @@ def by_us(case: Case, samples: Path, folder: Path) -> list[Form]:
         for variant in result.manifest.variants
         if variant.id != "fp32"
     ]
-    refused = [Form("autoglm-edge", problem=f"none: {r.reason}", made_s=made_s) for r in result.findings.refusals]
+    refused = [Form(tool, problem=f"none: {r.reason}", made_s=made_s) for r in result.findings.refusals]
     return [*forms, *([] if forms else refused)]
 
 
@@ -180,6 +180,8 @@ def benchmark(case: Case, peers: Sequence[str], cache: Path) -> list[Form]:
         forms = [Form("float (as it came)", case.model)]
         print(f"{case.name}: ours", flush=True)
         forms += by_us(case, folder / "samples", folder)
+        if case.prunes:
+            forms += by_us(case, folder / "samples", folder, "auto")
         for tool in peers:
             print(f"{case.name}: {tool}", flush=True)
             forms.append(by_peer(tool, case, folder / "calibration.npz", folder, cache))
@@ -204,10 +206,9 @@ def main() -> None:
     cases = all_cases(options.cache)
     wanted = [name for name in options.models.split(",") if name] or list(cases)
     peers = [name for name in options.peers.split(",") if name]
-    found: Mapping[str, list[Form]] = {name: benchmark(cases[name](), peers, options.cache) for name in wanted}
-    words = [word for word in sys.argv[1:] if not word.startswith(("/", "--cache", "--output"))]
-    write_results(options.output, found, " ".join(["benchmarks/conversion/run.py", *words]), os.cpu_count() or 1)
-    print(f"written to {options.output}")
+    for name in wanted:
+        write_results(options.output, name, benchmark(cases[name](), peers, options.cache))
+        print(f"{name}: written to {options.output}", flush=True)
 
 
 if __name__ == "__main__":

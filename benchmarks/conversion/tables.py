@@ -1,12 +1,12 @@
-"""Writing RESULTS.md: one table a model, with the command and the machine."""
+"""Writing RESULTS.md: one section a model, with a table and the machine."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from autoglm_edge_converter.machine import machine_name, versions
 from autoglm_edge_protocol.durable import Disk
@@ -24,22 +24,32 @@ class Row(Protocol):
     note: str
 
 
-def write_results(path: Path, found: Mapping[str, Sequence[Any]], command: str, processors: int) -> None:
-    """Write the file anew. Raises OSError."""
+INTRODUCTION = """# Results
+
+## Conversion of ONNX models
+
+    .venv/bin/python benchmarks/conversion/run.py
+
+Speed is processor time of the float model divided by the variant's: medians of runs in turns in one process, one
+thread. Below 1 it is bold: such a variant is slower than what it was made from. Quality is on samples that calibrated
+nothing. All tools were given the same calibration samples, without labels, and no option by hand. SQNR is that of the
+worst float output. The machine had other work at the time: trust the ratios more than "made in", which is wall time.
+
+Not run: Olive (its static quantization calls onnxruntime's, which is here; its installation brings PyTorch), AIMET and
+ModelOpt (they bring CUDA builds of PyTorch).
+
+"""
+
+
+def write_results(path: Path, model: str, rows: Sequence[Row]) -> None:
+    """Write the section of one model into the file; those of the others stay. Raises OSError."""
+    old = path.read_text(encoding="utf-8") if path.exists() else ""
+    sections = {part.partition("\n")[0]: part for part in old.split("\n### ")[1:]}
     tools = ", ".join(f"{name} {number}" for name, number in versions().items())
-    parts = [
-        "# Results\n",
-        "## Conversion of ONNX models\n",
-        f"    {command}\n",
-        f"{date.today().isoformat()}, {machine_name()}; {tools}.\n",
-        "Speed is processor time of the float model divided by the variant's, medians of runs in turns in one process, "
-        "one thread. Quality is on samples that calibrated nothing; all tools were given the same calibration samples "
-        "and no option by hand. SQNR is that of the worst float output. Of the machine, which others use too, only the "
-        "ratios are to be trusted.\n",
-    ]
-    for name, rows in found.items():
-        parts += [f"### {name}\n", _table(rows), _remarks(rows)]
-    Disk().commit(path, "\n".join(part for part in parts if part).encode())
+    when = f"{date.today().isoformat()}, {machine_name()}; {tools}."
+    sections[model] = "\n".join(filter(None, [f"{model}\n", f"{when}\n", _table(rows), _remarks(rows)]))
+    body = "".join(f"\n### {section.strip()}\n" for section in sections.values())
+    Disk().commit(path, (INTRODUCTION.rstrip() + "\n" + body).encode())
 
 
 def _table(rows: Sequence[Row]) -> str:
