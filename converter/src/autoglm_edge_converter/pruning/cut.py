@@ -30,7 +30,7 @@ def kept(labels: Labels, removed: Collection[int]) -> Kept:
 def cut(proto: onnx.ModelProto, channels: ChannelMap, removed: Collection[int]) -> onnx.ModelProto:
     """Return the graph without the classes given. `proto` is the one that was mapped, and is not changed.
 
-    Raises onnx.checker.ValidationError should the result not be a valid graph.
+    Raises ValueError should the result not be a valid graph although `proto` is; many real graphs are not quite.
     """
     model = _copy(proto)
     tensors = {tensor.name: tensor for tensor in model.graph.initializer}
@@ -43,8 +43,18 @@ def cut(proto: onnx.ModelProto, channels: ChannelMap, removed: Collection[int]) 
     for resize in channels.resizes:
         if any(not kept(part, removed).all() for part in resize.parts):
             _count_again(model, nodes[resize.node], resize, [int(kept(p, removed).sum()) for p in resize.parts])
-    onnx.checker.check_model(model)
+    problem = _problem_of(model)
+    if problem is not None and _problem_of(proto) is None:
+        raise ValueError(f"the pruned graph is not valid: {problem}")
     return model
+
+
+def _problem_of(model: onnx.ModelProto) -> str | None:
+    try:
+        onnx.checker.check_model(model)
+    except onnx.checker.ValidationError as error:
+        return str(error).splitlines()[0]
+    return None
 
 
 def mask(proto: onnx.ModelProto, channels: ChannelMap, removed: Collection[int]) -> onnx.ModelProto:
