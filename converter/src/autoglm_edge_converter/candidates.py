@@ -65,6 +65,7 @@ class Candidates:
         self._even: dict[str, Calibrated] = {}
         for graph in graphs:
             self._prepare(graph)
+        self._known: dict[str, tuple[Score, int]] = {}
         self.reused = 0
         """How many scores came from the cache."""
 
@@ -167,13 +168,16 @@ class Candidates:
         """Score a candidate, or one that quantizes nothing but the nodes given. Raises CandidateFailed."""
         question = [self._identity, self._of(candidate).digest, asdict(candidate), only, list(samples)]
         key = json.dumps(question, sort_keys=True)
+        if key in self._known:
+            return self._known[key]
         known = self._cache.get(key)
         if known is not None:
             try:
                 trial = from_json(Trial, known)
                 if trial.score is not None:
                     self.reused += 1
-                    return trial.score, trial.size_bytes
+                    self._known[key] = trial.score, trial.size_bytes
+                    return self._known[key]
             except ValueError:
                 pass
         proto = self._build(candidate, only)
@@ -182,6 +186,7 @@ class Candidates:
             found, size_bytes = self._bench.score(path, samples), path.stat().st_size
         finally:
             path.unlink()
+        self._known[key] = found, size_bytes
         self._cache.put(key, to_json(Trial(candidate, found, size_bytes)))
         return found, size_bytes
 

@@ -10,7 +10,7 @@ import onnx
 from autoglm_edge_converter.assemble import Shipped, opset_in
 from autoglm_edge_converter.cache import Cache, FolderCache, NoCache
 from autoglm_edge_converter.candidates import Candidates
-from autoglm_edge_converter.choose import Limits, fastest_first, refuse_search, smallest_first
+from autoglm_edge_converter.choose import NOTICEABLE, Limits, fastest_first, refuse_search, smallest_first
 from autoglm_edge_converter.deadline import Deadline
 from autoglm_edge_converter.float_graphs import FloatGraph
 from autoglm_edge_converter.golden_set import golden_positions
@@ -28,6 +28,9 @@ from autoglm_edge_converter.selection import SHIPPED, Selection, consider, fill_
 from autoglm_edge_converter.tolerance import FLOAT_MARGIN, INT8_MARGIN, tolerances
 from autoglm_edge_converter.workbench import Workbench
 from autoglm_edge_protocol.manifest import Tolerance
+
+STRICTER = 0.25
+"""The part of the budget that is searched for again when all that was within it failed on the held-back samples."""
 
 VAGUE = "its answers on the golden set are so far off that damage could not be told from them"
 
@@ -104,11 +107,28 @@ class _Maker:
         self._progress.stage("search", len(self._bench.parts.calibration) * (1 + len(graphs)) + len(planned))
         deadline = Deadline(plan.budget_s)
         candidates = Candidates(graphs, self._bench, self._progress, deadline, open_cache(options))
-        result = search(candidates.usable(planned), candidates.work(), plan.max_drop, candidates)
+        planned = candidates.usable(planned)
+        result = search(planned, candidates.work(), plan.max_drop, candidates)
+        selection = self._consider(result, candidates)
+        if self._fails_held_back(selection) and not result.out_of_time:
+            # What looked safe was not: once more, for candidates with less noise.
+            self._progress.stage("search", len(planned))
+            result = search(planned, candidates.work(), plan.max_drop * STRICTER, candidates)
+            renewed = self._consider(result, candidates)
+            renewed.measured.extend(selection.measured)
+            selection = renewed
         if result.out_of_time:
             self._progress.note(f"the search ended after {plan.budget_s:g} s: a larger --budget-s may find better")
-        chosen = consider(result.trials, self._floats, candidates, self._bench, self._limits, self._progress)
-        return result, chosen
+        return result, selection
+
+    def _consider(self, result: SearchResult, candidates: Candidates) -> Selection:
+        return consider(result.trials, self._floats, candidates, self._bench, self._limits, self._progress)
+
+    def _fails_held_back(self, selection: Selection) -> bool:
+        """Try to fill the first place; tell whether there were candidates for it, and each failed."""
+        fast = fastest_first([entry for entry in selection.undecided if not _half(entry)])
+        self._place(selection, fast)
+        return bool(fast) and not selection.chosen
 
     def measure_floats(self, selection: Selection | None) -> dict[str, Measured]:
         """Measure the original and the float variant. Raises CandidateFailed where the latter fails."""
@@ -123,8 +143,8 @@ class _Maker:
     def fill(self, selection: Selection, float_variant: Measured) -> None:
         """Fill the places of the bundle: the fastest within the budget, a 16-bit one if asked for, the smallest."""
         self._progress.stage("judge", 2)
-        fast = [entry for entry in selection.undecided if entry.trial.candidate.recipe.family != HALF]
-        self._place(selection, fastest_first(fast))
+        if not selection.chosen:
+            self._place(selection, fastest_first([entry for entry in selection.undecided if not _half(entry)]))
         self._progress.step("fastest")
         halves = [entry for entry in selection.undecided if entry.trial.candidate.recipe.family == HALF]
         if FP16 in self._plan.precisions or self._plan.max_size_bytes is not None or not selection.chosen:
@@ -134,8 +154,9 @@ class _Maker:
         self._place(selection, smallest_first(left, smallest))
         self._progress.step("smallest")
         for entry in selection.undecided:
-            if entry.speedup < 1.0:
-                selection.decide(entry, f"it is slower than float here ({entry.speedup:.2f} times its speed)")
+            if entry.speedup < NOTICEABLE:
+                how = "slower" if entry.speedup < 1.0 else "hardly faster"
+                selection.decide(entry, f"it is {how} than float here ({entry.speedup:.2f} times its speed)")
 
     def _place(self, selection: Selection, order: Sequence[Considered]) -> None:
         fill_place(selection, order, self._bench, self._limits, self._plan.demands, self._refuse_vague)

@@ -158,8 +158,9 @@ def observe(
     answered = [name for name in wanted if name not in fed]
     activations: dict[str, Activation] = {}
     for feed in feeds:
-        values = dict(zip(answered, session.run(answered, feed), strict=True)) if answered else {}
-        values |= {name: feed[name] for name in wanted if name in feed}
+        arrays = {name: np.asarray(array) for name, array in feed.items()}  # the runtime takes no numpy scalars
+        values = dict(zip(answered, session.run(answered, arrays), strict=True)) if answered else {}
+        values |= {name: arrays[name] for name in wanted if name in arrays}
         for name, array in values.items():
             if array.dtype == np.float32:
                 activation = activations.setdefault(name, Activation(array.shape))
