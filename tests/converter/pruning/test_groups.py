@@ -95,6 +95,16 @@ def test_a_reshape_that_takes_channels_apart_freezes_them(target: list[int]) -> 
     assert find_groups(net.model(head=False))[0].free == ()
 
 
+@pytest.mark.parametrize(("end", "free"), [(2**31 - 1, 8), (8, 8), (7, 0), (-1, 0)])
+def test_a_slice_may_take_all_channels(end: int, free: int) -> None:
+    net = Network(3)
+    net.conv(8)
+    bounds = [net.constant(np.array(values, np.int64)) for values in ([0, 1], [end, 5], [1, 2])]
+    net.add("Slice", [net.here, *bounds])
+    net.conv(4, kernel=1)
+    assert len(find_groups(net.model())[0].free) == free
+
+
 def test_finding_groups_changes_nothing() -> None:
     model = network(["apart", "depthwise"], 2)
     copy = onnx.ModelProto.FromString(model.SerializeToString())

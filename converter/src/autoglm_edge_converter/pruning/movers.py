@@ -108,12 +108,15 @@ def split(tracer: Tracer, node: onnx.NodeProto) -> None:
 
 
 def cut_out(tracer: Tracer, node: onnx.NodeProto) -> None:
-    """Slice along other axes than that of the channels."""
+    """Slice along other axes than that of the channels, of which it takes all."""
     track = only(tracer, node)
-    axes = tracer.listed(node, "axes", 3)
-    starts = tracer.listed(node, "starts", 1) or ()
-    if track.axis in {axis % track.rank for axis in axes or range(len(starts))}:
-        raise Unproven("it picks channels by number")
+    starts, ends = (tracer.listed(node, name, place) or () for place, name in enumerate(("starts", "ends"), 1))
+    axes = tracer.listed(node, "axes", 3) or tuple(range(len(starts)))
+    steps = tracer.listed(node, "steps", 4) or (1,) * len(starts)
+    for axis, start, end, step in zip(axes, starts, ends, steps, strict=True):
+        whole = start == 0 and end >= len(track.labels) and step == 1
+        if axis % track.rank == track.axis and not whole:
+            raise Unproven("it picks channels by number")
     tracer.follow(node.output[0], track)
 
 
