@@ -23,6 +23,7 @@ QUICK = Settings(runs=10)
 CPU = "CPUExecutionProvider"
 
 
+@pytest.mark.slow
 def test_a_bundle_is_timed_on_its_golden_inputs(converted: ConversionResult) -> None:
     report = bench(converted.packed, Settings(runs=20, threads=(1, 2), providers=(CPU,)))
     assert report.inputs.endswith("golden inputs")
