@@ -103,7 +103,7 @@ def check_options(options: Options) -> None:
         raise BadOption(f"--max-drop is a fraction from 0 to 1, not {options.max_drop:g}: 0.01 allows one percent")
     if options.budget_s <= 0 or (options.workers is not None and options.workers < 1):
         raise BadOption("--budget-s and --workers are greater than 0")
-    if (options.max_size_bytes or 1) <= 0 or (options.max_latency_ms or 1) <= 0:
+    if any(limit is not None and limit <= 0 for limit in (options.max_size_bytes, options.max_latency_ms)):
         raise BadOption("--max-size and --max-latency-ms are greater than 0")
     check_name(options.metric)
     check_prune(options.prune)
