@@ -54,6 +54,7 @@ class Plan:
     budget_s: float
     max_size_bytes: int | None = None
     max_latency_ms: float | None = None
+    prune: str = "off"
 
     def candidates(self, pruned: Sequence[str] = ()) -> tuple[Candidate, ...]:
         """Return the whole-graph candidates: every recipe for the optimised graph, few for each pruned one."""
@@ -90,6 +91,7 @@ class Plan:
                 "evaluation": len(self.parts.evaluation),
             },
             "passes": list(self.passes),
+            "prune": self.prune,
             "recipes": [str(recipe) for recipe in self.recipes],
         }
 
@@ -101,6 +103,7 @@ class Plan:
             [
                 f"targets    {targets}: operator set up to {self.demands.newest_opset}, {signs} activations",
                 f"optimise   {', '.join(self.passes)}",
+                f"prune      {self.prune}",
                 f"quantize   {'; '.join(str(recipe) for recipe in self.recipes) or 'nothing'}",
                 f"search     {whole} whole candidates; at most {self.most_candidates} with refinement, "
                 f"{len(self.nodes)} nodes to rank, {self.budget_s:g} s",
@@ -143,6 +146,7 @@ def plan_for(options: Options, parts: Split, nodes: Sequence[WeightedNode]) -> P
         budget_s=options.budget_s,
         max_size_bytes=options.max_size_bytes,
         max_latency_ms=options.max_latency_ms,
+        prune=options.prune,
     )
 
 
