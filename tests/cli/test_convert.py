@@ -59,10 +59,10 @@ def test_an_int8_variant_that_cannot_be_had_is_exit_code_3(tmp_path: Path) -> No
     ("model", "samples", "more", "says"),
     [
         ("text", "good", (), "not an ONNX model, or is cut short"),
-        ("good", "missing", (), "does not exist: give an .npz"),
+        ("good", "missing", (), "does not exist: give .npz"),
         ("good", "bytes", (), "is uint8, the model takes float32"),
         ("good", "single", (), "1 calibration sample, at least 3 are needed"),
-        ("good", "good", ("--precision", "int4"), "choose fp32 or int8"),
+        ("good", "good", ("--precision", "int4"), "choose fp32 or fp16 or int8"),
         ("good", "good", ("--max-drop", "7"), "--max-drop is a fraction"),
         ("good", "good", ("--shape", "x=9,9"), "the model takes [?,8], not [9,9]"),
     ],

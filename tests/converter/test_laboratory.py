@@ -50,7 +50,7 @@ def test_a_process_that_dies_is_a_finding_and_is_started_again(tmp_path: Path) -
     model = linear(tmp_path / "m.onnx")
     with Laboratory(FEEDS, tmp_path) as laboratory:
         laboratory.run(model, [0])
-        process = laboratory._process
+        process = laboratory.workers[0].process
         assert process is not None
         killer = threading.Timer(0.05, os.kill, (process.pid, signal.SIGSEGV))
         killer.start()

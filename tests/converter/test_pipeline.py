@@ -86,7 +86,7 @@ def test_again_gives_the_same_bytes_but_for_what_was_measured(tmp_path: Path, di
         found.append(bundle.read_manifest(output / "mbn-1.0.0"))
     first, second = found
     same = [entry.path for entry in first.files if entry in second.files]
-    assert set(same) == {entry.path for entry in first.files} - {"report.html", "chunks.json"}
+    assert set(same) == {entry.path for entry in first.files} - {"report.html", "report.json", "chunks.json"}
     for one, other in zip(first.variants, second.variants, strict=True):
         assert (one.quality, one.tolerances, one.notes) == (other.quality, other.tolerances, other.notes)
 
@@ -107,15 +107,16 @@ def test_an_old_opset_is_upgraded(tmp_path: Path) -> None:
     assert [node.op_type for node in model.graph.node] == ["Gemm"]
 
 
-def test_a_budget_of_nothing_ships_float_and_says_so(tmp_path: Path) -> None:
+def test_a_budget_of_nothing_ships_only_what_answers_alike(tmp_path: Path) -> None:
     heard = Heard()
     samples = write_digits(tmp_path / "s.npz", 120)
     result = convert(_lopsided(tmp_path / "m.onnx"), samples, tmp_path / "out", Options(max_drop=0.0), heard)
-    assert not result.complete
-    assert [variant.id for variant in result.manifest.variants] == ["fp32"]
+    assert result.manifest.variants[0].id == "fp32"
+    assert all(variant.quality.value == 1.0 for variant in result.manifest.variants)
     assert result.findings.search is not None
-    assert len(result.findings.search.sensitivities) == 2
-    assert any("no int8 variant" in note and "--max-drop" in note for note in heard.notes)
+    assert result.complete == (not any("no int8 variant" in note for note in heard.notes))
+    for entry in result.findings.considered:
+        assert entry.outcome == "shipped" or entry.outcome.startswith(("it ", "another ", "its "))
 
 
 def _lopsided(path: Path) -> Path:
@@ -170,7 +171,7 @@ def test_samples_of_different_shapes_and_two_inputs(tmp_path: Path) -> None:
         (Options(name="Not A Name"), "a name has"),
         (Options(version="1/2"), "a version 0-9"),
         (Options(max_drop=1.5), "--max-drop is a fraction"),
-        (Options(precisions=("int4",)), "'int4' is not known: choose fp32 or int8"),
+        (Options(precisions=("int4",)), "'int4' is not known: choose fp32 or fp16 or int8"),
         (Options(seed=-1), "--seed"),
         (Options(labels=Path("nowhere.txt")), "is not a file"),
         (Options(shapes=(("x", (1, 9)),)), "--shape x"),

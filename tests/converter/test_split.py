@@ -39,3 +39,36 @@ def test_large_samples_are_thinned_to_the_byte_limit() -> None:
 def test_little_data_is_said() -> None:
     assert any("only 30 samples" in note for note in notes_on(split(30, 0), 30))
     assert notes_on(split(FEW, 0), FEW) == ()
+
+
+@given(st.integers(0, 2**16), st.lists(st.integers(0, 4), min_size=60, max_size=300))
+def test_every_part_holds_every_class_in_its_share(seed: int, classes: list[int]) -> None:
+    parts = split(len(classes), seed, classes=classes)
+    assert len(parts.used) == len(set(parts.used)) == len(classes)
+    for part in (parts.calibration, parts.search, parts.evaluation):
+        for label in set(classes):
+            found = sum(classes[index] == label for index in part)
+            fair = classes.count(label) * len(part) / len(classes)
+            # A stretch of an evenly spread class holds its share to within one at each of its two ends.
+            assert abs(found - fair) <= 2
+
+
+def test_a_rare_class_is_not_left_to_chance() -> None:
+    classes = [0] * 290 + [1] * 10
+    for seed in range(20):
+        parts = split(300, seed, classes=classes)
+        rare = [sum(classes[index] for index in part) for part in (parts.calibration, parts.search, parts.evaluation)]
+        assert sum(rare) == 10
+        assert min(rare) >= 2
+
+
+def test_thinned_parts_stay_stratified() -> None:
+    classes = [0, 1] * 2000
+    parts = split(4000, 0, classes=classes, limits=SplitLimits(calibration=50, search=50, evaluation=100))
+    assert [sum(classes[index] for index in part) for part in (parts.calibration, parts.evaluation)] == [25, 50]
+
+
+def test_parts_move_with_their_samples() -> None:
+    parts = split(50, 0)
+    moved = parts.moved({index: index + 100 for index in range(50)})
+    assert moved.search == tuple(index + 100 for index in parts.search)

@@ -7,10 +7,12 @@ import sys
 import typer
 
 from autoglm_edge import bundle, fleet
+from autoglm_edge.bench import bench
 from autoglm_edge.console import EXIT_FAILED, EXIT_INTERRUPTED, err
 from autoglm_edge.convert import convert
 from autoglm_edge.demo.errors import DemoError
 from autoglm_edge.demo_command import demo
+from autoglm_edge.targets import targets
 from autoglm_edge_converter.errors import ConversionError
 from autoglm_edge_fleet.errors import FleetError
 from autoglm_edge_protocol.errors import ProtocolError
@@ -28,6 +30,8 @@ def build() -> typer.Typer:
         pretty_exceptions_enable=False,
     )
     app.command()(convert)
+    app.command()(targets)
+    app.command()(bench)
     app.add_typer(bundle.app, name="bundle")
     app.add_typer(fleet.app, name="fleet")
     app.command()(demo)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,12 +11,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
-from autoglm_edge.bundle import variants_table
+from autoglm_edge.bundle import certainty, variants_table
 from autoglm_edge.console import EXIT_PARTIAL, err, out, print_json
 
 if TYPE_CHECKING:
-    from autoglm_edge_converter.results import ConversionResult, Options
+    from autoglm_edge_converter.results import Considered, ConversionResult, Options
     from autoglm_edge_converter.search import Trial
+
+QUALITY, DATA, SEARCH, RESULT = "Quality and limits", "Data", "Search", "Bundle and output"
 
 
 class Bars:
@@ -66,36 +70,161 @@ def convert(
         Path,
         typer.Option(
             metavar="PATH",
-            help="Inputs as the model takes them: one .npz with an array per input and the samples along the first "
-            "axis, or a folder with one .npz or .npy per sample, batch axis included. 100 or more are advised.",
+            help="What the model is given in use: .npz, .npy or .csv with the samples along the first axis, a folder "
+            "of images, .wav or array files, or module.py:function that yields samples. 100 or more are advised; "
+            "labels in class folders, labels.csv or an array `labels` make accuracy the metric. See docs/data.md.",
         ),
     ],
     output: Annotated[
         Path, typer.Option(metavar="DIR", help="Where NAME-VERSION/ and NAME-VERSION.bundle are written.")
     ],
-    name: Annotated[str | None, typer.Option(help="Of the bundle; the model file's name when left out.")] = None,
-    version: Annotated[str, typer.Option(help="Of the bundle.")] = "1.0.0",
+    name: Annotated[
+        str | None, typer.Option(help="Of the bundle; the model file's name when left out.", rich_help_panel=RESULT)
+    ] = None,
+    version: Annotated[str, typer.Option(help="Of the bundle.", rich_help_panel=RESULT)] = "1.0.0",
     max_drop: Annotated[
         float,
-        typer.Option(help="How much of the quality metric INT8 may lose on held-back samples; 0.01 is one percent."),
+        typer.Option(
+            help="How much of the quality metric INT8 may lose on held-back samples; 0.01 is one percent.",
+            rich_help_panel=QUALITY,
+        ),
     ] = 0.01,
     precision: Annotated[
-        list[str] | None, typer.Option(help="fp32 or int8; give it twice for both, which is the default.")
+        list[str] | None,
+        typer.Option(
+            help="fp32, fp16 (stored on 16 bits) or int8. Repeatable; fp32 and int8 is the default.",
+            rich_help_panel=SEARCH,
+        ),
+    ] = None,
+    prune: Annotated[
+        str,
+        typer.Option(
+            metavar="auto|FRACTION|off",
+            help="Take channels out and refit the rest: as many as the budget allows, or a fraction of the "
+            "multiplications. Needs no training; quality may suffer on inputs unlike the samples.",
+        ),
+    ] = "off",
+    max_size: Annotated[
+        str | None,
+        typer.Option(
+            metavar="BYTES",
+            help="Largest file of a variant, 500KB or 2MB; the smallest form is shipped then.",
+            rich_help_panel=QUALITY,
+        ),
+    ] = None,
+    max_latency_ms: Annotated[
+        float | None,
+        typer.Option(help="Longest wall time of one run of a variant here, on one thread.", rich_help_panel=QUALITY),
+    ] = None,
+    target: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A class of boards, see `autoglm-edge targets`. Repeatable: variants then fit all of them.",
+            rich_help_panel=SEARCH,
+        ),
+    ] = None,
+    metric: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="What quality is: auto, accuracy (needs labels), top1, boxes or boxes:score=0.4,iou=0.5, "
+            "sequence or sequence:unit=lines, sqnr, or module.py:function(reference_outputs, outputs, labels).",
+            rich_help_panel=QUALITY,
+        ),
+    ] = "auto",
+    preprocess: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.toml", help="Steps in a table image or audio; flags go before it.", rich_help_panel=DATA
+        ),
+    ] = None,
+    resize: Annotated[
+        str | None,
+        typer.Option(metavar="WxH", help="Size of images; the model's when left out.", rich_help_panel=DATA),
+    ] = None,
+    crop: Annotated[
+        bool, typer.Option("--crop", help="Cut the centre out instead of distorting.", rich_help_panel=DATA)
+    ] = False,
+    colour: Annotated[str | None, typer.Option(help="rgb, bgr or grey.", rich_help_panel=DATA)] = None,
+    layout: Annotated[str | None, typer.Option(help="nchw or nhwc.", rich_help_panel=DATA)] = None,
+    mean: Annotated[
+        str | None,
+        typer.Option(
+            metavar="R,G,B", help="Subtracted after scaling; above 2, of pixels as they are.", rich_help_panel=DATA
+        ),
+    ] = None,
+    std: Annotated[str | None, typer.Option(metavar="R,G,B", help="Divided by.", rich_help_panel=DATA)] = None,
+    scale: Annotated[
+        str | None, typer.Option(metavar="X", help="Times each pixel of 0..255, as 1/255.", rich_help_panel=DATA)
+    ] = None,
+    dtype: Annotated[str | None, typer.Option(help="Of the input, as float32.", rich_help_panel=DATA)] = None,
+    label_column: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Of a .csv; `label` if there is one.", rich_help_panel=DATA)
     ] = None,
     shape: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME=1,3,224,224", help="Fix the free axes of an input; -1 leaves one free. Repeatable."),
+        typer.Option(
+            metavar="NAME=1,3,224,224",
+            help="Fix the free axes of an input; -1 leaves one free. Repeatable.",
+            rich_help_panel=DATA,
+        ),
     ] = None,
-    labels: Annotated[Path | None, typer.Option(metavar="FILE", help="Class names, one a line.")] = None,
-    license_file: Annotated[Path | None, typer.Option("--license", metavar="FILE", help="The model's licence.")] = None,
-    seed: Annotated[int, typer.Option(help="Decides which samples calibrate, rank and judge.")] = 0,
-    force: Annotated[bool, typer.Option("--force", help="Replace a bundle of the same name and version.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON document.")] = False,
+    labels: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Class names, one a line.", rich_help_panel=DATA)
+    ] = None,
+    license_file: Annotated[
+        Path | None, typer.Option("--license", metavar="FILE", help="The model's licence.", rich_help_panel=RESULT)
+    ] = None,
+    ops: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="LIBRARY.so",
+            help="A library of custom operators for ONNX Runtime; it travels in the bundle. Repeatable: one for each "
+            "machine that the devices have.",
+            rich_help_panel=RESULT,
+        ),
+    ] = None,
+    seed: Annotated[
+        int, typer.Option(help="Decides which samples calibrate, rank and judge.", rich_help_panel=SEARCH)
+    ] = 0,
+    budget_s: Annotated[
+        float,
+        typer.Option(
+            help="How many seconds the search may take; what it has found by then is used.", rich_help_panel=SEARCH
+        ),
+    ] = 120.0,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            help="How many candidates are scored at once; one per processor, at most four.", rich_help_panel=SEARCH
+        ),
+    ] = None,
+    cache: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Where scores are kept for later conversions; the user's cache by default.",
+            rich_help_panel=SEARCH,
+        ),
+    ] = None,
+    no_cache: Annotated[
+        bool, typer.Option("--no-cache", help="Neither use nor keep scores.", rich_help_panel=SEARCH)
+    ] = False,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Print what would be done, and do nothing.", rich_help_panel=SEARCH)
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace a bundle of the same name and version.", rich_help_panel=RESULT)
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the result as one JSON document.", rich_help_panel=RESULT)
+    ] = False,
 ) -> None:
     """Convert an ONNX model into a bundle: a float and an INT8 variant, both verified against the original.
 
     INT8 is only shipped when it stays within --max-drop of the original on samples that it was not tuned on, and is
-    faster than float. The report in the bundle tells what was tried.
+    faster than float, or much smaller. The report in the bundle tells what was tried. A conversion that is
+    interrupted, or made again with other options, takes the scores that are known already from the cache.
 
     Exit codes: 0 every precision asked for is in the bundle; 3 the bundle is written, but no INT8 variant was good
     enough and it holds the float one only; 1 nothing was written, one line says why; 130 interrupted.
@@ -104,18 +233,34 @@ def convert(
     """
     from autoglm_edge_converter import Options
     from autoglm_edge_converter import convert as run
+    from autoglm_edge_converter.cache import user_cache_folder
+    from autoglm_edge_converter.data.options import DataOptions
+    from autoglm_edge_converter.operators import CustomOperators
 
     options = Options(
         name=name,
         version=version,
         max_drop=max_drop,
         precisions=tuple(precision or ("fp32", "int8")),
+        metric=metric,
+        data=DataOptions(preprocess, resize, crop, colour, layout, mean, std, scale, dtype, label_column),
         shapes=tuple(parse_shape(text) for text in shape or ()),
         labels=labels,
         license=license_file,
+        ops=CustomOperators(onnxruntime=tuple(ops or ())),
         seed=seed,
         force=force,
+        prune=prune,
+        max_size_bytes=None if max_size is None else parse_size(max_size),
+        max_latency_ms=max_latency_ms,
+        targets=tuple(target or ()),
+        budget_s=budget_s,
+        cache=None if no_cache else cache or user_cache_folder() / "scores",
+        workers=workers,
     )
+    if plan:
+        _print_plan(model, calibration, options, as_json)
+        return
     result = _run(run, model, calibration, output, options)
     if as_json:
         print_json(as_document(result))
@@ -129,6 +274,24 @@ def _run(run: Any, model: Path, calibration: Path, output: Path, options: Option
     with Bars() as bars:
         result: ConversionResult = run(model, calibration, output, options, bars)
     return result
+
+
+def _print_plan(model: Path, calibration: Path, options: Options, as_json: bool) -> None:
+    from autoglm_edge_converter.pipeline import plan_conversion
+
+    plan = plan_conversion(model, calibration, options)
+    if as_json:
+        print_json(plan.to_dict() | {"most_candidates": plan.most_candidates})
+    else:
+        out.print(str(plan), soft_wrap=True)
+
+
+def parse_size(text: str) -> int:
+    """Read `500000`, `500KB` or `2.5MB` (powers of ten). Raises typer.BadParameter."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(B|KB|MB|GB)?", text.strip(), re.IGNORECASE)
+    if match is None:
+        raise typer.BadParameter(f"{text!r} is not a size like 500KB or 2.5MB", param_hint="--max-size")
+    return int(float(match[1]) * {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9}[(match[2] or "B").upper()])
 
 
 def parse_shape(text: str) -> tuple[str, tuple[int, ...]]:
@@ -146,10 +309,10 @@ def parse_shape(text: str) -> tuple[str, tuple[int, ...]]:
 def _print(result: ConversionResult) -> None:
     out.print(f"[bold]{result.manifest.id}[/bold]")
     out.print(variants_table(result.manifest))
+    for variant in result.manifest.variants:
+        out.print(f"[dim]{variant.id}: {certainty(variant)}[/dim]", soft_wrap=True)
     for refusal in result.findings.refusals:
         out.print(f"[yellow]no {refusal.precision} variant:[/yellow] {refusal.reason}", soft_wrap=True)
-    for note in result.findings.notes:
-        out.print(f"[dim]{note}[/dim]", soft_wrap=True)
     out.print(f"bundle  {result.directory}\npacked  {result.packed}\nreport  {result.directory / 'report.html'}")
 
 
@@ -167,7 +330,19 @@ def as_document(result: ConversionResult) -> dict[str, Any]:
         "refused": [{"precision": r.precision, "reason": r.reason} for r in result.findings.refusals],
         "passes": [{"name": p.name, "dropped": p.dropped} for p in result.findings.passes],
         "tried": [_trial(trial) for trial in search.trials] if search else [],
+        "considered": [_considered(entry) for entry in result.findings.considered],
+        "pruning": asdict(result.findings.pruning) if result.findings.pruning else None,
         "notes": list(result.findings.notes),
+    }
+
+
+def _considered(entry: Considered) -> dict[str, Any]:
+    return {
+        "candidate": str(entry.trial.candidate),
+        "form": entry.form,
+        "size_bytes": entry.size_bytes,
+        "speedup": entry.speedup,
+        "outcome": entry.outcome,
     }
 
 

@@ -5,13 +5,15 @@ The directory given is a staging one; nothing here moves it to its final place.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from autoglm_edge_converter.machine import machine_name, versions
+from autoglm_edge_converter.operators import CustomOperators, bundle_path
 from autoglm_edge_converter.results import Measured
 from autoglm_edge_converter.source import SourceModel, opset_of
+from autoglm_edge_converter.targets import OLDEST_READER
 from autoglm_edge_protocol.bundle import list_files, write_chunk_index
 from autoglm_edge_protocol.durable import Disk
 from autoglm_edge_protocol.manifest import (
@@ -26,11 +28,9 @@ from autoglm_edge_protocol.manifest import (
     Tolerance,
     Variant,
 )
+from autoglm_edge_protocol.preprocessing import Preprocessing
 
 LABELS_PATH, LICENSE_PATH, REPORT_PATH = "labels.txt", "LICENSE", "report.html"
-
-_RUNTIME_OF_OPSET = {17: "1.12", 18: "1.14", 19: "1.15", 20: "1.17", 21: "1.18", 22: "1.20", 23: "1.23"}
-"""The oldest onnxruntime that reads an operator set. Source: its compatibility table."""
 
 
 @dataclass(frozen=True)
@@ -61,18 +61,22 @@ class Contents:
     golden: bytes
     labels: bytes | None
     license: bytes | None
-    report: Callable[[tuple[Variant, ...]], str]
+    preprocessing: Preprocessing | None
+    report: Callable[[tuple[Variant, ...]], Mapping[str, bytes]]
+    ops: CustomOperators = field(default_factory=CustomOperators)
 
 
 def write_bundle(directory: Path, contents: Contents) -> Manifest:
     """Write the bundle into an empty directory and return its manifest. Raises OSError."""
     disk = Disk()
-    variants = tuple(describe(shipped, contents.source) for shipped in contents.shipped)
+    variants = tuple(describe(shipped, contents.source, contents.ops) for shipped in contents.shipped)
     files: dict[str, bytes] = {entry.path: entry.measured.path.read_bytes() for entry in contents.shipped}
     files[GOLDEN_PATH] = contents.golden
-    files[REPORT_PATH] = contents.report(variants).encode()
+    files |= contents.report(variants)
     if contents.labels is not None:
         files[LABELS_PATH] = contents.labels
+    for machine, libraries in contents.ops.by_machine().items():
+        files |= {bundle_path(machine, library): library.read_bytes() for library in libraries}
     if contents.license is not None:
         files[LICENSE_PATH] = contents.license
     for path, data in files.items():
@@ -86,6 +90,7 @@ def write_bundle(directory: Path, contents: Contents) -> Manifest:
         variants=variants,
         files=tuple(sorted((*entries, index), key=lambda entry: entry.path)),
         golden=GOLDEN_PATH,
+        preprocessing=contents.preprocessing,
         labels=LABELS_PATH if contents.labels is not None else None,
         report=REPORT_PATH,
         license=LICENSE_PATH if contents.license is not None else None,
@@ -107,24 +112,29 @@ def _provenance(contents: Contents) -> Provenance:
     )
 
 
-def describe(shipped: Shipped, source: SourceModel) -> Variant:
+def describe(shipped: Shipped, source: SourceModel, ops: CustomOperators = CustomOperators()) -> Variant:  # noqa: B008
     """Return the manifest's entry of a variant."""
     measured = shipped.measured
+    libraries = {
+        machine: tuple(bundle_path(machine, path) for path in paths) for machine, paths in ops.by_machine().items()
+    }
     return Variant(
         id=measured.id,
         format="onnx",
         precision=measured.precision,
         model=shipped.path,
-        files=(shipped.path,),
+        files=(shipped.path, *(path for paths in libraries.values() for path in paths)),
         needs=RuntimeNeeds(
             runtime="onnxruntime",
-            min_version=_RUNTIME_OF_OPSET.get(shipped.opset),
+            min_version=OLDEST_READER.get(shipped.opset),
             memory_bytes=measured.memory_bytes,
+            custom_ops=libraries,
         ),
         inputs=tuple(port.spec() for port in source.inputs),
         outputs=tuple(port.spec() for port in source.outputs),
         quality=_quality(measured),
         latency=_latency(measured),
+        pruning=round(measured.pruning, 6),
         tolerances=shipped.tolerances,
         notes=shipped.notes,
     )
@@ -133,7 +143,16 @@ def describe(shipped: Shipped, source: SourceModel) -> Variant:
 def _quality(measured: Measured) -> Quality:
     score = measured.quality
     noise = {entry.output: None if entry.sqnr_db is None else round(entry.sqnr_db, 2) for entry in score.outputs}
-    return Quality(metric=score.metric, value=round(score.value, 6), samples=score.samples, sqnr_db=noise)
+    low, high = (round(end, 6) for end in score.interval) if score.interval else (None, None)
+    return Quality(
+        metric=score.metric,
+        value=round(score.value, 6),
+        samples=score.samples,
+        low=low,
+        high=high,
+        baseline=round(score.baseline, 6),
+        sqnr_db=noise,
+    )
 
 
 def _latency(measured: Measured) -> Latency:

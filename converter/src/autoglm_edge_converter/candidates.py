@@ -1,113 +1,224 @@
-"""Building and scoring INT8 candidates of one float model. Calibration runs once; every candidate shares it."""
+"""Building and scoring candidates of one or more float graphs. Calibration runs once for each; candidates share it.
+
+The workers of the laboratory run several candidates at once. Results come in the order in which they were asked for
+and do not depend on the number of workers. What the cache knows is not tried again.
+"""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+import hashlib
+import json
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from pathlib import Path
+from typing import TypeVar
 
 import onnx
 
+from autoglm_edge_converter.bias import correct_biases
+from autoglm_edge_converter.build import build
+from autoglm_edge_converter.cache import Cache, NoCache
+from autoglm_edge_converter.deadline import Deadline
 from autoglm_edge_converter.equalise import equalise
 from autoglm_edge_converter.errors import CandidateFailed
-from autoglm_edge_converter.inspection import WeightedNode, with_followers
+from autoglm_edge_converter.float_graphs import Calibrated, FloatGraph, calibrate
+from autoglm_edge_converter.machine import versions
 from autoglm_edge_converter.progress import Progress
 from autoglm_edge_converter.quality import Score
-from autoglm_edge_converter.quantize import quantize
-from autoglm_edge_converter.ranges import Observation, observe, tensors_of
-from autoglm_edge_converter.recipes import Candidate, Recipe
-from autoglm_edge_converter.search import Sensitivity, Trial, noisiest_first
+from autoglm_edge_converter.recipes import OPTIMISED, Candidate
+from autoglm_edge_converter.records import from_json, to_json
+from autoglm_edge_converter.search import Sensitivity, Trial
+from autoglm_edge_converter.search.sensitivity import Group, Noise, rank_nodes
+from autoglm_edge_converter.search.trials import Stage
 from autoglm_edge_converter.workbench import Workbench
 
+SHARES = {Stage.TUNE: 0.4, Stage.RANK: 0.7, Stage.CLIMB: 1.0}
+"""When each stage of the search has to end, as a share of the time budget."""
 
-@dataclass(frozen=True)
-class _Calibrated:
-    """A float graph and what was seen in it."""
-
-    proto: onnx.ModelProto
-    observation: Observation
+Asked = TypeVar("Asked")
+Found = TypeVar("Found")
 
 
 class Candidates:
-    """Tries candidates of one optimised float model on a workbench."""
+    """Tries candidates on a workbench, in threads as many as the laboratory has workers. Is `search.Experiments`."""
 
     def __init__(
-        self, proto: onnx.ModelProto, nodes: Sequence[WeightedNode], bench: Workbench, progress: Progress
+        self,
+        graphs: Sequence[FloatGraph],
+        bench: Workbench,
+        progress: Progress,
+        deadline: Deadline,
+        cache: Cache = NoCache(),  # noqa: B008
     ) -> None:
-        self._nodes = tuple(nodes)
         self._bench = bench
         self._progress = progress
-        self._plain = self._calibrate(proto)
-        even = equalise(proto, nodes, self._plain.observation)
-        self._even = None if len(even.graph.node) == len(proto.graph.node) else self._calibrate(even)
+        self._deadline = deadline
+        self._cache = cache
+        self._identity = _identity(bench)
+        # The quantizer changes the level of the root logger while it works, so one thread at a time builds.
+        self._building = threading.Lock()
+        self.prunings = {graph.name: graph.pruning for graph in graphs}
+        """Fraction of the weights taken out, by float graph."""
+        self._plain: dict[str, Calibrated] = {}
+        self._even: dict[str, Calibrated] = {}
+        for graph in graphs:
+            self._prepare(graph)
+        self._known: dict[str, tuple[Score, int]] = {}
+        self.reused = 0
+        """How many scores came from the cache."""
 
-    def _calibrate(self, proto: onnx.ModelProto) -> _Calibrated:
-        nodes = with_followers(proto.graph, [node.name for node in self._nodes])
-        axes = _channel_axes(proto.graph, self._nodes)
+    def _prepare(self, graph: FloatGraph) -> None:
         feeds = [self._bench.feeds[index] for index in self._bench.parts.calibration]
-        seen = observe(proto, tensors_of(proto.graph, nodes), axes, feeds, lambda: self._progress.step("calibrate"))
-        return _Calibrated(proto, seen)
 
-    def usable(self, recipes: Sequence[Recipe]) -> tuple[Recipe, ...]:
-        """Return the recipes that mean something for this model."""
-        return tuple(recipe for recipe in recipes if not recipe.equalise or self._even is not None)
+        def seen() -> None:
+            self._progress.step(f"calibrate {graph.name}")
+
+        plain = self._plain[graph.name] = calibrate(graph.proto, feeds, seen)
+        even = equalise(graph.proto, plain.nodes, plain.observation)
+        if len(even.graph.node) != len(graph.proto.graph.node):
+            self._even[graph.name] = calibrate(even, feeds, seen)
+
+    def usable(self, candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
+        """Return the candidates that mean something for their graphs."""
+        return tuple(entry for entry in candidates if not entry.recipe.equalise or entry.graph in self._even)
 
     def work(self) -> dict[str, float]:
-        """Return the multiplications of each node on the first sample."""
-        outputs = {node.name: node.output[0] for node in self._plain.proto.graph.node}
-        return {node.name: self._multiplications(node, outputs[node.name]) for node in self._nodes}
+        """Return the multiplications of each node of the optimised graph."""
+        return self._plain[OPTIMISED].work()
 
-    def _multiplications(self, node: WeightedNode, output: str) -> float:
-        activation = self._plain.observation.get(output)
-        size = math.prod(activation.shape) if activation else 0
-        columns = node.weight_shape[0] if node.operator == "Conv" else node.weight_shape[-1]
-        return size * math.prod(node.weight_shape) / max(1, columns)
+    def attempt(self, candidates: Sequence[Candidate]) -> list[Trial]:
+        """Build candidates and score them on the search samples; problems are findings."""
+        return self._side_by_side(self._attempt, candidates)
 
-    def build(self, candidate: Candidate, name: str) -> Trial:
-        """Build a candidate, write it as `name` and score it on the search samples; problems are findings."""
-        chosen = [node.name for node in self._nodes if node.name not in candidate.float_nodes]
+    def rank(self, candidate: Candidate) -> tuple[Sensitivity, ...]:
+        """Quantize one node at a time, in groups while there are many, and return the noise of each."""
+        facts = {node.name: node for node in self._of(candidate).nodes}
+
+        def measure(groups: Sequence[Group]) -> list[Noise]:
+            return self._side_by_side(lambda group: self._alone(candidate, group), groups)
+
+        found = rank_nodes(list(facts), measure, lambda: self.out_of_time(Stage.RANK))
+        return tuple(
+            Sensitivity(name, facts[name].operator, noise.sqnr_db, noise.value, noise.problem)
+            for name, noise in found.items()
+        )
+
+    def activations(self, candidate: Candidate) -> tuple[str, ...]:
+        """Return the tensors that a candidate rounds, those that lose most of their own signal by it first."""
+        return self._of(candidate).rounded(candidate.recipe)
+
+    def noise(self, candidates: Sequence[Candidate]) -> list[float]:
+        """Return the signal to noise of the answers in dB on the samples of sensitivity; -inf where one failed."""
+        return self._side_by_side(self._signal_to_noise, candidates)
+
+    def out_of_time(self, stage: Stage) -> bool:
+        """Tell whether a stage of the search has used up its time."""
+        return self._deadline.passed(SHARES[stage])
+
+    def write(self, candidate: Candidate, name: str) -> Path:
+        """Build a candidate and write it into the scratch directory. Raises CandidateFailed, OSError."""
+        return self._bench.write(self._build(candidate, None), name)
+
+    def _side_by_side(self, do: Callable[[Asked], Found], asked: Sequence[Asked]) -> list[Found]:
+        with ThreadPoolExecutor(len(self._bench.laboratory.workers)) as threads:
+            futures = [threads.submit(do, entry) for entry in asked]
+            try:
+                return [future.result() for future in futures]
+            except BaseException:
+                # An interruption must not wait for what has not begun.
+                for future in futures:
+                    future.cancel()
+                raise
+
+    def _attempt(self, candidate: Candidate) -> Trial:
         try:
-            found, size_bytes = self._score(candidate.recipe, chosen, name, self._bench.parts.search)
+            found, size_bytes = self._score(candidate, None, self._bench.parts.search)
         except CandidateFailed as error:
             return Trial(candidate, None, problem=str(error))
+        finally:
+            self._progress.step(str(candidate))
         return Trial(candidate, found, size_bytes)
 
-    def attempt(self, candidate: Candidate) -> Trial:
-        """Try a candidate of the search."""
-        trial = self.build(candidate, "candidate")
-        self._progress.step(str(candidate))
-        return trial
-
-    def rank(self, recipe: Recipe) -> tuple[Sensitivity, ...]:
-        """Quantize one node at a time and return the nodes, the noisiest first."""
-        return noisiest_first([self._alone(node, recipe) for node in self._nodes])
-
-    def _alone(self, node: WeightedNode, recipe: Recipe) -> Sensitivity:
-        self._progress.step(f"sensitivity of {node.name}")
+    def _alone(self, candidate: Candidate, group: Group) -> Noise:
+        name = group[0] if len(group) == 1 else f"{group[0]} to {group[-1]}"
         try:
-            found, _ = self._score(recipe, [node.name], "candidate", self._bench.sensitivity_samples)
+            found, _ = self._score(candidate, group, self._bench.sensitivity_samples)
         except CandidateFailed as error:
-            return Sensitivity(node.name, node.operator, None, 0.0, str(error))
+            return Noise(None, 0.0, str(error))
+        finally:
+            self._progress.step(f"sensitivity of {name}")
         if not found.finite:
-            return Sensitivity(node.name, node.operator, None, 0.0, "gives NaN or another shape")
-        return Sensitivity(node.name, node.operator, found.sqnr_db, found.value)
+            return Noise(None, 0.0, "gives NaN or another shape")
+        return Noise(found.sqnr_db, found.value)
 
-    def _score(self, recipe: Recipe, chosen: Sequence[str], name: str, samples: Sequence[int]) -> tuple[Score, int]:
-        calibrated = self._even if recipe.equalise and self._even is not None else self._plain
+    def _signal_to_noise(self, candidate: Candidate) -> float:
         try:
-            proto = quantize(calibrated.proto, recipe, chosen, calibrated.observation)
-        except Exception as error:
-            # The quantizer raises what it likes on graphs that it cannot do; each is a finding about this candidate.
-            reason = (str(error) or type(error).__name__).strip().splitlines()[0][:200]
-            raise CandidateFailed(f"the quantizer fails: {reason}") from None
-        path = self._bench.write(proto, name)
-        return self._bench.score(path, samples), path.stat().st_size
+            found, _ = self._score(candidate, None, self._bench.sensitivity_samples)
+        except CandidateFailed:
+            return float("-inf")
+        finally:
+            self._progress.step(f"tune {candidate.tuned[-1].tensor if candidate.tuned else 'ranges'}")
+        if not found.finite:
+            return float("-inf")
+        return float("inf") if found.sqnr_db is None else found.sqnr_db
+
+    def _score(self, candidate: Candidate, only: Group | None, samples: Sequence[int]) -> tuple[Score, int]:
+        """Score a candidate, or one that quantizes nothing but the nodes given. Raises CandidateFailed."""
+        question = [self._identity, self._of(candidate).digest, asdict(candidate), only, list(samples)]
+        key = json.dumps(question, sort_keys=True)
+        if key in self._known:
+            return self._known[key]
+        known = self._cache.get(key)
+        if known is not None:
+            try:
+                trial = from_json(Trial, known)
+                if trial.score is not None:
+                    self.reused += 1
+                    self._known[key] = trial.score, trial.size_bytes
+                    return self._known[key]
+            except ValueError:
+                pass
+        proto = self._build(candidate, only)
+        path = self._bench.write(proto, f"candidate-{hashlib.sha256(key.encode()).hexdigest()[:16]}")
+        try:
+            found, size_bytes = self._bench.score(path, samples), path.stat().st_size
+        finally:
+            path.unlink()
+        self._known[key] = found, size_bytes
+        self._cache.put(key, to_json(Trial(candidate, found, size_bytes)))
+        return found, size_bytes
+
+    def _build(self, candidate: Candidate, only: Group | None) -> onnx.ModelProto:
+        calibrated = self._of(candidate)
+        names = [node.name for node in calibrated.nodes]
+        chosen = list(only) if only is not None else [name for name in names if name not in candidate.float_nodes]
+        with self._building:
+            try:
+                proto = calibrated.proto
+                if candidate.recipe.correct_bias:
+                    nodes = [node for node in calibrated.nodes if node.name in chosen]
+                    proto = correct_biases(proto, nodes, calibrated.observation)
+                return build(proto, candidate.recipe, chosen, calibrated.observation, candidate.tuned)
+            except Exception as error:
+                # The quantizer raises what it likes on graphs that it cannot do; each is a finding.
+                reason = (str(error) or type(error).__name__).strip().splitlines()[0][:200]
+                raise CandidateFailed(f"the quantizer fails: {reason}") from None
+
+    def _of(self, candidate: Candidate) -> Calibrated:
+        return (self._even if candidate.recipe.equalise else self._plain)[candidate.graph]
 
 
-def _channel_axes(graph: onnx.GraphProto, nodes: Sequence[WeightedNode]) -> dict[str, int]:
-    facts = {node.name: node for node in nodes}
-    axes: dict[str, int] = {}
-    for node in graph.node:
-        if node.name in facts:
-            axes[node.input[0]] = axes[node.output[0]] = facts[node.name].channel_axis
-    return axes
+def _identity(bench: Workbench) -> str:
+    """Return the digest of all that a score depends on besides the candidate and its graph."""
+    digest = hashlib.sha256(json.dumps([versions(), repr(bench.task), bench.parts.calibration]).encode())
+    for arrays in (*bench.references, *([entry] for entry in bench.labels or ())):
+        for array in arrays:
+            digest.update(f"{array.dtype} {array.shape}".encode())
+            digest.update(array.tobytes())
+    for feed in bench.feeds:
+        for name, array in sorted(feed.items()):
+            digest.update(f"{name} {array.dtype} {array.shape}".encode())
+            digest.update(array.tobytes())
+    return digest.hexdigest()

@@ -1,65 +1,124 @@
-"""Choosing what is shipped, and why the rest is not. Pure: works on what was measured."""
+"""Choosing what is shipped, and why the rest is not. Pure: works on what was measured.
+
+Candidates within the budget on the search samples are timed in turns. Who is preferred follows from those figures; the
+held-back samples then only say yes or no, in the order of preference, to few candidates.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from autoglm_edge_converter.plan import FP32, INT8
 from autoglm_edge_converter.quality import Score
-from autoglm_edge_converter.results import Measured, Refusal
-from autoglm_edge_converter.search import SearchResult, Trial
+from autoglm_edge_converter.recipes import HALF, STATIC, WEIGHTS
+from autoglm_edge_converter.results import Considered, Refusal
+from autoglm_edge_converter.search import SearchResult, Trial, safe, within
+from autoglm_edge_converter.search.trials import best, by_quality
+
+AS_FAST = 0.08
+"""Processor times that differ by less are taken as equal, and quality decides: timing is no more exact than that."""
+
+WORTHWHILE = 0.9
+"""A variant that is shipped for its size has at most this part of the size of what is shipped anyway."""
+
+WORTHWHILE_IF_SLOWER = 0.75
+"""The same for a variant that is slower than float."""
+
+MOST_MIXED = 4
+"""How many steps of the ladder are timed at most."""
 
 
-def choose(
-    wanted: Sequence[str], measured: Mapping[str, Measured], refusals: Sequence[Refusal]
-) -> tuple[Measured, ...]:
-    """Return the variants to ship, the best quality first.
+@dataclass(frozen=True)
+class Limits:
+    """What a variant has to keep."""
 
-    The float variant is shipped when it was asked for, and whenever nothing else is good enough.
+    max_drop: float
+    max_size_bytes: int | None = None
+    max_latency_us: float | None = None
+
+    def broken_by(self, entry: Considered) -> str | None:
+        """Return the limit that a timed candidate breaks, in words."""
+        if self.max_size_bytes is not None and entry.size_bytes > self.max_size_bytes:
+            return f"{entry.size_bytes:,} bytes are more than --max-size allows"
+        if self.max_latency_us is not None and entry.timing and entry.timing.wall_us > self.max_latency_us:
+            return f"{entry.timing.wall_us / 1000:.2f} ms a run are more than --max-latency-ms allows"
+        return None
+
+
+def shortlist(trials: Sequence[Trial], max_drop: float) -> tuple[Trial, ...]:
+    """Return the trials within the budget that are worth timing.
+
+    Those are the best whole one of each float graph and family (equalised ones apart: they carry multiplications
+    that cost time), and the mixed ones with the fewest nodes in float.
     """
-    refused = {refusal.precision for refusal in refusals}
-    shipped = [measured[name] for name in (FP32, INT8) if name in wanted and name in measured and name not in refused]
-    return tuple(shipped) or (measured[FP32],)
+    kept = [trial for trial in trials if within(trial, max_drop)]
+    groups: dict[tuple[str, str, bool], list[Trial]] = {}
+    for trial in kept:
+        if not trial.candidate.float_nodes:
+            recipe = trial.candidate.recipe
+            groups.setdefault((trial.candidate.graph, recipe.family, recipe.equalise), []).append(trial)
+    whole = [top for top in map(best, groups.values()) if top is not None]
+    mixed = sorted((t for t in kept if t.candidate.float_nodes), key=lambda t: len(t.candidate.float_nodes))
+    sure = [trial for trial in mixed if safe(trial, max_drop)]
+    chosen = [*mixed[: MOST_MIXED - 1], *sure[:1]]
+    return tuple(dict.fromkeys([*whole, *chosen]))
+
+
+NOTICEABLE = 1.05
+"""A variant that is shipped for its speed is so many times as fast as float; less is within what timing tells."""
+
+
+def fastest_first(entries: Sequence[Considered]) -> tuple[Considered, ...]:
+    """Order 8-bit candidates that beat float: those about as fast as the fastest by quality, then the others."""
+    able = [
+        entry for entry in entries if entry.speedup >= NOTICEABLE and entry.trial.candidate.recipe.family not in _SIZE
+    ]
+    if not able:
+        return ()
+    top = max(entry.speedup for entry in able)
+    close = [entry for entry in able if entry.speedup >= top * (1 - AS_FAST)]
+    rest = [entry for entry in able if entry not in close]
+    ranked = sorted(close, key=lambda entry: by_quality(entry.trial), reverse=True)
+    return (*ranked, *sorted(rest, key=lambda entry: by_quality(entry.trial), reverse=True))
+
+
+_SIZE = (WEIGHTS, HALF)
+
+
+def smallest_first(entries: Sequence[Considered], than_bytes: int) -> tuple[Considered, ...]:
+    """Order the candidates that are worth shipping for their size alone, the smallest first."""
+
+    def worthwhile(entry: Considered) -> bool:
+        return entry.size_bytes <= than_bytes * (WORTHWHILE if entry.speedup >= 1.0 else WORTHWHILE_IF_SLOWER)
+
+    return tuple(sorted(filter(worthwhile, entries), key=lambda entry: entry.size_bytes))
 
 
 def refuse_search(result: SearchResult | None, max_drop: float) -> Refusal | None:
     """Return why the search gives nothing to measure, None when it does."""
     if result is None:
-        return Refusal(INT8, "the model has no convolution or matrix product with constant weights to quantize")
-    if result.found is not None:
+        return Refusal("int8", "the model has no convolution or matrix product with constant weights to quantize")
+    if any(within(trial, max_drop) for trial in result.trials if trial.candidate.recipe.family == STATIC):
         return None
-    best = _best(result.trials)
-    if best is None or best.score is None:
+    top = best([trial for trial in result.trials if trial.candidate.recipe.family == STATIC])
+    late = " before the time was up (--budget-s)" if result.out_of_time else ""
+    if top is None or top.score is None:
         problem = next((trial.problem for trial in result.trials if trial.problem), "none gave finite answers")
-        return Refusal(INT8, f"no candidate could be run: {problem}")
+        return Refusal("int8", f"no candidate could be run: {problem}")
     return Refusal(
-        INT8,
-        f"the best of {len(result.trials)} candidates loses {best.score.drop:.2%} of {best.score.metric} on the search "
-        f"samples, at most {max_drop:.2%} is allowed: raise --max-drop, or give more samples",
+        "int8",
+        f"the best of {len(result.trials)} candidates{late} loses {top.score.drop:.2%} of {top.score.metric} on the "
+        f"search samples, at most {max_drop:.2%} is allowed: raise --max-drop, or give more samples",
     )
 
 
-def _best(trials: Sequence[Trial]) -> Trial | None:
-    scored = [trial for trial in trials if trial.score is not None]
-    return max(scored, key=lambda trial: trial.score.rank if trial.score else (0.0, 0.0), default=None)
-
-
-def refuse_measured(int8: Measured, fp32: Measured, max_drop: float) -> Refusal | None:
-    """Return why a measured INT8 form is not shipped, None when it is."""
-    if not int8.quality.finite:
-        return Refusal(INT8, "it gives NaN, infinity or another shape on held-back samples")
-    if int8.quality.drop > max_drop + 1e-9:
-        return Refusal(
-            INT8,
-            f"it loses {_percent(int8.quality)} of {int8.quality.metric} on {int8.quality.samples} held-back samples, "
-            f"at most {max_drop:.2%} is allowed: raise --max-drop, or give more samples",
+def refuse_quality(score: Score, max_drop: float) -> str | None:
+    """Return why a candidate fails on the held-back samples, None when it does not."""
+    if not score.finite:
+        return "it gives NaN, infinity or another shape on held-back samples"
+    if score.drop > max_drop + 1e-9:
+        return (
+            f"it loses {score.drop:.2%} of {score.metric} on {score.samples} held-back samples, "
+            f"at most {max_drop:.2%} is allowed: raise --max-drop, or give more samples"
         )
-    if int8.timing is None or fp32.timing is None:
-        return Refusal(INT8, "its latency could not be measured")
-    if int8.speedup < 1.0:
-        return Refusal(INT8, f"it is slower than float here ({int8.speedup:.2f} times its speed)")
     return None
-
-
-def _percent(score: Score) -> str:
-    return f"{score.drop:.2%}"

@@ -11,8 +11,10 @@ ConversionError
  |- BadSamples
  |   |- NoSamples            missing, empty or unreadable calibration data
  |   |- TooFewSamples        fewer than can be split in three
- |   `- SampleMismatch       another name, dtype or shape than the model takes
+ |   |- SampleMismatch       another name, dtype or shape than the model takes
+ |   `- UnreadableSample     an image, sound or table that is damaged or above a limit
  |- BadOption                a hint, label file or name that does not fit the model
+ |- UserCodeFailed            a function given as module.py:function that is not there or raises
  |- OutputUnavailable        the result cannot be written, or is there already
  `- CandidateFailed          a variant that crashed or gave an error; a finding of the search, not the user's fault
 """
@@ -46,7 +48,7 @@ class UnknownOperator(BadModel):
     def __init__(self, operator: str, node: str) -> None:
         super().__init__(
             f"operator {operator} (node {node!r}) is not known to this onnxruntime: "
-            "export the model with standard ONNX operators, or update onnxruntime"
+            "give its library with --ops, export the model with standard ONNX operators, or update onnxruntime"
         )
         self.operator = operator
         self.node = node
@@ -86,6 +88,14 @@ class TooFewSamples(BadSamples):
 
 class SampleMismatch(BadSamples):
     """A sample does not fit the model's inputs."""
+
+
+class UnreadableSample(BadSamples):
+    """A file of the data is damaged, not of its kind, or above a limit."""
+
+
+class UserCodeFailed(ConversionError):
+    """A function given as `module.py:function` cannot be loaded, raises, or gives what cannot be used."""
 
 
 class BadOption(ConversionError):

@@ -10,6 +10,7 @@ import numpy as np
 from autoglm_edge_converter.laboratory import Answers
 from autoglm_edge_converter.quality import TOP1, metric_of
 from autoglm_edge_converter.tensors import Array, Feed
+from autoglm_edge_converter.workbench import Workbench
 from autoglm_edge_protocol.golden import GoldenSample
 
 
@@ -71,3 +72,13 @@ def golden_samples(names: Sequence[str], feeds: Sequence[Feed], answers: Answers
     return tuple(
         GoldenSample(tuple(feed[name] for name in names), outputs) for feed, outputs in zip(feeds, answers, strict=True)
     )
+
+
+def golden_positions(bench: Workbench) -> tuple[int, ...]:
+    """Return indices of the golden samples; they come from the held-back part, which nothing was tuned on."""
+    held_back = bench.parts.evaluation
+    sizes = [
+        sum(array.nbytes for array in (*bench.feeds[index].values(), *bench.references[index])) for index in held_back
+    ]
+    positions = choose_golden(tuple(bench.references[index] for index in held_back), sizes)
+    return tuple(held_back[position] for position in positions)

@@ -1,16 +1,19 @@
 """Running models in processes of their own, so that a candidate that crashes is a finding and not the end.
 
-One worker stays up and keeps the samples; it is started again after a crash. What must be measured in a fresh process
-(memory) gets one.
+A few workers stay up and keep the samples; one that crashed is started again. Models are run on whichever worker is
+free, so threads may ask at once; timing has the machine to itself. What must be measured in a fresh process (memory)
+gets one.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import queue
 import subprocess
 import sys
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -33,59 +36,34 @@ class Timing:
     cpu_us: float
 
 
-class Laboratory:
-    """Runs and times models over one set of samples. A context manager; `scratch` is an existing directory."""
+class _Worker:
+    """One process, started when first asked and again after a crash; `place` is where it keeps its files."""
 
-    def __init__(self, samples: Sequence[Feed], scratch: Path) -> None:
-        self._scratch = scratch
-        self._samples = scratch / "samples.npz"
-        self._log = scratch / "worker.log"
-        arrays = {f"{index}.{name}": array for index, feed in enumerate(samples) for name, array in feed.items()}
-        np.savez(self._samples, allow_pickle=False, **arrays)
-        self._process: subprocess.Popen[str] | None = None
+    def __init__(self, samples: Path, place: Path, number: int) -> None:
+        self._samples = samples
+        self.outputs = place / f"answers{number}.npz"
+        self._log = place / f"worker{number}.log"
+        self.process: subprocess.Popen[str] | None = None
 
-    def __enter__(self) -> Laboratory:
-        return self
+    def ask(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Return the answer. Raises CandidateFailed."""
+        if self.process is None or self.process.poll() is not None:
+            self.process = self._start()
+        return self._exchange(self.process, request)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """End the worker."""
-        if self._process is not None:
-            _end(self._process)
-            self._process = None
-
-    def run(self, model: Path, samples: Sequence[int]) -> Answers:
-        """Return a model's answers to the samples with these indices. Raises CandidateFailed."""
-        outputs = self._scratch / "answers.npz"
-        answer = self._ask({"do": "run", "model": str(model), "samples": list(samples), "outputs": str(outputs)})
-        with np.load(outputs, allow_pickle=False) as archive:
-            return tuple(
-                tuple(archive[f"{position}.{number}"] for number in range(answer["outputs"]))
-                for position in range(len(samples))
-            )
-
-    def time(self, models: Sequence[Path], samples: Sequence[int]) -> tuple[Timing, ...]:
-        """Time models in turns. Raises CandidateFailed when one of them fails."""
-        answer = self._ask({"do": "time", "models": [str(model) for model in models], "samples": list(samples)})
-        return tuple(Timing(*pair) for pair in zip(answer["wall_us"], answer["cpu_us"], strict=True))
-
-    def peak_memory_bytes(self, model: Path, samples: Sequence[int]) -> int:
-        """Return the peak resident memory of a fresh process that loads and runs a model. Raises CandidateFailed."""
+    def ask_fresh(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Return the answer of a process that did nothing before. Raises CandidateFailed."""
         process = self._start()
         try:
-            answer = self._exchange(process, {"do": "memory", "model": str(model), "samples": list(samples)})
+            return self._exchange(process, request)
         finally:
             _end(process)
-        return int(answer["peak_rss_bytes"])
 
-    def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
-        if self._process is None or self._process.poll() is not None:
-            self._process = self._start()
-        return self._exchange(self._process, request)
+    def close(self) -> None:
+        """End the process."""
+        if self.process is not None:
+            _end(self.process)
+            self.process = None
 
     def _start(self) -> subprocess.Popen[str]:
         command = [sys.executable, "-m", "autoglm_edge_converter.worker", str(self._samples)]
@@ -111,6 +89,80 @@ class Laboratory:
         lines = self._log.read_text(errors="replace").strip().splitlines()
         reason = f"the process was ended by signal {-code}" if code < 0 else f"the process ended with code {code}"
         return f"{reason}: {lines[-1][:300]}" if lines else reason
+
+
+class Laboratory:
+    """Runs and times models over one set of samples. A context manager; `scratch` is an existing directory."""
+
+    def __init__(self, samples: Sequence[Feed], scratch: Path, workers: int = 1) -> None:
+        path = scratch / "samples.npz"
+        arrays = {f"{index}.{name}": array for index, feed in enumerate(samples) for name, array in feed.items()}
+        np.savez(path, allow_pickle=False, **arrays)
+        self.workers = tuple(_Worker(path, scratch, number) for number in range(max(1, workers)))
+        # Last in, first out: while one thread asks, one process answers and the others are never started.
+        self._free: queue.LifoQueue[_Worker] = queue.LifoQueue()
+        for worker in reversed(self.workers):
+            self._free.put(worker)
+
+    def __enter__(self) -> Laboratory:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the workers."""
+        for worker in self.workers:
+            worker.close()
+
+    def run(self, model: Path, samples: Sequence[int]) -> Answers:
+        """Return a model's answers to the samples with these indices. Raises CandidateFailed."""
+        with self._one() as worker:
+            request = {"do": "run", "model": str(model), "samples": list(samples), "outputs": str(worker.outputs)}
+            answer = worker.ask(request)
+            with np.load(worker.outputs, allow_pickle=False) as archive:
+                return tuple(
+                    tuple(archive[f"{position}.{number}"] for number in range(answer["outputs"]))
+                    for position in range(len(samples))
+                )
+
+    def time(self, models: Sequence[Path], samples: Sequence[int]) -> tuple[Timing, ...]:
+        """Time models in turns, while no other worker runs. Raises CandidateFailed when one of them fails."""
+        with self._all() as worker:
+            answer = worker.ask({"do": "time", "models": [str(model) for model in models], "samples": list(samples)})
+        return tuple(Timing(*pair) for pair in zip(answer["wall_us"], answer["cpu_us"], strict=True))
+
+    def peak_memory_bytes(self, model: Path, samples: Sequence[int]) -> int:
+        """Return the peak resident memory of a fresh process that loads and runs a model. Raises CandidateFailed."""
+        with self._one() as worker:
+            answer = worker.ask_fresh({"do": "memory", "model": str(model), "samples": list(samples)})
+        return int(answer["peak_rss_bytes"])
+
+    @contextmanager
+    def _one(self) -> Iterator[_Worker]:
+        worker = self._free.get()
+        try:
+            yield worker
+        finally:
+            self._free.put(worker)
+
+    @contextmanager
+    def _all(self) -> Iterator[_Worker]:
+        taken = [self._free.get() for _ in self.workers]
+        first = min(taken, key=self.workers.index)
+        try:
+            yield first
+        finally:
+            for worker in sorted(taken, key=self.workers.index, reverse=True):
+                self._free.put(worker)
+
+
+def default_workers() -> int:
+    """Return how many models to run at once: the processors that this process may use, at most four."""
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(4, usable))
 
 
 def _end(process: subprocess.Popen[str]) -> None:

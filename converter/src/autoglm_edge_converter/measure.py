@@ -1,18 +1,19 @@
-"""Measuring what may be shipped: quality on held-back samples, time in turns, memory in a fresh process."""
+"""Measuring what may be shipped: time in turns, quality on held-back samples, memory in a fresh process."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from autoglm_edge_converter.errors import CandidateFailed
 from autoglm_edge_converter.laboratory import Timing
-from autoglm_edge_converter.progress import Progress
+from autoglm_edge_converter.recipes import Candidate
 from autoglm_edge_converter.results import Measured
 from autoglm_edge_converter.workbench import Workbench
 
 TIMED_SAMPLES = 8
+ORIGINAL, FP32 = "original", "fp32"
 
 
 @dataclass(frozen=True)
@@ -22,54 +23,55 @@ class Form:
     id: str
     precision: str
     path: Path
+    candidate: Candidate | None = None
+    pruning: float = 0.0
 
 
-def measure(
-    forms: tuple[Form, ...], bench: Workbench, progress: Progress
-) -> tuple[dict[str, Measured], dict[str, str]]:
-    """Measure each form; `fp32` is what the others are compared with.
+def time_forms(forms: Sequence[Form], bench: Workbench) -> tuple[dict[str, Timing], dict[str, str]]:
+    """Time all forms in turns; return timings and problems by id.
 
-    Returns what was measured and the problems of the forms that crashed or failed, both by id.
+    When one of them ends the process, each is tried alone first, and those that live are timed together.
     """
+    samples = bench.parts.search[:TIMED_SAMPLES]
     problems: dict[str, str] = {}
-    timings = _time(forms, bench, problems)
-    progress.step("latency")
-    measured: dict[str, Measured] = {}
-    for form in forms:
+    try:
+        return _together(forms, bench, samples), problems
+    except CandidateFailed:
+        for form in forms:
+            try:
+                bench.laboratory.run(form.path, samples[:1])
+            except CandidateFailed as error:
+                problems[form.id] = str(error)
+        alive = [form for form in forms if form.id not in problems]
         try:
-            measured[form.id] = _measure_one(form, bench, timings)
+            return _together(alive, bench, samples), problems
         except CandidateFailed as error:
-            problems[form.id] = str(error)
-        progress.step(f"quality and memory of {form.id}")
-    return measured, problems
+            return {}, {form.id: str(error) for form in forms}
 
 
-def _measure_one(form: Form, bench: Workbench, timings: Mapping[str, Timing]) -> Measured:
-    timing, float_timing = timings.get(form.id), timings.get("fp32")
-    speedup = float_timing.cpu_us / timing.cpu_us if timing and float_timing and timing.cpu_us > 0 else 0.0
+def _together(forms: Sequence[Form], bench: Workbench, samples: Sequence[int]) -> dict[str, Timing]:
+    found = bench.laboratory.time([form.path for form in forms], samples)
+    return {form.id: timing for form, timing in zip(forms, found, strict=True)}
+
+
+def measure_form(form: Form, bench: Workbench, timings: Mapping[str, Timing]) -> Measured:
+    """Measure quality on the held-back samples, and memory. Raises CandidateFailed."""
+    timing = timings.get(form.id)
     return Measured(
         id=form.id,
         precision=form.precision,
         path=form.path,
         size_bytes=form.path.stat().st_size,
-        quality=bench.score(form.path, bench.parts.evaluation),
+        quality=bench.score(form.path, bench.parts.evaluation, intervals=True),
         timing=timing,
-        speedup=speedup,
+        speedup=speedup(timings.get(FP32), timing),
         memory_bytes=bench.laboratory.peak_memory_bytes(form.path, bench.check_samples[:1]),
+        speedup_to_original=speedup(timings.get(ORIGINAL), timing),
+        candidate=form.candidate,
+        pruning=form.pruning,
     )
 
 
-def _time(forms: tuple[Form, ...], bench: Workbench, problems: dict[str, str]) -> dict[str, Timing]:
-    """Time all forms in turns; when one of them ends the process, time the float one alone and name the others."""
-    samples = bench.parts.evaluation[:TIMED_SAMPLES]
-    try:
-        found = bench.laboratory.time([form.path for form in forms], samples)
-        return {form.id: timing for form, timing in zip(forms, found, strict=True)}
-    except CandidateFailed:
-        timings = {}
-        for form in forms:
-            try:
-                timings[form.id] = bench.laboratory.time([form.path], samples)[0]
-            except CandidateFailed as error:
-                problems[form.id] = str(error)
-        return timings
+def speedup(reference: Timing | None, timing: Timing | None) -> float:
+    """Return the reference's processor time divided by the other's; 0 where one is missing."""
+    return reference.cpu_us / timing.cpu_us if reference and timing and timing.cpu_us > 0 else 0.0

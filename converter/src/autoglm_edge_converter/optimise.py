@@ -45,17 +45,23 @@ def _attempt(proto: onnx.ModelProto, name: str, check: Check) -> tuple[onnx.Mode
     except Exception as error:
         # Converters raise anything from ValueError to the errors of their C++ half; the reason goes to the report.
         return None, f"failed: {(str(error) or type(error).__name__).strip().splitlines()[0][:200]}"
+    problem = None if candidate == proto else _changes(candidate, check)
+    return (candidate, None) if problem is None else (None, problem)
+
+
+def _changes(candidate: onnx.ModelProto, check: Check) -> str | None:
+    """Return what is wrong with a rewritten model, None where it answers as before."""
     try:
         found = check(candidate)
     except CandidateFailed as error:
-        return None, f"its result does not run: {error}"
+        return f"its result does not run: {error}"
     if not found.finite:
-        return None, "its result gives NaN or another shape"
+        return "its result gives NaN or another shape"
     if found.sqnr_db is not None and found.sqnr_db < LEAST_SQNR_DB:
-        return None, f"changes the answers ({found.sqnr_db:.0f} dB, at least {LEAST_SQNR_DB:.0f} wanted)"
+        return f"changes the answers ({found.sqnr_db:.0f} dB, at least {LEAST_SQNR_DB:.0f} wanted)"
     if found.value < 1.0 and found.metric == "equal":
-        return None, f"changes the answers ({found.value:.2%} equal)"
-    return candidate, None
+        return f"changes the answers ({found.value:.2%} equal)"
+    return None
 
 
 def _copy(proto: onnx.ModelProto) -> onnx.ModelProto:

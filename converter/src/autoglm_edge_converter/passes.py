@@ -12,9 +12,11 @@ from collections.abc import Callable, Iterator
 import onnx
 import onnxslim
 
+from autoglm_edge_converter.lookups import fold_tables, look_up_rows
 from autoglm_edge_converter.source import opset_of
 
 Pass = Callable[[onnx.ModelProto], onnx.ModelProto]
+"""May change the model it is given."""
 
 OPSET = 17
 """What older graphs are upgraded to: per-channel weights need 13, LayerNormalization 17; onnxruntime reads it since
@@ -36,6 +38,49 @@ def simplify(proto: onnx.ModelProto) -> onnx.ModelProto:
     """Fold constants, drop dead and repeated nodes, fuse what onnxslim knows to fuse."""
     slim: onnx.ModelProto = onnxslim.slim(proto)
     return slim
+
+
+def drop_unread(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """Take out nodes whose results nobody reads, and constants likewise."""
+    graph = proto.graph
+    if any(attribute.HasField("g") or attribute.graphs for node in graph.node for attribute in node.attribute):
+        return proto
+    read = {value.name for value in graph.output}
+    for node in reversed(list(graph.node)):
+        if read.isdisjoint(node.output):
+            graph.node.remove(node)
+        else:
+            read.update(node.input)
+    _drop_unread_constants(graph)
+    return proto
+
+
+def sort_nodes(graph: onnx.GraphProto) -> None:
+    """Put each node after those it reads from, as the standard asks; equals stay in their order."""
+    waiting = list(graph.node)
+    made = {name for node in waiting for name in node.output if name}
+    ready: set[str] = set()
+    ordered: list[onnx.NodeProto] = []
+    while waiting:
+        left = []
+        for node in waiting:
+            if made.intersection(_read_by(node)) <= ready:
+                ordered.append(onnx.NodeProto.FromString(node.SerializeToString()))
+                ready.update(node.output)
+            else:
+                left.append(node)
+        if len(left) == len(waiting):
+            raise ValueError("the graph has a cycle")
+        waiting = left
+    del graph.node[:]
+    graph.node.extend(ordered)
+
+
+def _read_by(node: onnx.NodeProto) -> set[str]:
+    """Return what a node reads, the graphs inside it included."""
+    inner = [attribute.g for attribute in node.attribute if attribute.HasField("g")]
+    inner += [graph for attribute in node.attribute for graph in attribute.graphs]
+    return set(node.input).union(*(_read_by(entry) for graph in inner for entry in graph.node))
 
 
 def fuse_bias(proto: onnx.ModelProto) -> onnx.ModelProto:
@@ -157,6 +202,9 @@ def strip_metadata(proto: onnx.ModelProto) -> onnx.ModelProto:
 PASSES: dict[str, Pass] = {
     "upgrade-opset": upgrade_opset,
     "simplify": simplify,
+    "look-up-rows": look_up_rows,
+    "fold-tables": fold_tables,
+    "drop-unread": drop_unread,
     "fuse-bias": fuse_bias,
     "shorten-names": shorten_names,
     "strip-metadata": strip_metadata,

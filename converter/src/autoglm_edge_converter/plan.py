@@ -6,24 +6,36 @@ Pure and printable; its dictionary goes into the bundle's provenance.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from autoglm_edge_converter.inspection import WeightedNode
 from autoglm_edge_converter.passes import PASSES
-from autoglm_edge_converter.recipes import Recipe
+from autoglm_edge_converter.recipes import DYNAMIC, FLOAT, HALF, STATIC, WEIGHTS, Candidate, Recipe
+from autoglm_edge_converter.results import Options
+from autoglm_edge_converter.search.ladder import MOST_STEPS
+from autoglm_edge_converter.search.strategy import MOST_TUNED
+from autoglm_edge_converter.search.tuning import SHRINK
 from autoglm_edge_converter.split import Split
+from autoglm_edge_converter.targets import Demands, demands_of
 
-FP32, INT8 = "fp32", "int8"
-PRECISIONS = (FP32, INT8)
+FP32, FP16, INT8 = "fp32", "fp16", "int8"
+PRECISIONS = (FP32, FP16, INT8)
 
 RECIPES = (
     Recipe("min-max"),
     Recipe("percentile"),
+    Recipe("least-error"),
+    Recipe("entropy"),
+    Recipe("min-max", correct_bias=True),
     Recipe("min-max", equalise=True),
     Recipe("percentile", equalise=True),
+    Recipe("least-error", equalise=True),
     Recipe("min-max", per_channel=False),
 )
-"""Tried on the whole graph, all of them: which is best depends on the network, and each costs seconds."""
+"""Static ones, tried on the whole graph, all of them: which is best depends on the network, and each costs seconds."""
+
+PRUNED = (Recipe("min-max"), Recipe("percentile"), Recipe("min-max", equalise=True))
+"""Static ones for pruned graphs, which have fewer nodes that could go back to float."""
 
 
 @dataclass(frozen=True)
@@ -38,45 +50,105 @@ class Plan:
     recipes: tuple[Recipe, ...]
     nodes: tuple[str, ...]
     """Names, in the optimised graph, of the nodes worth quantizing; empty until it is known."""
+    demands: Demands
+    budget_s: float
+    max_size_bytes: int | None = None
+    max_latency_ms: float | None = None
+    prune: str = "off"
+
+    def candidates(self, pruned: Sequence[str] = ()) -> tuple[Candidate, ...]:
+        """Return the whole-graph candidates: every recipe for the optimised graph, few for each pruned one."""
+        found = [Candidate(recipe) for recipe in self.recipes]
+        for graph in pruned:
+            found.append(Candidate(Recipe(family=FLOAT), graph=graph))
+            if INT8 in self.precisions:
+                found += [Candidate(_signed(recipe, self.demands.signed), graph=graph) for recipe in PRUNED]
+        return tuple(found)
+
+    @property
+    def most_candidates(self) -> int:
+        """How many builds the search may need, refinement included."""
+        if not any(recipe.family == STATIC for recipe in self.recipes):
+            return len(self.recipes)
+        tuning = 1 + 2 * len(SHRINK) * MOST_TUNED
+        return len(self.recipes) + tuning + len(self.nodes) + 2 * min(MOST_STEPS, max(0, len(self.nodes) - 1))
 
     def to_dict(self) -> dict[str, object]:
         """Return the plan as JSON values."""
         return {
             "precisions": list(self.precisions),
             "max_drop": self.max_drop,
+            "max_size_bytes": self.max_size_bytes,
+            "max_latency_ms": self.max_latency_ms,
+            "budget_s": self.budget_s,
             "seed": self.seed,
+            "targets": list(self.demands.targets),
+            "newest_opset": self.demands.newest_opset,
+            "activations": "signed" if self.demands.signed else "unsigned",
             "samples": {
                 "calibration": len(self.parts.calibration),
                 "search": len(self.parts.search),
                 "evaluation": len(self.parts.evaluation),
             },
             "passes": list(self.passes),
+            "prune": self.prune,
             "recipes": [str(recipe) for recipe in self.recipes],
         }
 
     def __str__(self) -> str:
+        targets = ", ".join(self.demands.targets) or "this machine's kind"
+        signs = "signed" if self.demands.signed else "unsigned"
+        whole = len(self.recipes)
         return "\n".join(
             [
+                f"targets    {targets}: operator set up to {self.demands.newest_opset}, {signs} activations",
                 f"optimise   {', '.join(self.passes)}",
+                f"prune      {self.prune}",
                 f"quantize   {'; '.join(str(recipe) for recipe in self.recipes) or 'nothing'}",
+                f"search     {whole} whole candidates; at most {self.most_candidates} with refinement, "
+                f"{len(self.nodes)} nodes to rank, {self.budget_s:g} s",
                 f"samples    {len(self.parts.calibration)} calibrate, {len(self.parts.search)} rank, "
                 f"{len(self.parts.evaluation)} give the reported quality",
-                f"budget     a drop of at most {self.max_drop:.2%}",
+                f"budget     {self._limits()}",
             ]
         )
 
+    def _limits(self) -> str:
+        limits = [f"a drop of at most {self.max_drop:.2%}"]
+        limits += [f"{self.max_size_bytes:,} bytes"] if self.max_size_bytes is not None else []
+        limits += [f"{self.max_latency_ms:g} ms a run"] if self.max_latency_ms is not None else []
+        return ", ".join(limits)
 
-def make_plan(
-    precisions: Sequence[str], max_drop: float, seed: int, parts: Split, nodes: Sequence[WeightedNode]
-) -> Plan:
-    """Resolve the options against a model: one without weights worth quantizing gets no INT8 recipe."""
-    wanted = tuple(name for name in PRECISIONS if name in precisions)
+
+def plan_for(options: Options, parts: Split, nodes: Sequence[WeightedNode]) -> Plan:
+    """Resolve the options against a model: one without weights worth quantizing gets no INT8 recipe.
+
+    Raises BadOption for a target that is not known or has no runtime.
+    """
+    demands = demands_of(options.targets)
+    wanted = tuple(name for name in PRECISIONS if name in options.precisions)
+    recipes: list[Recipe] = []
+    if INT8 in wanted and nodes:
+        recipes += [_signed(recipe, demands.signed) for recipe in RECIPES]
+        recipes += [Recipe(family=WEIGHTS), Recipe(family=HALF)]
+        recipes += [Recipe(family=DYNAMIC)] if any(node.operator in ("MatMul", "Gemm") for node in nodes) else []
+    elif FP16 in wanted:
+        recipes.append(Recipe(family=HALF))
     return Plan(
         precisions=wanted,
-        max_drop=max_drop,
-        seed=seed,
+        max_drop=options.max_drop,
+        seed=options.seed,
         parts=parts,
         passes=tuple(PASSES),
-        recipes=RECIPES if INT8 in wanted and nodes else (),
+        recipes=tuple(recipes),
         nodes=tuple(node.name for node in nodes),
+        demands=demands,
+        budget_s=options.budget_s,
+        max_size_bytes=options.max_size_bytes,
+        max_latency_ms=options.max_latency_ms,
+        prune=options.prune,
     )
+
+
+def _signed(recipe: Recipe, signed: bool) -> Recipe:
+    return replace(recipe, signed=signed)

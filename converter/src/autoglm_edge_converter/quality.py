@@ -1,9 +1,12 @@
-"""How well a variant does what the original does, as one figure between 0 and 1 and the parts behind it.
+"""How well a variant does what the original does: one figure, and the parts behind it.
 
-Every output has a metric that suits it: `top1-agreement` (fraction of rows with the original's largest entry) for
-classification-like outputs, which are floats of [rows, classes], or of more axes when each row is a distribution;
-`fidelity` (1 - noise power / signal power, so that 0.99 is 20 dB) for other floats; `equal` (fraction of equal
-elements) for the rest. A model's value is that of its worst output, and a drop is 1 - value.
+Every output has a natural metric: `top1-agreement` (fraction of rows with the original's largest entry) for
+classification-like outputs, which are floats of [rows, classes] unless every row has length one (an embedding), or of
+more axes when each row is a distribution; `fidelity` (1 - noise power / signal power, so that 0.99 is 20 dB, the mean
+over the channels) for other floats; `equal` (fraction of equal elements) for the rest.
+
+The figure is that of a task's metric where one is known (accuracy, boxes, a user's own, ...: see `metrics`), else that
+of the worst output. The drop is what is lost of the original's figure on the same samples, as a fraction of it.
 """
 
 from __future__ import annotations
@@ -11,14 +14,45 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
 from autoglm_edge_converter.laboratory import Answers
+from autoglm_edge_converter.metrics import noise
+from autoglm_edge_converter.metrics.noise import Slice
+from autoglm_edge_converter.metrics.rows import EQUAL, FIDELITY, TOP1, equal_shares, metric_of, top1_shares
+from autoglm_edge_converter.metrics.shares import Figure, Shares
 from autoglm_edge_converter.tensors import Array
 from autoglm_edge_protocol import golden
 
-TOP1, FIDELITY, EQUAL = "top1-agreement", "fidelity", "equal"
+__all__ = [
+    "EQUAL",
+    "FIDELITY",
+    "TOP1",
+    "Figure",
+    "Labels",
+    "OutputScore",
+    "Score",
+    "Slice",
+    "TaskMetric",
+    "metric_of",
+    "score",
+]
+
+Labels = Sequence[Array]
+"""What is true of each sample: one array per sample, [rows] of class numbers for `accuracy`."""
+
+
+class TaskMetric(Protocol):
+    """Judges all outputs of a model together."""
+
+    @property
+    def name(self) -> str:
+        """What the figure is, as the manifest and the report write it."""
+
+    def figure(self, references: Answers, answers: Answers, labels: Labels | None, intervals: bool) -> Figure:
+        """Compare with the original; `intervals` asks for a confidence interval, which may cost time."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +65,8 @@ class OutputScore:
     sqnr_db: float | None
     """None where identical, or not a floating-point output."""
     finite: bool
+    worst_slice: Slice | None = None
+    """The noisiest channel; None where all are identical, or there are none."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +75,8 @@ class Score:
 
     outputs: tuple[OutputScore, ...]
     samples: int
+    figure: Figure | None = None
+    """Of the whole model; None: the worst output's value."""
 
     @property
     def worst(self) -> OutputScore:
@@ -48,17 +86,33 @@ class Score:
     @property
     def metric(self) -> str:
         """What `value` is."""
-        return self.worst.metric
+        return self.figure.metric if self.figure else self.worst.metric
 
     @property
     def value(self) -> float:
-        """1.0 would be the original; 0.0 where any output is NaN or of another shape."""
-        return self.worst.value if self.finite else 0.0
+        """In the metric's own terms, more is better; 0.0 where any output is NaN or of another shape."""
+        if not self.finite:
+            return 0.0
+        return self.figure.value if self.figure else self.worst.value
+
+    @property
+    def baseline(self) -> float:
+        """What the original reaches on the same samples."""
+        return self.figure.baseline if self.figure else 1.0
 
     @property
     def drop(self) -> float:
-        """What was lost of the metric."""
-        return 1.0 - self.value
+        """What was lost, as a fraction of the original's figure; 1.0 where an output is not finite."""
+        if not self.finite:
+            return 1.0
+        return self.figure.drop if self.figure else 1.0 - self.worst.value
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """The 95 % confidence interval of `value`; None where it was not asked for."""
+        if self.figure is None or self.figure.low is None or self.figure.high is None or not self.finite:
+            return None
+        return self.figure.low, self.figure.high
 
     @property
     def finite(self) -> bool:
@@ -72,45 +126,60 @@ class Score:
         return min(known) if known else None
 
     @property
+    def slice_sqnr_db(self) -> float | None:
+        """Of the noisiest channel of any output; None where all are identical or there are no channels."""
+        known = [score.worst_slice.sqnr_db for score in self.outputs if score.worst_slice is not None]
+        return min(known) if known else None
+
+    @property
     def rank(self) -> tuple[float, float]:
-        """Orders scores, the better one greater: the value first, then the noise."""
-        return self.value, _noise_free_last(self.sqnr_db)
+        """Orders scores, the better one greater: the smaller drop first, then the noise."""
+        return -self.drop, _noise_free_last(self.sqnr_db)
 
 
 def _noise_free_last(sqnr_db: float | None) -> float:
     return math.inf if sqnr_db is None else sqnr_db
 
 
-def metric_of(references: Sequence[Array]) -> str:
-    """Return the metric that suits one output, seen from the original's answers."""
-    first = references[0]
-    if not np.issubdtype(first.dtype, np.floating):
-        return EQUAL
-    if first.ndim < 2 or first.shape[-1] < 2 or first.size == 0:
-        return FIDELITY
-    return TOP1 if first.ndim == 2 or _is_distribution(first) else FIDELITY
+def score(
+    names: Sequence[str],
+    references: Answers,
+    answers: Answers,
+    labels: Labels | None = None,
+    task: TaskMetric | None = None,
+    intervals: bool = False,
+) -> Score:
+    """Compare answers with the original's, output by output, and by the task's metric where there is one.
 
-
-def _is_distribution(rows: Array) -> bool:
-    return bool((rows >= 0).all() and np.allclose(rows.sum(axis=-1), 1.0, atol=1e-3))
-
-
-def score(names: Sequence[str], references: Answers, answers: Answers) -> Score:
-    """Compare answers with the original's, output by output. Both hold one tuple per sample, in the same order."""
-    scores = []
+    `references`, `answers` and `labels` hold one entry per sample, in the same order. `intervals` adds the confidence
+    interval of the figure: wanted for what is reported, a waste of time in a search.
+    """
+    found = []
     for number, name in enumerate(names):
         expected = [sample[number] for sample in references]
-        scores.append(_score_output(name, expected, [sample[number] for sample in answers]))
-    return Score(tuple(scores), len(references))
+        found.append(_score_output(name, expected, [sample[number] for sample in answers]))
+    scores = tuple(entry for entry, _ in found)
+    plain = Score(scores, len(references))
+    if not plain.finite:
+        return plain
+    if task is not None:
+        return Score(scores, len(references), task.figure(references, answers, labels, intervals))
+    shares = found[scores.index(plain.worst)][1]
+    low, high = shares.interval() if intervals and len(references) else (None, None)
+    return Score(scores, len(references), Figure(plain.metric, plain.value, 1.0, low, high))
 
 
-def _score_output(name: str, references: Sequence[Array], outputs: Sequence[Array]) -> OutputScore:
-    agreement = golden.compare(references, outputs)
+def _score_output(name: str, references: Sequence[Array], outputs: Sequence[Array]) -> tuple[OutputScore, Shares]:
     metric = metric_of(references)
-    if metric == TOP1:
-        value = agreement.top1_agreement or 0.0
-    elif metric == FIDELITY:
-        value = 1.0 if agreement.sqnr_db is None else max(0.0, 1 - 10 ** (-agreement.sqnr_db / 10))
-    else:
-        value = agreement.equal
-    return OutputScore(name, metric, value if agreement.finite else 0.0, agreement.sqnr_db, agreement.finite)
+    if not noise.agree_where_finite(references, outputs):
+        empty = np.zeros((len(references), 1))
+        return OutputScore(name, metric, 0.0, None, finite=False), Shares(empty, empty)
+    if metric == EQUAL:
+        shares = equal_shares(references, outputs)
+        return OutputScore(name, metric, shares.value, None, finite=True), shares
+    axis = noise.channel_axis(references)
+    powers = noise.powers(references, outputs, axis)
+    worst = noise.worst_slice(*powers, axis)
+    shares = top1_shares(references, outputs) if metric == TOP1 else noise.fidelity(*powers)
+    total_db = golden.sqnr_db(*(float(power.sum()) for power in powers))
+    return OutputScore(name, metric, shares.value, total_db, finite=True, worst_slice=worst), shares

@@ -1,14 +1,14 @@
-"""Building one INT8 candidate: static, quantize-dequantize format, unsigned activations and signed weights (U8S8).
+"""Building one INT8 candidate: static, quantize-dequantize format, signed weights.
 
-Unsigned by signed is what the VNNI and dot-product kernels of onnxruntime are fastest at on x86; ranges come from
-`ranges`, so nothing is calibrated here. Source: onnxruntime.quantization 1.20 and later, whose QDQ quantizer is used
-without its calibration and shape inference, which fail on many real graphs.
+Activations are unsigned (U8S8), which the VNNI kernels of onnxruntime on x86 are fastest at, or signed (S8S8).
+Ranges come from `ranges`, so nothing is calibrated here. Source: onnxruntime.quantization 1.20 and later, whose QDQ
+quantizer is used without its calibration and shape inference, which fail on many real graphs.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import onnx
@@ -17,12 +17,15 @@ from onnxruntime.quantization.calibrate import TensorData
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
 from autoglm_edge_converter.inspection import with_followers
-from autoglm_edge_converter.passes import strip_metadata
+from autoglm_edge_converter.passes import sort_nodes, strip_metadata
 from autoglm_edge_converter.ranges import RANGES, Observation, tensors_of
-from autoglm_edge_converter.recipes import Recipe
+from autoglm_edge_converter.recipes import Recipe, Tuned
 
 _FLOAT_OUTPUT = ("MatMul", "Gemm")
 """Operators with an 8-bit kernel that answers in float; a convolution has none."""
+
+
+_AS_SEEN = (1.0, 1.0)
 
 
 class _BoundaryQuantizer(QDQQuantizer):  # type: ignore[misc]  # onnxruntime has no types
@@ -39,7 +42,11 @@ class _BoundaryQuantizer(QDQQuantizer):  # type: ignore[misc]  # onnxruntime has
 
 
 def quantize(
-    proto: onnx.ModelProto, recipe: Recipe, chosen: Collection[str], observation: Observation
+    proto: onnx.ModelProto,
+    recipe: Recipe,
+    chosen: Collection[str],
+    observation: Observation,
+    tuned: Sequence[Tuned] = (),
 ) -> onnx.ModelProto:
     """Return `proto` with the chosen weighted nodes, and what follows from them, on 8-bit numbers.
 
@@ -52,9 +59,11 @@ def quantize(
     tensors = [name for name in tensors_of(model.graph, nodes) if name in observation]
     _tell_types(model.graph, tensors)
     to_range = RANGES[recipe.ranges]
+    factors = {entry.tensor: (entry.low, entry.high) for entry in tuned}
     ranges = {}
     for name in tensors:
         low, high = to_range(observation[name])
+        low, high = low * factors.get(name, _AS_SEEN)[0], high * factors.get(name, _AS_SEEN)[1]
         ranges[name] = TensorData(lowest=np.float32(low), highest=np.float32(high))
     operators = sorted({node.op_type for node in model.graph.node if node.name in nodes})
     quantizer = _BoundaryQuantizer(
@@ -63,7 +72,7 @@ def quantize(
         recipe.per_channel,
         False,
         QuantType.QInt8,
-        QuantType.QUInt8,
+        QuantType.QInt8 if recipe.signed else QuantType.QUInt8,
         ranges,
         sorted(nodes),
         [],
@@ -72,6 +81,7 @@ def quantize(
     )
     _quietly(quantizer)
     result: onnx.ModelProto = quantizer.model.model
+    sort_nodes(result.graph)
     return strip_metadata(result)
 
 

@@ -29,6 +29,8 @@ class Activation:
     maxima: list[float] = field(default_factory=list)
     channel_peaks: Array | None = None
     """Largest magnitude per channel, float32 [channels], for tensors with a known channel axis."""
+    channel_means: Array | None = None
+    """Sum over the samples of the mean per channel, float64 [channels], where the channel axis is known."""
     kept: list[Array] = field(default_factory=list)
 
     def see(self, values: Array, channel_axis: int | None) -> None:
@@ -42,6 +44,8 @@ class Activation:
         if channel_axis is not None:
             other = tuple(axis for axis in range(values.ndim) if axis != channel_axis % values.ndim)
             peaks = np.abs(values).max(axis=other)
+            means = values.mean(axis=other, dtype=np.float64)
+            self.channel_means = means if self.channel_means is None else self.channel_means + means
             self.channel_peaks = peaks if self.channel_peaks is None else np.maximum(self.channel_peaks, peaks)
 
 
@@ -66,7 +70,70 @@ def percentile(activation: Activation) -> Range:
     return min(0.0, low), max(0.0, high)
 
 
-RANGES: dict[str, Callable[[Activation], Range]] = {"min-max": min_max, "percentile": percentile}
+def least_error(activation: Activation) -> Range:
+    """Return the range with the least squared error of rounding to 256 steps and of clipping, by grid search."""
+    low, high = min_max(activation)
+    if not high > low:
+        return low, high
+    counts, centres = _histogram(activation, low, high)
+
+    def error(ends: Range) -> float:
+        step = (ends[1] - ends[0]) / LEVELS
+        clipped = np.clip(centres, *ends) - centres
+        return float((counts * clipped**2).sum() + counts.sum() * step**2 / 12)
+
+    grid = [(low * a, high * b) for a in _FACTORS for b in _FACTORS if high * b > low * a]
+    return min(grid, key=error)
+
+
+def entropy(activation: Activation) -> Range:
+    """Return the range whose clipped and rounded histogram diverges least from what was seen (Kullback-Leibler).
+
+    Source: Migacz, 8-bit inference with TensorRT (GTC 2017), on magnitudes.
+    """
+    low, high = min_max(activation)
+    peak = max(-low, high)
+    if not peak > 0:
+        return low, high
+    values = np.abs(np.concatenate(activation.kept))
+    counts = np.histogram(values, bins=HISTOGRAM_BINS, range=(0, peak))[0].astype(np.float64)
+    counts[0] = counts[1]  # what ReLU left at zero is exact at any limit
+    limits = range(LEVELS // 2, HISTOGRAM_BINS + 1, LEVELS // 8)
+    best = min(limits, key=lambda bins: _divergence(counts, bins, LEVELS // 2))
+    limit = peak * best / HISTOGRAM_BINS
+    return max(low, -limit), min(high, limit)
+
+
+LEVELS = 255
+HISTOGRAM_BINS = 2048
+_FACTORS = tuple(float(factor) for factor in np.linspace(1.0, 0.2, 17))
+
+
+def _histogram(activation: Activation, low: float, high: float) -> tuple[Array, Array]:
+    counts, edges = np.histogram(np.concatenate(activation.kept), bins=HISTOGRAM_BINS, range=(low, high))
+    return counts.astype(np.float64), (edges[:-1] + edges[1:]) / 2
+
+
+def _divergence(counts: Array, bins: int, levels: int) -> float:
+    kept = counts[:bins].copy()
+    reference = kept.copy()
+    reference[-1] += counts[bins:].sum()
+    group = np.arange(bins) * levels // bins
+    filled = (kept > 0).astype(np.float64)
+    totals = np.bincount(group, kept, levels)
+    cells = np.bincount(group, filled, levels)
+    spread = np.where(filled > 0, (totals / np.maximum(cells, 1))[group], 0.0)
+    reference, spread = reference / max(reference.sum(), 1), spread / max(spread.sum(), 1)
+    seen = reference > 0
+    return float((reference[seen] * np.log(reference[seen] / np.maximum(spread[seen], 1e-9))).sum())
+
+
+RANGES: dict[str, Callable[[Activation], Range]] = {
+    "min-max": min_max,
+    "percentile": percentile,
+    "least-error": least_error,
+    "entropy": entropy,
+}
 
 
 def observe(
@@ -91,8 +158,9 @@ def observe(
     answered = [name for name in wanted if name not in fed]
     activations: dict[str, Activation] = {}
     for feed in feeds:
-        values = dict(zip(answered, session.run(answered, feed), strict=True)) if answered else {}
-        values |= {name: feed[name] for name in wanted if name in feed}
+        arrays = {name: np.asarray(array) for name, array in feed.items()}  # the runtime takes no numpy scalars
+        values = dict(zip(answered, session.run(answered, arrays), strict=True)) if answered else {}
+        values |= {name: arrays[name] for name in wanted if name in arrays}
         for name, array in values.items():
             if array.dtype == np.float32:
                 activation = activations.setdefault(name, Activation(array.shape))

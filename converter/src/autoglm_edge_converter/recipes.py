@@ -1,23 +1,56 @@
-"""What a candidate is: a recipe, and the nodes that it keeps in float."""
+"""What a candidate is: one float graph, a recipe, and what is special to it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+STATIC, DYNAMIC, WEIGHTS, HALF, FLOAT = "static", "dynamic", "weights", "half", "float"
+"""Families of recipes: 8-bit kernels with ranges from calibration; 8-bit products whose ranges are found at each run;
+weights stored on 8 bits and everything computed in float; weights stored on 16 bits; the float graph as it is."""
+
+OPTIMISED = "optimised"
+"""The float graph that every conversion has; pruned ones have names of their own."""
+
 
 @dataclass(frozen=True)
 class Recipe:
-    """How activations and weights get their ranges."""
+    """How a float graph is brought to fewer bits."""
 
-    ranges: str
-    """A key of `ranges.RANGES`."""
+    ranges: str = "min-max"
+    """A key of `ranges.RANGES`; only static ones use it."""
     per_channel: bool = True
     equalise: bool = False
     """Scale channels alike first (see `equalise`)."""
+    family: str = STATIC
+    signed: bool = False
+    """Signed activations (S8S8) in place of unsigned ones (U8S8); which is faster depends on the processor."""
+    correct_bias: bool = False
+    """Take the mean of the weights' rounding error out of the biases (see `bias`)."""
 
     def __str__(self) -> str:
+        if self.family != STATIC:
+            return _FAMILIES[self.family]
         parts = [self.ranges, "per channel" if self.per_channel else "per tensor"]
-        return ", ".join([*parts, "equalised"] if self.equalise else parts)
+        parts += ["equalised"] if self.equalise else []
+        parts += ["bias corrected"] if self.correct_bias else []
+        return ", ".join([*parts, "signed"] if self.signed else parts)
+
+
+_FAMILIES = {
+    DYNAMIC: "dynamic ranges, matrix products only",
+    WEIGHTS: "8-bit weights, float arithmetic",
+    HALF: "16-bit weights, float arithmetic",
+    FLOAT: "float",
+}
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """Factors on both ends of one activation's range."""
+
+    tensor: str
+    low: float = 1.0
+    high: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -26,8 +59,22 @@ class Candidate:
 
     recipe: Recipe
     float_nodes: tuple[str, ...] = ()
+    tuned: tuple[Tuned, ...] = ()
+    graph: str = OPTIMISED
+
+    @property
+    def precision(self) -> str:
+        """As the manifest writes it: `int8`, `mixed`, `fp16` or `fp32`."""
+        if self.recipe.family == HALF:
+            return "fp16"
+        if self.recipe.family == FLOAT:
+            return "fp32"
+        return "mixed" if self.float_nodes else "int8"
 
     def __str__(self) -> str:
-        if not self.float_nodes:
-            return f"INT8 ({self.recipe})"
-        return f"INT8 ({self.recipe}), {len(self.float_nodes)} in float"
+        name = {HALF: "FP16", FLOAT: "FP32"}.get(self.recipe.family, "INT8")
+        parts = [f"{name} ({self.recipe})"]
+        parts += [f"{len(self.float_nodes)} in float"] if self.float_nodes else []
+        parts += [f"{len(self.tuned)} ranges tuned"] if self.tuned else []
+        parts += [self.graph] if self.graph != OPTIMISED else []
+        return ", ".join(parts)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from autoglm_edge_converter.data.options import DataOptions
 from autoglm_edge_converter.laboratory import Timing
+from autoglm_edge_converter.operators import CustomOperators
 from autoglm_edge_converter.optimise import PassOutcome
+from autoglm_edge_converter.pruned_graphs import Pruning
 from autoglm_edge_converter.quality import Score
-from autoglm_edge_converter.search import SearchResult
+from autoglm_edge_converter.recipes import Candidate
+from autoglm_edge_converter.search import SearchResult, Trial
 from autoglm_edge_protocol.manifest import Manifest
 
 
@@ -24,13 +28,33 @@ class Options:
     shapes: tuple[tuple[str, tuple[int, ...]], ...] = ()
     labels: Path | None = None
     license: Path | None = None
+    ops: CustomOperators = field(default_factory=CustomOperators)
+    """Libraries of custom operators, carried in the bundle."""
+    data: DataOptions = field(default_factory=DataOptions)
+    """How files become inputs of the model."""
+    metric: str = "auto"
+    """What quality is, see `metrics.choice`."""
     seed: int = 0
     force: bool = False
+    prune: str = "off"
+    """`off`, `auto` (as much as the budget allows) or the fraction of the multiplications to take out."""
+    max_size_bytes: int | None = None
+    """Of a variant's file; None: any."""
+    max_latency_ms: float | None = None
+    """Wall time of one run on this machine, one thread; None: any."""
+    targets: tuple[str, ...] = ()
+    """Names of `targets.TARGETS`; empty: this machine's kind."""
+    budget_s: float = 120.0
+    """How long the search may take; what it has found by then is used."""
+    cache: Path | None = None
+    """Folder of scores of earlier conversions; None: nothing is kept."""
+    workers: int | None = None
+    """How many candidates are scored at once; None: as many as there are processors, at most four."""
 
 
 @dataclass(frozen=True)
 class Measured:
-    """One form of the model as it was measured at the end. `id` is `original`, `fp32` or `int8`."""
+    """One form of the model as it was measured at the end. `id` is `original`, `fp32`, `int8`, `int8-mixed`, ..."""
 
     id: str
     precision: str
@@ -42,6 +66,27 @@ class Measured:
     speedup: float
     """Processor time of the float variant divided by this one's, in the same run; 0 where not measured."""
     memory_bytes: int | None
+    speedup_to_original: float = 0.0
+    """Processor time of the original divided by this one's, in the same run; 0 where not measured."""
+    candidate: Candidate | None = None
+    """What it was made by; None for the original and the float variant."""
+    pruning: float = 0.0
+    """Fraction of the original's weights that was taken out."""
+
+
+@dataclass(frozen=True)
+class Considered:
+    """A candidate within the budget on the search samples, as it was timed, and what became of it."""
+
+    trial: Trial
+    form: str
+    """The id that it was measured under: that of the variant where it is shipped."""
+    size_bytes: int
+    timing: Timing | None
+    speedup: float
+    """Processor time of the float variant divided by this one's, in the same run; 0 where not measured."""
+    outcome: str = "another is as good or better"
+    """`shipped`, or why it is not."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +105,10 @@ class Findings:
     search: SearchResult | None
     refusals: tuple[Refusal, ...]
     notes: tuple[str, ...]
+    considered: tuple[Considered, ...] = ()
+    """The candidates that were timed, in the order in which they were preferred."""
+    pruning: Pruning | None = None
+    """Groups of coupled channels and what became of them; None where pruning was off."""
 
 
 @dataclass(frozen=True)

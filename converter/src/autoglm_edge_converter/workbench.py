@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import onnx
 
-from autoglm_edge_converter.errors import BrokenWeights, CandidateFailed, ModelDoesNotRun
+from autoglm_edge_converter.data.reading import Data
+from autoglm_edge_converter.errors import BrokenWeights, CandidateFailed, ModelDoesNotRun, UnknownOperator
 from autoglm_edge_converter.laboratory import Answers, Laboratory
-from autoglm_edge_converter.quality import Score, score
-from autoglm_edge_converter.source import SourceModel
+from autoglm_edge_converter.metrics.choice import AUTO, Subject, choose_metric
+from autoglm_edge_converter.operators import unknown_operator
+from autoglm_edge_converter.quality import Score, TaskMetric, score
+from autoglm_edge_converter.source import SourceModel, all_nodes
 from autoglm_edge_converter.split import Split
-from autoglm_edge_converter.tensors import Feed
+from autoglm_edge_converter.tensors import Array, Feed
 
 CHECK_SAMPLES = 8
 """How many samples show that a rewrite changes nothing."""
@@ -33,6 +36,12 @@ class Workbench:
     references: Answers
     laboratory: Laboratory
     scratch: Path
+    labels: tuple[Array, ...] | None = None
+    """What is true of each sample, in the order of `feeds`."""
+    task: TaskMetric | None = None
+    """Judges the whole model; None: each output by the metric that suits it."""
+    notes: tuple[str, ...] = ()
+    """What a user should know about the choice of the metric."""
 
     @property
     def original(self) -> Path:
@@ -55,28 +64,47 @@ class Workbench:
         path.write_bytes(proto.SerializeToString(deterministic=True))
         return path
 
-    def score(self, model: Path, samples: Sequence[int]) -> Score:
-        """Compare a written model with the original. Raises CandidateFailed."""
-        answers = self.laboratory.run(model, samples)
-        names = [port.name for port in self.source.outputs]
-        if answers and len(answers[0]) != len(names):
-            raise CandidateFailed(f"{len(answers[0])} outputs instead of {len(names)}")
-        return score(names, tuple(self.references[index] for index in samples), answers)
+    def score(self, model: Path, samples: Sequence[int], *, intervals: bool = False) -> Score:
+        """Compare a written model with the original. Raises CandidateFailed, UserCodeFailed."""
+        answers = self._answers(model, samples)
+        labels = None if self.labels is None else [self.labels[index] for index in samples]
+        return score(self._names, self._references(samples), answers, labels, self.task, intervals)
 
     def check(self, proto: onnx.ModelProto) -> Score:
-        """Compare a model with the original on a few samples. Raises CandidateFailed."""
-        return self.score(self.write(proto, "check"), self.check_samples)
+        """Compare the outputs of a model with the original's on a few samples. Raises CandidateFailed."""
+        answers = self._answers(self.write(proto, "check"), self.check_samples)
+        return score(self._names, self._references(self.check_samples), answers)
+
+    @property
+    def _names(self) -> tuple[str, ...]:
+        return tuple(port.name for port in self.source.outputs)
+
+    def _references(self, samples: Sequence[int]) -> Answers:
+        return tuple(self.references[index] for index in samples)
+
+    def _answers(self, model: Path, samples: Sequence[int]) -> Answers:
+        answers = self.laboratory.run(model, samples)
+        if answers and len(answers[0]) != len(self._names):
+            raise CandidateFailed(f"{len(answers[0])} outputs instead of {len(self._names)}")
+        return answers
 
 
 def open_workbench(
-    source: SourceModel, feeds: tuple[Feed, ...], parts: Split, laboratory: Laboratory, scratch: Path
+    source: SourceModel, data: Data, laboratory: Laboratory, scratch: Path, metric: str = AUTO
 ) -> Workbench:
-    """Run the original on every sample. Raises ModelDoesNotRun, BrokenWeights, OSError."""
-    bench = Workbench(source, feeds, parts, (), laboratory, scratch)
+    """Run the original on every sample and choose the metric.
+
+    Raises ModelDoesNotRun, BrokenWeights, BadOption, SampleMismatch, UserCodeFailed, OSError.
+    """
+    names = tuple(port.name for port in source.outputs)
+    bench = Workbench(source, data.feeds, data.parts, (), laboratory, scratch, data.labels)
     bench.write(source.proto, "original")
     try:
-        references = laboratory.run(bench.original, range(len(feeds)))
+        references = laboratory.run(bench.original, range(len(data.feeds)))
     except CandidateFailed as error:
+        unknown = unknown_operator(str(error), tuple(all_nodes(source.proto.graph)))
+        if unknown is not None:
+            raise UnknownOperator(*unknown) from None
         raise ModelDoesNotRun(f"onnxruntime does not run {source.path}: {error}") from None
     for number, outputs in enumerate(references):
         for port, array in zip(source.outputs, outputs, strict=True):
@@ -84,4 +112,5 @@ def open_workbench(
                 raise BrokenWeights(
                     f"the original itself gives NaN in {port.name!r} for sample {number}: repair it first"
                 )
-    return Workbench(source, feeds, parts, references, laboratory, scratch)
+    choice = choose_metric(metric, Subject(names, references, data.labels))
+    return replace(bench, references=references, task=choice.task, notes=choice.notes)

@@ -23,10 +23,12 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 
+from autoglm_edge_converter import operators
 from autoglm_edge_converter.tensors import Array, Feed
 
 WARM_UP_RUNS = 3
-ROUND_S = 0.003
+ROUND_S = 0.008
+"""A turn of one model: long enough that what the turn before left in the caches does not matter."""
 MEASURE_S = 1.0
 FEWEST_ROUNDS = 9
 MOST_ROUNDS = 60
@@ -39,6 +41,7 @@ def open_session(model: str | bytes) -> ort.InferenceSession:
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    operators.register(options)
     return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
@@ -75,7 +78,7 @@ def measure_time(feeds: Feeds, request: dict[str, Any]) -> dict[str, Any]:
     """Time models in turns, so that a change of clock or load meets all of them alike. Microseconds a run."""
     sessions = [open_session(model) for model in request["models"]]
     chosen = [feeds[index] for index in request["samples"]]
-    repeats = max(1, int(ROUND_S / max(_warm_up(session, chosen[0]) for session in sessions)))
+    repeats = [max(1, int(ROUND_S / _warm_up(session, chosen[0]))) for session in sessions]
     wall: list[list[float]] = [[] for _ in sessions]
     cpu: list[list[float]] = [[] for _ in sessions]
     until = time.monotonic() + MEASURE_S * len(sessions)
@@ -83,7 +86,8 @@ def measure_time(feeds: Feeds, request: dict[str, Any]) -> dict[str, Any]:
     while rounds < FEWEST_ROUNDS or (rounds < MOST_ROUNDS and time.monotonic() < until):
         feed = chosen[rounds % len(chosen)]
         for number, session in enumerate(sessions):
-            wall_us, cpu_us = _time_runs(session, feed, repeats)
+            session.run(None, feed)
+            wall_us, cpu_us = _time_runs(session, feed, repeats[number])
             wall[number].append(wall_us)
             cpu[number].append(cpu_us)
         rounds += 1
@@ -110,10 +114,11 @@ def measure_memory(feeds: Feeds, request: dict[str, Any]) -> dict[str, Any]:
     session = open_session(request["model"])
     for index in request["samples"]:
         session.run(None, feeds[index])
-    return {"peak_rss_bytes": _peak_rss_bytes()}
+    return {"peak_rss_bytes": peak_rss_bytes()}
 
 
-def _peak_rss_bytes() -> int:
+def peak_rss_bytes() -> int:
+    """Return the peak resident memory of this process."""
     # Not getrusage on Linux: its peak survives exec, so it would be that of the process that started this one.
     status = Path("/proc/self/status")
     if status.exists():

@@ -10,6 +10,7 @@ from autoglm_edge_protocol.digests import Sha256
 from autoglm_edge_protocol.documents import Document, Part
 from autoglm_edge_protocol.limits import LIMITS
 from autoglm_edge_protocol.names import BundleId, BundleName, BundleVersion, RelativePath
+from autoglm_edge_protocol.preprocessing import Preprocessing
 
 MANIFEST_PATH = "manifest.json"
 CHUNK_INDEX_PATH = "chunks.json"
@@ -61,16 +62,24 @@ class RuntimeNeeds(Part):
     """The oldest version of the runtime that reads the file, `1.18`."""
     memory_bytes: int | None = Field(default=None, ge=0)
     """Peak resident memory of a process that runs the variant, as measured by the converter."""
+    custom_ops: dict[str, tuple[RelativePath, ...]] = Field(default_factory=dict)
+    """Libraries of custom operators by machine (`x86_64`, `aarch64`, `armv7l`, ...), to be loaded into the runtime.
+    When there are any, a device of another machine cannot run the variant."""
 
 
 class Quality(Part):
     """How well a variant does what the original does."""
 
     metric: str
-    """`top1-agreement`, `sqnr`, `accuracy`, ... : what `value` is."""
+    """`top1-agreement`, `fidelity`, `accuracy`, `boxes@0.5`, ... : what `value` is."""
     value: float
-    """On samples that took no part in calibration or search, finite; as a fraction 1.0 would be the original."""
+    """On samples that took no part in calibration or search, finite; more is better."""
     samples: int = Field(ge=0)
+    low: float | None = None
+    """With `high`, the ends of the 95 % confidence interval of `value`; absent where it was not measured."""
+    high: float | None = None
+    baseline: float = 1.0
+    """What the original reaches on the same samples: 1 for an agreement, its own accuracy where there are labels."""
     sqnr_db: dict[str, float | None] = Field(default_factory=dict)
     """By output; null where the outputs are identical."""
 
@@ -115,6 +124,9 @@ class Variant(Part):
     def _consistent(self) -> Variant:
         if self.model not in self.files:
             raise ValueError(f"variant {self.id}: {self.model} is not among its files")
+        libraries = {path for paths in self.needs.custom_ops.values() for path in paths}
+        if missing := sorted(libraries - set(self.files)):
+            raise ValueError(f"variant {self.id}: {missing[0]} is not among its files")
         judged = [tolerance.output for tolerance in self.tolerances]
         if judged and judged != [output.name for output in self.outputs]:
             raise ValueError(f"variant {self.id}: not one tolerance for each output, in their order")
@@ -158,6 +170,9 @@ class Manifest(Document):
     files: tuple[FileEntry, ...] = Field(max_length=LIMITS.bundle_files)
     """Every file but `manifest.json`, `chunks.json` included, sorted by path."""
     golden: RelativePath
+    preprocessing: Preprocessing | None = None
+    """What made the calibration data from pictures or sounds, for the device to do the same; absent where the data
+    were given as the model takes them."""
     labels: RelativePath | None = None
     report: RelativePath | None = None
     license: RelativePath | None = None

@@ -10,6 +10,7 @@ import concurrent.futures
 import contextlib
 import ctypes
 import os
+import platform
 import signal
 import socket
 import sys
@@ -101,7 +102,8 @@ def load(order: WorkerOrder) -> tuple[Manifest, Variant, Session]:
     if open_session is None:
         raise ModelUnusable(f"the runtime {variant.needs.runtime} is unknown here")
     inputs, outputs = [t.name for t in variant.inputs], [t.name for t in variant.outputs]
-    return manifest, variant, open_session(order.bundle / variant.model, inputs, outputs, order.threads)
+    ops = [order.bundle / path for path in variant.needs.custom_ops.get(platform.machine(), ())]
+    return manifest, variant, open_session(order.bundle / variant.model, inputs, outputs, order.threads, ops)
 
 
 def disagreement(order: WorkerOrder, manifest: Manifest, variant: Variant, session: Session) -> Reason | None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import platform
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from autoglm_edge_agent.errors import Refusal
 from autoglm_edge_protocol.manifest import Manifest, Variant
@@ -22,6 +23,7 @@ class Capabilities:
     runtimes: Mapping[str, str]
     """Installed runtimes and their versions."""
     memory_bytes: int
+    machine: str = field(default_factory=platform.machine)
 
 
 def choose_variant(manifest: Manifest, requested: str | None, capabilities: Capabilities) -> Variant:
@@ -49,6 +51,8 @@ def _lacking(variant: Variant, capabilities: Capabilities) -> str | None:
         return f"needs the runtime {needs.runtime} for {variant.format}"
     if needs.min_version is not None and _version(installed) < _version(needs.min_version):
         return f"needs {needs.runtime} {needs.min_version}, {installed} is installed"
+    if needs.custom_ops and capabilities.machine not in needs.custom_ops:
+        return f"has custom operators for {', '.join(needs.custom_ops)} only, this is {capabilities.machine}"
     if needs.memory_bytes is not None and needs.memory_bytes > MEMORY_SHARE * capabilities.memory_bytes:
         return (
             f"needs {needs.memory_bytes // 2**20} MiB of memory, "

@@ -24,8 +24,11 @@ class Session(Protocol):
         """
 
 
-BACKENDS: dict[str, Callable[[Path, Sequence[str], Sequence[str], int], Session]] = {"onnxruntime": open_onnxruntime}
-"""Runtime -> function that loads a model file: (path, input names, output names, threads). Raises ModelUnusable."""
+Open = Callable[[Path, Sequence[str], Sequence[str], int, Sequence[Path]], Session]
+"""Loads a model file: (path, input names, output names, threads, custom operator libraries). Raises ModelUnusable."""
+
+BACKENDS: dict[str, Open] = {"onnxruntime": open_onnxruntime}
+"""By runtime."""
 
 DATATYPES: dict[str, type[np.generic]] = {
     "BOOL": np.bool_,

@@ -35,8 +35,10 @@ class OnnxSession:
         return result
 
 
-def open_onnxruntime(path: Path, inputs: Sequence[str], outputs: Sequence[str], threads: int) -> OnnxSession:
-    """Load a model file. Raises ModelUnusable."""
+def open_onnxruntime(
+    path: Path, inputs: Sequence[str], outputs: Sequence[str], threads: int, custom_ops: Sequence[Path] = ()
+) -> OnnxSession:
+    """Load a model file, with libraries of custom operators. Raises ModelUnusable."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -44,6 +46,8 @@ def open_onnxruntime(path: Path, inputs: Sequence[str], outputs: Sequence[str], 
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
     try:
+        for library in custom_ops:
+            options.register_custom_ops_library(str(library))
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:
         raise ModelUnusable(f"ONNX Runtime cannot load it: {_first_line(error)}") from None

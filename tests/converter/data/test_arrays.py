@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -9,12 +10,27 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from autoglm_edge_converter.errors import BadSamples, NoSamples, SampleMismatch, UnknownShape
-from autoglm_edge_converter.samples import load_samples, samples_digest
-from autoglm_edge_converter.tensors import Port
+from autoglm_edge_converter.data.fit import check_finite
+from autoglm_edge_converter.data.options import DataOptions
+from autoglm_edge_converter.data.reading import open_data, read_data
+from autoglm_edge_converter.errors import BadOption, BadSamples, NoSamples, SampleMismatch, UnknownShape
+from autoglm_edge_converter.tensors import Feed, Port
 
 X = Port("x", "float32", (None, 8))
 PAIR = (X, Port("mask", "int64", (None, 2)))
+
+
+def load_samples(path: Path, inputs: Sequence[Port]) -> tuple[Feed, ...]:
+    dataset = open_data(path, inputs, DataOptions())
+    feeds = tuple(dataset.load(index) for index in range(len(dataset)))
+    for number, feed in enumerate(feeds):
+        check_finite(feed, f"sample {number}")
+    return feeds
+
+
+def labels_of(path: Path, inputs: Sequence[Port], names: Sequence[str] | None = None) -> list[list[int]] | None:
+    labels = open_data(path, inputs, DataOptions(), names).labels
+    return None if labels is None else [label.tolist() for label in labels]
 
 
 def test_an_npz_is_cut_along_its_first_axis(tmp_path: Path) -> None:
@@ -45,10 +61,75 @@ def test_a_folder_gives_a_sample_per_file_in_order_of_name(tmp_path: Path) -> No
 
 def test_the_digest_of_a_folder_follows_its_files(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.zeros((1, 8), np.float32))
-    before = samples_digest(tmp_path)
-    assert samples_digest(tmp_path) == before
+    before = open_data(tmp_path, [X], DataOptions()).digest()
+    assert open_data(tmp_path, [X], DataOptions()).digest() == before
     np.save(tmp_path / "a.npy", np.ones((1, 8), np.float32))
-    assert samples_digest(tmp_path) != before
+    assert open_data(tmp_path, [X], DataOptions()).digest() != before
+
+
+def test_labels_come_from_an_array_of_that_name(tmp_path: Path) -> None:
+    rows = np.zeros((3, 8), np.float32)
+    np.savez(tmp_path / "a.npz", anything=rows, labels=np.array([2, 0, 1]))
+    assert labels_of(tmp_path / "a.npz", [X]) == [[2], [0], [1]]
+    np.savez(tmp_path / "b.npz", x=rows, x_labels=np.array([2, 0, 1]))
+    assert labels_of(tmp_path / "b.npz", [X]) == [[2], [0], [1]]
+    np.savez(tmp_path / "c.npz", x=rows, labels=np.array(["cat", "ant", "bee"]))
+    assert labels_of(tmp_path / "c.npz", [X]) == [[2], [0], [1]]
+    assert labels_of(tmp_path / "c.npz", [X], ["bee", "ant", "cat"]) == [[2], [1], [0]]
+
+
+def test_a_fixed_batch_has_a_label_for_each_row(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", x=np.zeros((4, 8), np.float32), labels=np.arange(4))
+    assert labels_of(tmp_path / "a.npz", [Port("x", "float32", (2, 8))]) == [[0, 1], [2, 3]]
+
+
+def test_an_input_named_labels_is_an_input(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", x=np.zeros((3, 8), np.float32), labels=np.zeros((3, 2), np.int64))
+    inputs = [X, Port("labels", "int64", (None, 2))]
+    assert labels_of(tmp_path / "a.npz", inputs) is None
+    assert load_samples(tmp_path / "a.npz", inputs)[0]["labels"].shape == (1, 2)
+
+
+def test_files_of_a_folder_carry_their_labels_or_lie_in_class_folders(tmp_path: Path) -> None:
+    for number in (0, 1):
+        (tmp_path / "f" / str(number)).mkdir(parents=True)
+        np.savez(tmp_path / f"{number}.npz", x=np.zeros((1, 8), np.float32), labels=np.array([number + 5]))
+        np.save(tmp_path / "f" / str(number) / "a.npy", np.zeros((1, 8), np.float32))
+    assert labels_of(tmp_path / "f", [X]) == [[0], [1]]
+    for extra in (tmp_path / "f").rglob("*.npy"):
+        extra.unlink()
+    assert labels_of(tmp_path, [X]) == [[5], [6]]
+
+
+def test_labels_that_are_missing_or_too_many_are_said(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", x=np.zeros((3, 8), np.float32), labels=np.arange(4))
+    with pytest.raises(SampleMismatch, match="4 labels for 3 samples"):
+        labels_of(tmp_path / "a.npz", [X])
+    folder = tmp_path / "f"
+    folder.mkdir()
+    np.savez(folder / "a.npz", x=np.zeros((1, 8), np.float32), labels=np.array([1]))
+    np.savez(folder / "b.npz", x=np.zeros((1, 8), np.float32))
+    with pytest.raises(SampleMismatch, match=r"b\.npz has no labels, other files have"):
+        labels_of(folder, [X])
+
+
+def test_arrays_are_given_as_the_model_takes_them(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", x=np.zeros((3, 8), np.float32))
+    with pytest.raises(BadOption, match="pre-processing is for images and sound"):
+        open_data(tmp_path / "a.npz", [X], DataOptions(resize="8x8"))
+
+
+def test_what_is_in_use_is_loaded_with_its_labels(tmp_path: Path) -> None:
+    rows = np.arange(80, dtype=np.float32).reshape(10, 8)
+    np.savez(tmp_path / "a.npz", x=rows, labels=np.arange(10) % 2)
+    data = read_data(tmp_path / "a.npz", [X], seed=0)
+    assert data.found == 10
+    assert data.parts.used == tuple(range(10))
+    assert data.labels is not None
+    for feed, label, name in zip(data.feeds, data.labels, data.names, strict=True):
+        number = int(name.split()[1])
+        np.testing.assert_array_equal(feed["x"][0], rows[number])
+        assert label.tolist() == [number % 2]
 
 
 @pytest.mark.parametrize(
@@ -66,7 +147,6 @@ def test_the_digest_of_a_folder_follows_its_files(tmp_path: Path) -> None:
             SampleMismatch,
             "different numbers of samples",
         ),
-        ({"x": np.zeros((0, 8), np.float32)}, [X], NoSamples, "holds no samples"),
         ({}, [X], SampleMismatch, "it has: nothing"),
         ({"x": np.zeros((3, 8), np.float32)}, [Port("x", "float32", None)], UnknownShape, "--shape x=1,3,224,224"),
         (
@@ -98,6 +178,9 @@ def test_missing_and_empty_places_are_said(tmp_path: Path) -> None:
         load_samples(tmp_path / "none.npz", [X])
     with pytest.raises(NoSamples, match="holds no samples"):
         load_samples(tmp_path, [X])
+    (tmp_path / "notes.txt").write_text("not a sample")
+    with pytest.raises(NoSamples, match=r"cannot be read as \.npz"):
+        load_samples(tmp_path / "notes.txt", [X])
 
 
 DTYPES = st.sampled_from(["float32", "float64", "uint8", "int64", "bool"])

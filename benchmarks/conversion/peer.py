@@ -1,0 +1,86 @@
+"""One peer makes one variant: `python peer.py PEER MODEL SAMPLES.npz OUT.onnx`, run in the peer's own environment.
+
+Each is used as its documentation shows it first, with no exclusions set by hand.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+
+Feed = dict[str, Any]
+
+
+def read(path: Path) -> list[Feed]:
+    feeds: dict[int, Feed] = {}
+    with np.load(path, allow_pickle=False) as archive:
+        for key in archive.files:
+            number, _, name = key.partition(".")
+            feeds.setdefault(int(number), {})[name] = archive[key]
+    return [feeds[number] for number in sorted(feeds)]
+
+
+class Reader:
+    """Calibration samples as onnxruntime takes them."""
+
+    def __init__(self, feeds: list[Feed]) -> None:
+        self._feeds: Iterator[Feed] = iter(feeds)
+
+    def get_next(self) -> Feed | None:
+        return next(self._feeds, None)
+
+
+def ort_static(model: Path, feeds: list[Feed], out: Path, *, preprocess: bool = True, **options: Any) -> None:
+    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    reader = type("SampleReader", (Reader, CalibrationDataReader), {})(feeds)
+    with TemporaryDirectory() as scratch:
+        prepared = Path(scratch) / "prepared.onnx"
+        try:
+            quant_pre_process(str(model), str(prepared))
+        except Exception as error:
+            print(f"its pre-processing fails ({str(error).splitlines()[0][:80]}); without it")
+            shutil.copy(model, prepared)
+        quantize_static(
+            str(prepared),
+            str(out),
+            reader,
+            quant_format=QuantFormat.QDQ,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            **options,
+        )
+
+
+def ort_dynamic(model: Path, _: list[Feed], out: Path) -> None:
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    quantize_dynamic(str(model), str(out), weight_type=QuantType.QUInt8)
+
+
+def nncf_mixed(model: Path, feeds: list[Feed], out: Path) -> None:
+    import nncf
+    import onnx
+
+    proto = onnx.load(model)
+    dataset = nncf.Dataset(feeds, lambda feed: feed)
+    quantized = nncf.quantize(proto, dataset, preset=nncf.QuantizationPreset.MIXED, subset_size=len(feeds))
+    onnx.save(quantized, out)
+
+
+PEERS: dict[str, Callable[[Path, list[Feed], Path], None]] = {
+    "ort-static-per-channel": lambda model, feeds, out: ort_static(model, feeds, out, per_channel=True),
+    "ort-static-per-tensor": lambda model, feeds, out: ort_static(model, feeds, out, per_channel=False),
+    "ort-dynamic": ort_dynamic,
+    "nncf-mixed": nncf_mixed,
+}
+
+if __name__ == "__main__":
+    PEERS[sys.argv[1]](Path(sys.argv[2]), read(Path(sys.argv[3])), Path(sys.argv[4]))

@@ -1,0 +1,85 @@
+"""Writing RESULTS.md: one section a model, with a table and the machine."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from datetime import date
+from pathlib import Path
+from typing import Protocol
+
+from autoglm_edge_converter.machine import machine_name, versions
+from autoglm_edge_protocol.durable import Disk
+
+
+class Row(Protocol):
+    """What a table needs of a form."""
+
+    tool: str
+    problem: str | None
+    made_s: float
+    figures: dict[str, float]
+    sqnr_db: float | None
+    speed: float | None
+    note: str
+
+
+INTRODUCTION = """# Results
+
+## Conversion of ONNX models
+
+    .venv/bin/python benchmarks/conversion/run.py
+
+Speed is processor time of the float model divided by the variant's: medians of runs in turns in one process, one
+thread. Below 1 it is bold: such a variant is slower than what it was made from. Quality is on samples that calibrated
+nothing. All tools were given the same calibration samples, without labels, and no option by hand. SQNR is that of the
+worst float output. The machine had other work at the time: trust the ratios more than "made in", which is wall time.
+
+Not run: Olive (its static quantization calls onnxruntime's, which is here; its installation brings PyTorch), AIMET and
+ModelOpt (they bring CUDA builds of PyTorch).
+
+"""
+
+
+def write_results(path: Path, model: str, rows: Sequence[Row]) -> None:
+    """Write the section of one model into the file; those of the others stay. Raises OSError."""
+    old = path.read_text(encoding="utf-8") if path.exists() else ""
+    sections = {part.partition("\n")[0]: part for part in old.split("\n### ")[1:]}
+    tools = ", ".join(f"{name} {number}" for name, number in versions().items())
+    when = f"{date.today().isoformat()}, {machine_name()}; {tools}."
+    sections[model] = "\n".join(filter(None, [f"{model}\n", f"{when}\n", _table(rows), _remarks(rows)]))
+    body = "".join(f"\n### {section.strip()}\n" for section in sections.values())
+    Disk().commit(path, (INTRODUCTION.rstrip() + "\n" + body).encode())
+
+
+def _table(rows: Sequence[Row]) -> str:
+    names = [name for name in next(row.figures for row in rows if row.figures) if name != "size_kB"]
+    head = ["tool", *names, "SQNR", "size", "speed", "made in"]
+    lines = [head, ["---", *["---:"] * (len(head) - 1)]]
+    for row in rows:
+        if row.problem:
+            lines.append([row.tool, *["-"] * len(names), "-", "-", "-", _seconds(row)])
+            continue
+        quality = [f"{row.figures[name]:.2%}" for name in names]
+        size = f"{row.figures['size_kB']:,.0f} kB"
+        lines.append([row.tool, *quality, _decibels(row.sqnr_db), size, _speed(row), _seconds(row)])
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+
+
+def _remarks(rows: Sequence[Row]) -> str:
+    remarks = [f"- {row.tool}: {row.problem or row.note}" for row in rows if row.problem or row.note]
+    return "\n".join(remarks) + "\n" if remarks else ""
+
+
+def _decibels(value: float | None) -> str:
+    return "-" if value is None else "identical" if math.isinf(value) else f"{value:.1f} dB"
+
+
+def _speed(row: Row) -> str:
+    if row.speed is None:
+        return "-"
+    return f"**{row.speed:.2f}x**" if row.speed < 1 else f"{row.speed:.2f}x"
+
+
+def _seconds(row: Row) -> str:
+    return f"{row.made_s:.0f} s" if row.made_s else "-"

@@ -1,0 +1,8 @@
+"""The search for 8-bit variants: `trials` says what is tried and good enough, `strategy` in which order."""
+
+from __future__ import annotations
+
+from autoglm_edge_converter.search.strategy import Experiments, search
+from autoglm_edge_converter.search.trials import SearchResult, Sensitivity, Stage, Trial, best, safe, within
+
+__all__ = ["Experiments", "SearchResult", "Sensitivity", "Stage", "Trial", "best", "safe", "search", "within"]

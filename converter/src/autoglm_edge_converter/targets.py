@@ -1,0 +1,163 @@
+"""Classes of boards: what they have, which runtimes there are for them, and what follows for a conversion.
+
+Facts are those of the makers' data sheets and of the wheels on the package index in November 2026. The choice between
+signed and unsigned activations follows onnxruntime's kernels (MLAS): x86 multiplies unsigned by signed in one
+instruction with VNNI; ARM processors with dot products do both alike; those without have a faster path for signed ones.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from autoglm_edge_converter.errors import BadOption
+
+ONNX = "onnxruntime"
+
+OLDEST_READER = {
+    13: "1.6", 14: "1.8", 15: "1.10", 16: "1.11", 17: "1.12", 18: "1.14", 19: "1.15", 20: "1.17", 21: "1.18",
+    22: "1.20", 23: "1.23",
+}  # fmt: skip
+"""The oldest onnxruntime that reads an operator set. Source: its compatibility table."""
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """A runtime with wheels for a board, and the oldest of its versions that is supported."""
+
+    name: str
+    oldest: str
+
+
+@dataclass(frozen=True)
+class Target:
+    """A class of boards."""
+
+    name: str
+    about: str
+    architecture: str
+    """As `uname -m` says: x86_64, aarch64, armv7l."""
+    cores: int
+    memory_bytes: int
+    """Of the smallest model on sale."""
+    instructions: tuple[str, ...]
+    """What 8-bit kernels can use: vnni, avx2, neon, dotprod, i8mm."""
+    runtimes: tuple[Runtime, ...]
+    accelerators: tuple[str, ...] = ()
+
+    def runtime(self, name: str) -> Runtime | None:
+        """Return the runtime of this name."""
+        return next((runtime for runtime in self.runtimes if runtime.name == name), None)
+
+    @property
+    def signed(self) -> bool:
+        """Whether signed activations are the faster ones."""
+        return self.architecture == "aarch64" and "dotprod" not in self.instructions
+
+    @property
+    def newest_opset(self) -> int:
+        """The newest operator set that the oldest supported onnxruntime reads; 0 where there is none."""
+        runtime = self.runtime(ONNX)
+        return newest_opset(runtime.oldest) if runtime else 0
+
+
+MB = 1024 * 1024
+_ARM64 = (Runtime(ONNX, "1.17"), Runtime("litert", "1.0"), Runtime("tflite", "2.14"))
+
+TARGETS = {
+    target.name: target
+    for target in (
+        Target("rpi3", "Raspberry Pi 3, Cortex-A53", "aarch64", 4, 1024 * MB, ("neon",), _ARM64),
+        Target("rpi-zero2w", "Raspberry Pi Zero 2 W, Cortex-A53", "aarch64", 4, 512 * MB, ("neon",), _ARM64),
+        Target("rpi4", "Raspberry Pi 4, Cortex-A72", "aarch64", 4, 1024 * MB, ("neon",), _ARM64),
+        Target("rpi5", "Raspberry Pi 5, Cortex-A76", "aarch64", 4, 2048 * MB, ("neon", "dotprod"), _ARM64, ("hailo",)),
+        Target(
+            "jetson-orin-nano",
+            "NVIDIA Jetson Orin Nano, Cortex-A78AE",
+            "aarch64",
+            6,
+            4096 * MB,
+            ("neon", "dotprod"),
+            (Runtime(ONNX, "1.17"), Runtime("litert", "1.0")),
+            ("cuda", "tensorrt"),
+        ),
+        Target("generic-arm64", "any 64-bit ARM board", "aarch64", 4, 1024 * MB, ("neon",), _ARM64),
+        Target(
+            "x86-64",
+            "any PC or industrial box",
+            "x86_64",
+            2,
+            2048 * MB,
+            ("avx2", "vnni"),
+            (Runtime(ONNX, "1.17"), Runtime("litert", "1.0")),
+        ),
+        Target("armv7", "32-bit ARM boards", "armv7l", 4, 512 * MB, ("neon",), (Runtime("tflite", "2.14"),)),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Demands:
+    """What a file has to keep so that every target of a conversion can run it."""
+
+    targets: tuple[str, ...]
+    newest_opset: int
+    signed: bool
+    memory_bytes: int | None
+    """Of the target with the least; None where no target was named."""
+
+
+def demands_of(names: Sequence[str]) -> Demands:
+    """Return what all targets together demand; without any, the signs that suit this machine. Raises BadOption."""
+    chosen = [find_target(name) for name in names] or [_own_kind()]
+    for target in chosen:
+        if target.runtime(ONNX) is None:
+            raise BadOption(
+                f"--target {target.name}: ONNX Runtime has no wheel for {target.architecture}, only TensorFlow Lite "
+                "runs there: choose another target, or a 64-bit system on the board"
+            )
+    return Demands(
+        targets=tuple(names),
+        newest_opset=min(target.newest_opset for target in chosen) if names else max(OLDEST_READER),
+        # Where some want signed and others unsigned ones: x86 loses most by the wrong choice.
+        signed=all(target.signed for target in chosen),
+        memory_bytes=min(target.memory_bytes for target in chosen) if names else None,
+    )
+
+
+def find_target(name: str) -> Target:
+    """Return the target of this name. Raises BadOption."""
+    if name not in TARGETS:
+        raise BadOption(f"--target {name!r} is not known: choose among {', '.join(TARGETS)}")
+    return TARGETS[name]
+
+
+def _own_kind() -> Target:
+    return TARGETS["generic-arm64" if platform.machine() in ("aarch64", "arm64") else "x86-64"]
+
+
+def own_signed() -> bool:
+    """Whether signed activations are the faster ones here, where candidates are timed."""
+    return _own_kind().signed
+
+
+def newest_opset(version: str) -> int:
+    """Return the newest operator set that an onnxruntime of this version reads."""
+    return max((opset for opset, oldest in OLDEST_READER.items() if _numbers(oldest) <= _numbers(version)), default=0)
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".")[:2])
+
+
+def unfit(opset: int, memory_bytes: int | None, demands: Demands) -> str | None:
+    """Return why a written model does not suit the targets, None where it does. Checked by table, not by a run."""
+    if opset > demands.newest_opset:
+        return (
+            f"operator set {opset} needs onnxruntime {OLDEST_READER.get(opset, 'newer')}, the oldest supported of the "
+            f"targets reads up to {demands.newest_opset}"
+        )
+    if demands.memory_bytes is not None and memory_bytes is not None and memory_bytes > demands.memory_bytes:
+        return f"it takes {memory_bytes / MB:.0f} MB of memory, the smallest target has {demands.memory_bytes // MB} MB"
+    return None

@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.converter.data.files import write_lines
+from tests.converter.metrics.detections import channels
+
+from autoglm_edge_converter.errors import BadOption, ConversionError, SampleMismatch
+from autoglm_edge_converter.metrics.choice import Subject, check_name, choose_metric
+from autoglm_edge_converter.quality import score
+
+CLASSES = np.random.default_rng(0).normal(size=(40, 1, 5)).astype(np.float32)
+ANSWERS = tuple((rows,) for rows in CLASSES)
+LABELS = [rows.argmax(axis=1) for rows in CLASSES]
+
+
+def subject(labels: list[np.ndarray] | None = None) -> Subject:
+    return Subject(("y",), ANSWERS, labels)
+
+
+def test_labels_make_accuracy_the_metric_and_the_original_its_baseline() -> None:
+    labels = [*LABELS[:30], *[(label + 1) % 5 for label in LABELS[30:]]]
+    choice = choose_metric("auto", subject(labels))
+    worse = (*ANSWERS[:24], *((-rows,) for (rows,) in ANSWERS[24:]))
+    found = score(["y"], ANSWERS, worse, labels, choice.task, intervals=True)
+    assert (found.metric, found.baseline) == ("accuracy", 0.75)
+    right = sum(int((answer[0].argmax(axis=1) == label).all()) for answer, label in zip(worse, labels, strict=True))
+    assert found.value == right / 40
+    assert found.drop == pytest.approx((0.75 - right / 40) / 0.75)
+    assert found.interval is not None
+    assert found.interval[0] < found.value < found.interval[1]
+
+
+def test_an_original_that_gets_everything_wrong_is_said() -> None:
+    choice = choose_metric("accuracy", subject([(label + 1) % 5 for label in LABELS]))
+    assert "the original itself gets only 0.0% of the labels right" in choice.notes[0]
+
+
+def test_without_labels_each_output_has_its_own_metric() -> None:
+    choice = choose_metric("auto", subject())
+    assert (choice.task, choice.notes) == (None, ())
+    found = score(["y"], ANSWERS, ANSWERS, intervals=True)
+    assert (found.metric, found.value, found.drop) == ("top1-agreement", 1.0, 0.0)
+    assert found.interval == pytest.approx((0.9124, 1.0), abs=1e-4)
+
+
+@pytest.mark.parametrize(("name", "metric"), [("top1", "top1-agreement"), ("sqnr", "fidelity")])
+def test_a_metric_for_all_outputs_is_the_worst_of_them(name: str, metric: str) -> None:
+    references = tuple((rows, rows) for rows in CLASSES)
+    answers = tuple((rows, -rows) for rows in CLASSES)
+    choice = choose_metric(name, Subject(("a", "b"), references, None))
+    found = score(["a", "b"], references, answers, task=choice.task)
+    assert (found.metric, found.value) == (metric, 0.0)
+    assert score(["a", "b"], references, references, task=choice.task).value == 1.0
+
+
+def test_a_user_s_metric_sees_names_outputs_and_labels(tmp_path: Path) -> None:
+    write_lines(
+        tmp_path / "mine.py",
+        [
+            "def mean_margin(reference_outputs, outputs, labels):",
+            "    assert len(reference_outputs) == len(outputs) == len(labels)",
+            "    return sum(float(o['y'][0, l[0]]) for o, l in zip(outputs, labels)) / len(outputs)",
+        ],
+    )
+    choice = choose_metric(f"{tmp_path / 'mine.py'}:mean_margin", subject(LABELS))
+    half = tuple((rows / 2,) for (rows,) in ANSWERS)
+    found = score(["y"], ANSWERS, half, LABELS, choice.task, intervals=True)
+    assert found.metric == "mean_margin"
+    assert found.drop == pytest.approx(0.5)
+    assert found.interval is not None
+    assert found.interval[0] < found.value < found.interval[1]
+    assert "0x" not in repr(choice.task), "what names a metric in a cache holds no address"
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        ("    return 1 / 0", r"mine\.py line 2, in mine: ZeroDivisionError"),
+        ("    return None", r"mine\.py: TypeError"),
+        ("    return float('nan')", "mine gave nan, a finite number is needed"),
+        ("    return outputs[0]['z']", "KeyError: 'z'"),
+    ],
+)
+def test_mistakes_in_a_user_s_metric_are_one_line(tmp_path: Path, body: str, says: str) -> None:
+    write_lines(tmp_path / "mine.py", ["def mine(reference_outputs, outputs, labels):", body])
+    choice = choose_metric(f"{tmp_path / 'mine.py'}:mine", subject())
+    with pytest.raises(ConversionError, match=says) as caught:
+        score(["y"], ANSWERS, ANSWERS, task=choice.task)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text", ["best", "top1:x=1", "boxes:speed=3", "boxes:score", "sequence:unit", "", "mine.py:", "mine:f"]
+)
+def test_names_that_mean_nothing_are_refused_before_a_model_is_read(text: str) -> None:
+    with pytest.raises(BadOption, match=r"is not known|is not understood") as caught:
+        check_name(text)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "labels", "error", "says"),
+    [
+        ("accuracy", None, BadOption, "needs labels"),
+        ("accuracy", [np.array([7])] * 40, SampleMismatch, "label 7 of sample 0 is out of range: the model has 5"),
+        ("accuracy", [np.array([-1])] * 40, SampleMismatch, "label -1 of sample 0 is out of range"),
+        ("auto", [np.array([0.5])] * 40, SampleMismatch, "is float64, classes are whole numbers"),
+        ("auto", [np.array([0, 1])] * 40, SampleMismatch, "has 2 labels, the model gives 1 rows"),
+        ("boxes", None, BadOption, "no layout of boxes is recognised"),
+        ("boxes:score=2", None, BadOption, "score=2 is not a fraction"),
+        ("sequence", None, BadOption, "needs an output of"),
+    ],
+)
+def test_metrics_that_do_not_fit_are_said(
+    text: str, labels: list[np.ndarray] | None, error: type[ConversionError], says: str
+) -> None:
+    with pytest.raises(error, match=says) as caught:
+        choose_metric(text, subject(labels))
+    assert "\n" not in str(caught.value)
+
+
+def test_options_of_boxes_and_sequences_are_read() -> None:
+    detector = Subject(("o",), ((channels(10),),), None)
+    assert choose_metric("boxes:score=0.4,iou=0.7", detector).task is not None
+    text = Subject(("o",), ((np.full((1, 9, 4), 0.25, np.float32),),), None)
+    for bad in ("sequence:blank=4", "sequence:blank=x", "sequence:unit=words"):
+        with pytest.raises(BadOption):
+            choose_metric(bad, text)
+    task = choose_metric("sequence:blank=3,unit=lines", text).task
+    assert task is not None
+    assert task.name == "lines-agreement"
+
+
+def test_labels_that_no_output_can_be_judged_by_are_said() -> None:
+    image = ((np.zeros((1, 3, 8, 8), np.float32),),)
+    choice = choose_metric("auto", Subject(("y",), image, [np.array([1])]))
+    assert choice.task is None
+    assert "the labels are not used" in choice.notes[0]

@@ -1,0 +1,118 @@
+"""Real conversions that differ in one option: workers, cache, time, size, targets."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from tests.converter.graphs import DIGITS, linear, linear_samples, write_digits
+
+from autoglm_edge_converter import Options, convert
+from autoglm_edge_converter.cache import FolderCache
+from autoglm_edge_converter.candidates import Candidates
+from autoglm_edge_converter.data.reading import read_data
+from autoglm_edge_converter.deadline import Deadline
+from autoglm_edge_converter.errors import BadOption
+from autoglm_edge_converter.float_graphs import FloatGraph
+from autoglm_edge_converter.laboratory import Laboratory
+from autoglm_edge_converter.pipeline import plan_conversion
+from autoglm_edge_converter.progress import Silent
+from autoglm_edge_converter.recipes import HALF, OPTIMISED, WEIGHTS, Candidate, Recipe
+from autoglm_edge_converter.source import load_source
+from autoglm_edge_converter.workbench import open_workbench
+from autoglm_edge_protocol import bundle
+
+RECIPES = (Recipe("min-max"), Recipe("least-error"), Recipe(family=WEIGHTS), Recipe(family=HALF))
+
+
+def attempt(folder: Path, workers: int, cache: Path) -> tuple[list[object], int]:
+    """Score the recipes on `mbn`, and rank its nodes."""
+    folder.mkdir()
+    source = load_source(DIGITS / "mbn.onnx", {})
+    data = read_data(write_digits(folder / "s.npz", 24), source.inputs, 0)
+    for number, node in enumerate(source.proto.graph.node):
+        node.name = f"n{number}"
+    with Laboratory(data.feeds, folder, workers) as laboratory:
+        bench = open_workbench(source, data, laboratory, folder)
+        graph = FloatGraph(OPTIMISED, source.proto)
+        candidates = Candidates([graph], bench, Silent(), Deadline(1000), FolderCache(cache))
+        found: list[object] = list(candidates.attempt([Candidate(recipe) for recipe in RECIPES]))
+        found.append(candidates.rank(Candidate(RECIPES[0])))
+        return found, candidates.reused
+
+
+def test_neither_the_number_of_workers_nor_the_cache_changes_what_is_found(tmp_path: Path) -> None:
+    alone, reused_first = attempt(tmp_path / "a", 1, tmp_path / "cache")
+    together, reused = attempt(tmp_path / "b", 2, tmp_path / "other")
+    assert alone == together
+    assert (reused_first, reused) == (0, 0)
+    again, reused_now = attempt(tmp_path / "c", 1, tmp_path / "cache")
+    assert again == alone
+    assert reused_now == len(list((tmp_path / "cache").iterdir())) > len(RECIPES)
+    for entry in (tmp_path / "cache").iterdir():
+        entry.write_bytes(b"damaged")
+    repaired, reused_damaged = attempt(tmp_path / "d", 2, tmp_path / "cache")
+    assert repaired == alone
+    assert reused_damaged == 0
+
+
+def test_the_smallest_is_shipped_when_size_is_limited(tmp_path: Path, digits: Path) -> None:
+    options = Options(max_size_bytes=450_000, max_drop=0.1)
+    manifest = convert(DIGITS / "res.onnx", digits, tmp_path, options).manifest
+    small = [variant for variant in manifest.variants if variant.precision != "fp32"]
+    assert small
+    assert all(manifest.file(variant.model).size_bytes <= 450_000 for variant in small)
+
+
+def test_what_no_candidate_can_keep_is_said(tmp_path: Path, digits: Path) -> None:
+    result = convert(DIGITS / "res.onnx", digits, tmp_path, Options(max_size_bytes=1000, max_drop=0.1))
+    assert not result.complete
+    assert any("--max-size" in refusal.reason for refusal in result.findings.refusals)
+    assert [variant.id for variant in result.manifest.variants] == ["fp32"]
+
+
+def test_16_bits_on_request(tmp_path: Path) -> None:
+    samples = linear_samples(tmp_path / "s.npz")
+    options = Options(precisions=("fp32", "fp16"))
+    result = convert(linear(tmp_path / "m.onnx"), samples, tmp_path / "out", options)
+    # The weights are fewer than are worth a node of their own: the file is the float one, and not a variant for itself.
+    assert result.manifest.variants[0].id == "fp32"
+    digits = write_digits(tmp_path / "d.npz", 60)
+    manifest = convert(DIGITS / "res.onnx", digits, tmp_path / "out", options).manifest
+    fp32, fp16 = manifest.variants
+    assert (fp16.id, fp16.precision) == ("fp16", "fp16")
+    assert manifest.file(fp16.model).size_bytes < 0.55 * manifest.file(fp32.model).size_bytes
+    bundle.verify(tmp_path / "out" / "res-1.0.0")
+
+
+def test_targets_decide_signs_and_are_stated(tmp_path: Path, digits: Path) -> None:
+    options = Options(targets=("rpi4",), max_drop=0.1, precisions=("int8",))
+    result = convert(DIGITS / "res.onnx", digits, tmp_path, options)
+    assert result.manifest.provenance.plan["activations"] == "signed"
+    assert all(any("rpi4" in note for note in variant.notes) for variant in result.manifest.variants)
+
+
+def test_the_plan_says_what_would_be_done_and_writes_nothing(tmp_path: Path, digits: Path) -> None:
+    plan = plan_conversion(DIGITS / "res.onnx", digits, Options(targets=("rpi5", "x86-64"), max_size_bytes=10**6))
+    text = str(plan)
+    for word in ("rpi5, x86-64", "unsigned", "min-max, per channel", "18 calibrate", "1,000,000 bytes", "120 s"):
+        assert word in text
+    assert plan.most_candidates > len(plan.recipes) > 9
+    assert sorted(tmp_path.iterdir()) == [digits]
+
+
+def test_a_short_time_budget_is_kept_and_said(tmp_path: Path, digits: Path) -> None:
+    result = convert(DIGITS / "mbn.onnx", digits, tmp_path, Options(max_drop=0.0, budget_s=0.01))
+    assert result.findings.search is not None
+    assert result.findings.search.out_of_time
+    assert not result.findings.search.sensitivities
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"budget_s": 0.0}, {"workers": 0}, {"max_size_bytes": 0}, {"max_latency_ms": -1.0}, {"targets": ("toaster",)}],
+)
+def test_options_that_make_no_sense_are_refused_first(tmp_path: Path, change: dict[str, object]) -> None:
+    with pytest.raises(BadOption):
+        convert(DIGITS / "no.onnx", tmp_path, tmp_path, replace(Options(), **change))  # type: ignore[arg-type]

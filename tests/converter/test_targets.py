@@ -1,0 +1,61 @@
+"""Targets: what several boards together demand, and what does not suit them."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from autoglm_edge_converter.errors import BadOption
+from autoglm_edge_converter.targets import ONNX, TARGETS, demands_of, newest_opset, unfit
+
+ABLE = [name for name, target in TARGETS.items() if target.runtime(ONNX)]
+
+
+def test_names_are_keys_and_every_board_has_a_runtime() -> None:
+    for name, target in TARGETS.items():
+        assert target.name == name
+        assert target.runtimes
+        assert target.memory_bytes > 0 < target.cores
+
+
+def test_the_oldest_runtime_decides_the_operator_set() -> None:
+    assert newest_opset("1.12") == newest_opset("1.13.1") == 17
+    assert newest_opset("1.17") == 20
+    assert newest_opset("0.1") == 0
+
+
+@given(st.lists(st.sampled_from(ABLE), min_size=1, max_size=4, unique=True))
+def test_several_targets_demand_what_suits_all(names: list[str]) -> None:
+    together = demands_of(names)
+    for name in names:
+        assert together.newest_opset <= TARGETS[name].newest_opset
+        assert (together.memory_bytes or 0) <= TARGETS[name].memory_bytes
+    assert together.signed == all(TARGETS[name].signed for name in names)
+
+
+@pytest.mark.parametrize(("one", "other"), list(itertools.combinations(["rpi4", "rpi5", "x86-64"], 2)))
+def test_the_order_of_targets_does_not_matter(one: str, other: str) -> None:
+    first, second = demands_of([one, other]), demands_of([other, one])
+    assert (first.newest_opset, first.signed, first.memory_bytes) == (
+        second.newest_opset,
+        second.signed,
+        second.memory_bytes,
+    )
+
+
+def test_unknown_boards_and_boards_without_the_runtime_are_refused() -> None:
+    with pytest.raises(BadOption, match="rpi5"):
+        demands_of(["rpi99"])
+    with pytest.raises(BadOption, match="no wheel for armv7l"):
+        demands_of(["armv7"])
+
+
+def test_a_file_that_is_too_new_or_too_large_is_refused() -> None:
+    demands = demands_of(["rpi-zero2w"])
+    assert unfit(17, 100 * 2**20, demands) is None
+    assert "operator set 23" in (unfit(23, None, demands) or "")
+    assert "512 MB" in (unfit(17, 600 * 2**20, demands) or "")
+    assert unfit(23, 600 * 2**20, demands_of([])) is None
