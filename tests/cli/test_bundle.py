@@ -43,6 +43,17 @@ def test_a_whole_bundle_is_verified(made: ConversionResult) -> None:
         assert "is whole" in done.stderr
 
 
+def test_what_a_manifest_says_is_no_markup(made: ConversionResult, tmp_path: Path) -> None:
+    shutil.copytree(made.directory, tmp_path / "bundle")
+    manifest = json.loads((tmp_path / "bundle/manifest.json").read_text())
+    manifest["provenance"]["source"]["file"] = "m[/old].onnx"
+    manifest["variants"][0]["notes"] = ["nodes [a] and [/b] stay in float"]
+    (tmp_path / "bundle/manifest.json").write_text(json.dumps(manifest))
+    shown = command("show", tmp_path / "bundle")
+    assert shown.returncode == 0, shown.stderr
+    assert "m[/old].onnx" in shown.stdout and "nodes [a] and [/b] stay in float" in shown.stdout
+
+
 def flip_a_bit(directory: Path) -> None:
     path = directory / "variants/fp32/model.onnx"
     data = bytearray(path.read_bytes())

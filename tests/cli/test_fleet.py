@@ -128,6 +128,15 @@ def test_a_users_mistake_is_one_line_and_exit_code_1(tmp_path: Path) -> None:
     assert done.stderr.startswith("autoglm-edge: no fleet in") and "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("name", ["models[old]", "models[/old]", "a[red]b"])
+def test_square_brackets_are_no_markup(tmp_path: Path, name: str) -> None:
+    line = [*PROGRAM, "bundles", "--fleet", str(tmp_path / name)]
+    done = subprocess.run(line, capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and done.stderr.count("\n") == 1
+    assert f"no fleet in {tmp_path / name}:" in done.stderr
+    assert f"made in {tmp_path / name}," in run("init", tmp_path / name, "--name", "f").replace("\n", "")
+
+
 class Daemon:
     """`autoglm-edge fleet serve` as a process, and what it prints."""
 

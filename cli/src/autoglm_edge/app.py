@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 import typer
+from rich.text import Text
 
 from autoglm_edge import bundle, fleet
 from autoglm_edge.bench import bench
@@ -43,7 +44,8 @@ def main() -> None:
     try:
         build()()
     except USER_ERRORS as error:
-        err.print(f"[red]autoglm-edge:[/red] {error}", soft_wrap=True)
+        # As text, never as markup: a path or a pattern may well have square brackets.
+        err.print(Text.assemble(("autoglm-edge:", "red"), f" {error}"), soft_wrap=True)
         sys.exit(EXIT_FAILED)
     except KeyboardInterrupt:
         sys.exit(EXIT_INTERRUPTED)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from autoglm_edge.console import err, out, print_json
@@ -48,7 +49,7 @@ def bench(
         runs=runs, threads=parse_threads(threads), shapes=dict(map(parse_shape, shape or ())), ops=tuple(ops or ())
     )
     with err.status("load") as status:
-        report = run(path, settings, lambda text: status.update(text))
+        report = run(path, settings, lambda text: status.update(escape(text)))
     if as_json:
         print_json(as_document(report))
     else:
@@ -64,7 +65,8 @@ def parse_threads(text: str) -> tuple[int, ...]:
 
 
 def _print(report: Report) -> None:
-    out.print(f"[bold]{report.subject}[/bold]  {report.inputs}, {report.runtime}, {report.machine}", soft_wrap=True)
+    where = escape(f"{report.inputs}, {report.runtime}, {report.machine}")
+    out.print(f"[bold]{escape(report.subject)}[/bold]  {where}", soft_wrap=True)
     table = Table(box=None, pad_edge=False, header_style="dim")
     for column in ("form", "provider"):
         table.add_column(column)
@@ -82,7 +84,7 @@ def _print(report: Report) -> None:
         )
     out.print(table)
     for who, reason in problems(report).items():
-        out.print(f"[dim]not here: {who}: {reason}[/dim]", soft_wrap=True)
+        out.print(f"[dim]not here: {escape(who)}: {escape(reason)}[/dim]", soft_wrap=True)
 
 
 def problems(report: Report) -> dict[str, str]:

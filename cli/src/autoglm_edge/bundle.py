@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from autoglm_edge.console import err, out, print_json
@@ -32,12 +33,14 @@ def show(
         return
     total = sum(entry.size_bytes for entry in manifest.files)
     source = manifest.provenance.source
-    out.print(f"[bold]{manifest.id}[/bold]  from {source.file} ({megabytes(source.size_bytes)})")
+    out.print(f"[bold]{manifest.id}[/bold]  from {escape(source.file)} ({megabytes(source.size_bytes)})")
     out.print(variants_table(manifest))
     for variant in manifest.variants:
-        out.print(f"[dim]{variant.id} needs {'; '.join((needs(variant), *variant.notes))}[/dim]", soft_wrap=True)
-        out.print(f"[dim]{variant.id}: {certainty(variant)}[/dim]", soft_wrap=True)
-    out.print(f"{len(manifest.files)} files, {megabytes(total)}; made by {manifest.provenance.converter}")
+        out.print(
+            f"[dim]{variant.id} needs {escape('; '.join((needs(variant), *variant.notes)))}[/dim]", soft_wrap=True
+        )
+        out.print(f"[dim]{variant.id}: {escape(certainty(variant))}[/dim]", soft_wrap=True)
+    out.print(f"{len(manifest.files)} files, {megabytes(total)}; made by {escape(manifest.provenance.converter)}")
 
 
 @app.command()

@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
 from autoglm_edge.bundle import certainty, variants_table
@@ -26,7 +27,7 @@ class Bars:
 
     def __init__(self) -> None:
         columns = (SpinnerColumn(), TextColumn("{task.description:9}"), BarColumn(28), TimeElapsedColumn())
-        self._bars = Progress(*columns, TextColumn("[dim]{task.fields[what]}[/dim]"), console=err)
+        self._bars = Progress(*columns, TextColumn("{task.fields[what]}", style="dim", markup=False), console=err)
         self._task: TaskID | None = None
 
     def __enter__(self) -> Bars:
@@ -56,7 +57,7 @@ class Bars:
 
     def note(self, text: str) -> None:
         """Print a line above the bars."""
-        self._bars.console.print(f"[yellow]note:[/yellow] {text}", soft_wrap=True)
+        self._bars.console.print(f"[yellow]note:[/yellow] {escape(text)}", soft_wrap=True)
 
     def _finish(self) -> None:
         if self._task is not None:
@@ -283,7 +284,7 @@ def _print_plan(model: Path, calibration: Path, options: Options, as_json: bool)
     if as_json:
         print_json(plan.to_dict() | {"most_candidates": plan.most_candidates})
     else:
-        out.print(str(plan), soft_wrap=True)
+        out.print(str(plan), markup=False, soft_wrap=True)
 
 
 def parse_size(text: str) -> int:
@@ -310,10 +311,11 @@ def _print(result: ConversionResult) -> None:
     out.print(f"[bold]{result.manifest.id}[/bold]")
     out.print(variants_table(result.manifest))
     for variant in result.manifest.variants:
-        out.print(f"[dim]{variant.id}: {certainty(variant)}[/dim]", soft_wrap=True)
+        out.print(f"[dim]{variant.id}: {escape(certainty(variant))}[/dim]", soft_wrap=True)
     for refusal in result.findings.refusals:
-        out.print(f"[yellow]no {refusal.precision} variant:[/yellow] {refusal.reason}", soft_wrap=True)
-    out.print(f"bundle  {result.directory}\npacked  {result.packed}\nreport  {result.directory / 'report.html'}")
+        out.print(f"[yellow]no {refusal.precision} variant:[/yellow] {escape(refusal.reason)}", soft_wrap=True)
+    where = f"bundle  {result.directory}\npacked  {result.packed}\nreport  {result.directory / 'report.html'}"
+    out.print(where, markup=False, soft_wrap=True)
 
 
 def as_document(result: ConversionResult) -> dict[str, Any]:

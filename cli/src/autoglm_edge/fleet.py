@@ -47,8 +47,9 @@ def init(
 ) -> None:
     """Make a fleet: a folder with its settings, its repository of bundles and its database."""
     with Fleet.init(directory, name, broker) as fleet:
-        out.print(f"fleet {fleet.config.name} made in {directory}, broker {fleet.config.address(directory)}")
-        out.print(f"next: autoglm-edge fleet publish BUNDLE --fleet {directory}", markup=False)
+        made = f"fleet {fleet.config.name} made in {directory}, broker {fleet.config.address(directory)}"
+        out.print(made, markup=False, soft_wrap=True)
+        out.print(f"next: autoglm-edge fleet publish BUNDLE --fleet {directory}", markup=False, soft_wrap=True)
 
 
 @app.command()
@@ -193,7 +194,7 @@ def command(
         err.print(f"{device} did not answer within {expires_s:.0f} s")
         raise typer.Exit(EXIT_FAILED)
     reason = f": {answer.reason.message} ({answer.reason.code})" if answer.reason else ""
-    out.print(f"{device}: {answer.outcome.value}{printable(reason, 2000)}", markup=False)
+    out.print(f"{device}: {answer.outcome.value}{printable(reason, 2000)}", markup=False, soft_wrap=True)
     for key, value in answer.result.items():
         out.print(f"  {printable(key)}={printable(value, 2000)}", markup=False, soft_wrap=True)
     if answer.outcome is not Outcome.SUCCEEDED:
