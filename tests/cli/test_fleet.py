@@ -106,6 +106,7 @@ def test_errors_say_what_to_do(fleet: Path, tmp_path: Path) -> None:
         (("deploy", "tiny", "--to", "dev1"), "NAME@VERSION"),
         (("deploy", "tiny@1.0.0", "--to", "dev2"), "known: dev1"),
         (("deploy", "tiny@1.0.0", "--to", "dev1", "--variant", "int4"), "it has: fp32"),
+        (("deploy", "tiny@1.0.0", "--to", "no name", "--create"), "A-Z a-z 0-9 _ -"),
         (("command", "dev2", "ping"), "known: dev1"),
         (("command", "dev1", "Not A Name"), "not a valid command"),
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 import time
 from collections.abc import Iterable, Sequence
@@ -12,7 +13,8 @@ from autoglm_edge_fleet.database import Database, Row
 from autoglm_edge_fleet.errors import UnknownDevice, UnknownVariant
 from autoglm_edge_fleet.registry import CONFIRMED, ENDED, SUPERSEDED, Standing, next_generation
 from autoglm_edge_protocol.deployment import BundleReference, DesiredState, Reason
-from autoglm_edge_protocol.names import BundleId
+from autoglm_edge_protocol.errors import MalformedDocument
+from autoglm_edge_protocol.names import LEVEL_PATTERN, BundleId
 
 _SELECT = """
 SELECT deployments.*, bundles.name, bundles.version FROM deployments JOIN bundles ON bundles.id = bundle_id
@@ -63,6 +65,7 @@ def deploy(
 
     Raises:
         UnknownDevice: one was never seen, and `create` is not set.
+        MalformedDocument: one to be created cannot have such a name.
         UnknownVariant: the bundle has no such variant.
         StorageError: the database cannot be written.
     """
@@ -90,12 +93,19 @@ def deploy(
 
 def _next_generation(connection: sqlite3.Connection, device: str, create: bool) -> int:
     if create:
+        _check_name(device)
         connection.execute("INSERT OR IGNORE INTO devices (name) VALUES (?)", (device,))
     query = "SELECT generation, reported_generation FROM devices WHERE name = ?"
     row = connection.execute(query, (device,)).fetchone()
     if row is None:
         raise UnknownDevice(device, (r[0] for r in connection.execute("SELECT name FROM devices ORDER BY name")))
     return next_generation(row[0], row[1])
+
+
+def _check_name(device: str) -> None:
+    # A row whose name no document can carry would stop the daemon, for every device.
+    if not re.fullmatch(LEVEL_PATTERN, device):
+        raise MalformedDocument("device name", f"{device!r}; use 1 to 64 of A-Z a-z 0-9 _ -")
 
 
 def find_deployments(database: Database, keys: Iterable[tuple[str, int]]) -> tuple[Deployment, ...]:

@@ -129,8 +129,9 @@ class Fleet:
     def deploy(
         self, bundle: BundleId, devices: Sequence[str], variant: str | None = None, create: bool = False
     ) -> tuple[Deployment, ...]:
-        """Tell devices to run a bundle. Raises UnknownBundle, UnknownDevice, UnknownVariant, StorageError.
+        """Tell devices to run a bundle.
 
+        Raises UnknownBundle, UnknownDevice, UnknownVariant, MalformedDocument, StorageError.
         `variant` None leaves the choice to each device; `create` allows devices that were not seen yet.
         """
         published = require_bundle(self._database, bundle)
