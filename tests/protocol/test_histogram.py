@@ -53,6 +53,11 @@ def test_nothing_recorded() -> None:
     assert merge([]) == Histogram()
 
 
+def test_sums_that_no_clock_measures_are_merged() -> None:
+    claimed = Histogram(count=1, sum_us=1.7e308, max_us=1.7e308, buckets={1100: 1})
+    assert math.isfinite(merge([claimed, claimed]).sum_us)
+
+
 def test_taking_begins_anew() -> None:
     recorder = HistogramRecorder()
     recorder.record(5)

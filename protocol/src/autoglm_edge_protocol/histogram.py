@@ -7,6 +7,7 @@ ceil(log_gamma(v)), gamma = (1 + a) / (1 - a), and every quantile read back is w
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterable
 from typing import Annotated
 
@@ -85,4 +86,6 @@ def merge(histograms: Iterable[Histogram]) -> Histogram:
         maximum = max(maximum, histogram.max_us)
         for bucket, count in histogram.buckets.items():
             buckets[bucket] = buckets.get(bucket, 0) + count
+    # A sender may claim any finite sum; a sum of two such must stay finite, too.
+    total = min(total, sys.float_info.max)
     return Histogram(count=sum(buckets.values()), sum_us=total, max_us=maximum, buckets=buckets)
