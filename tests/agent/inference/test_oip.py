@@ -115,6 +115,7 @@ BAD: list[tuple[int, str, str, bytes]] = [
             json.dumps({**json.loads(_body()), "outputs": [{}]}).encode(),
             json.dumps({**json.loads(_body()), "outputs": [{"name": ["y"]}]}).encode(),
             json.dumps({**json.loads(_body()), "outputs": [{"name": "z"}]}).encode(),
+            json.dumps({**json.loads(_body()), "outputs": [{"name": "y"}] * 2}).encode(),
         )
     ),
 ]

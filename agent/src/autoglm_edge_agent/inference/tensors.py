@@ -113,7 +113,10 @@ def wanted_outputs(request: dict[str, Any], specs: Sequence[TensorSpec]) -> list
     for item in outputs:
         if not isinstance(item.get("name"), str) or item["name"] not in positions:
             raise RequestError(400, f"the model has no output {item.get('name')!r}; it has {sorted(positions)}")
-    return [positions[item["name"]] for item in outputs]
+    wanted = [positions[item["name"]] for item in outputs]
+    if len(set(wanted)) != len(wanted):  # a small request must not make a huge answer
+        raise RequestError(400, "an output is asked for twice")
+    return wanted
 
 
 def encode_output(spec: TensorSpec, array: Array) -> dict[str, Any]:
