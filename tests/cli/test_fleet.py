@@ -114,6 +114,10 @@ def test_errors_say_what_to_do(fleet: Path, tmp_path: Path) -> None:
         assert expected in error_of(*arguments), arguments
     (fleet / "fleet.toml").write_text("name = 3\n[broker]\n")
     assert "is missing or no text" in error_of("bundles")
+    (fleet / "fleet.toml").write_text('name = "f"\nbroker = "mqtt://host"\n')
+    assert "write [broker]" in error_of("bundles")
+    (fleet / "fleet.toml").write_text('name = "f"\n[broker]\nurl = "mqtt://host"\nname = "g"\n')
+    assert "is no setting" in error_of("bundles")
     (fleet / "fleet.toml").write_text("name = \n")
     assert "cannot be read" in error_of("bundles")
 

@@ -78,6 +78,10 @@ def read_config(directory: Path) -> FleetConfig:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise BadSettings(f"{path} cannot be read: {error}") from None
     broker = values.pop("broker", {})
+    if not isinstance(broker, dict):
+        raise BadSettings(f"{path}: broker is a table: write [broker] and below it url = ...")
+    if "name" in broker:
+        raise BadSettings(f"{path}: 'broker.name' is no setting")
     settings = {"name": values.pop("name", None), "broker": broker.pop("url", None), **broker, **values}
     unknown = sorted(set(settings) - {"name", "broker", "ca_file", "cert_file", "key_file"})
     if unknown:
