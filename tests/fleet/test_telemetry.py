@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.fleet.stand_in_device import FACTS
 
 from autoglm_edge_fleet import devices, telemetry
 from autoglm_edge_fleet.database import Database
@@ -15,9 +16,10 @@ from autoglm_edge_fleet.errors import RefusedReport
 from autoglm_edge_fleet.inbound import read_fetch, read_report
 from autoglm_edge_fleet.limits import FLEET_LIMITS
 from autoglm_edge_fleet.printable import printable
+from autoglm_edge_protocol.deployment import DeploymentReport, ReportedState
 from autoglm_edge_protocol.errors import ProtocolError
 from autoglm_edge_protocol.telemetry import TelemetryBatch
-from autoglm_edge_protocol.topics import TO_FLEET, Topic
+from autoglm_edge_protocol.topics import TO_FLEET, Channel, Topic
 
 DAY_S = 86_400.0
 
@@ -77,6 +79,13 @@ def test_whatever_a_device_sends_is_read_or_refused(payload: bytes) -> None:
         assert 0 < len(read_fetch(payload).blocks()) <= 64
     except (ProtocolError, RefusedReport) as error:
         assert str(error)
+
+
+def test_a_generation_that_leaves_no_room_for_newer_ones_is_refused() -> None:
+    deployment = DeploymentReport(generation=2**53 - 1, bundle=None, phase="confirmed")
+    report = ReportedState(device="d", session=1, sequence=1, at=0.0, facts=FACTS, deployment=deployment)
+    with pytest.raises(RefusedReport, match="nobody issued"):
+        read_report(Topic("f", "d", Channel.REPORTED), report.to_bytes())
 
 
 @given(st.text(max_size=300), st.integers(10, 250))

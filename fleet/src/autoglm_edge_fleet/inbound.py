@@ -36,9 +36,17 @@ def read_report(topic: Topic, payload: bytes) -> Report:
             document = _read(TelemetryBatch, payload)
         case other:
             raise RefusedReport(f"a device does not send on the channel {other.value}")
+    if isinstance(document, ReportedState) and document.deployment is not None:
+        _check_generation(document.deployment.generation)
     if document.device != topic.device:
         raise RefusedReport(f"speaks for another device, {printable(document.device)}")
     return document
+
+
+def _check_generation(generation: int) -> None:
+    # The next deployment gets a greater one, and that must still be a number that a document carries.
+    if generation > FLEET_LIMITS.largest_reported_generation:
+        raise RefusedReport(f"has the generation {generation}, which nobody issued")
 
 
 def read_fetch(payload: bytes) -> FetchRequest:

@@ -29,6 +29,8 @@ class FleetLimits:
     """After which an unanswered command goes again to a device that is online."""
     publish_timeout_s: float = 30.0
     """How long the broker may take to acknowledge one message."""
+    largest_reported_generation: int = 2**52
+    """Far above all that is ever issued, and far enough below the largest integer that newer ones can be."""
     largest_integer: int = 2**53 - 1
     """Of any number in a device's message: what JSON carries exactly everywhere, and what SQLite can hold."""
 
