@@ -172,6 +172,10 @@ INCONSISTENT = {
     "model not among its files": (
         {"variants": [{**VARIANT.model_dump(), "model": "labels.txt"}]}, "is not among its files",
     ),
+    "a version that is longer than any": (
+        {"variants": [{**VARIANT.model_dump(), "needs": {"runtime": "onnxruntime", "min_version": "9" * 5000}}]},
+        "at most 64 characters",
+    ),
     "tolerances of other outputs": (
         {"variants": [{**VARIANT.model_dump(), "tolerances": [{"output": "other"}]}]}, "one tolerance for each output",
     ),

@@ -58,7 +58,7 @@ class RuntimeNeeds(Part):
 
     runtime: str = Field(min_length=1, max_length=64)
     """`onnxruntime`, `litert`, ... ; a device that does not know the name passes the variant over."""
-    min_version: str | None = None
+    min_version: str | None = Field(default=None, max_length=64)
     """The oldest version of the runtime that reads the file, `1.18`."""
     memory_bytes: int | None = Field(default=None, ge=0)
     """Peak resident memory of a process that runs the variant, as measured by the converter."""
