@@ -11,6 +11,8 @@ import pytest
 if TYPE_CHECKING:
     from tests.fakes.brokers import Broker
 
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # tests speak to nobody outside
+
 GIVEN_BROKERS = "AUTOGLM_EDGE_TEST_BROKERS"
 """Addresses of running brokers, by kind: `mosquitto=mqtt://... nats=mqtt://...`. Set for the tests of an environment
 that has the agent alone and so cannot start a broker with the fleet's code."""

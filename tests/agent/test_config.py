@@ -62,3 +62,13 @@ def test_a_folder_and_a_missing_file_are_one_line_too(tmp_path: Path) -> None:
         load_config(tmp_path)
     with pytest.raises(ConfigurationError, match="does not exist; docs/agent\\.md shows"):
         load_config(tmp_path / "none.toml")
+
+
+def test_a_file_of_the_broker_that_is_missing_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "agent.toml"
+    path.write_text(
+        '[device]\nfleet = "f"\nname = "d"\n[broker]\nurl = "mqtts://h"\nca_file = "/nowhere/ca.pem"\n',
+        encoding="utf-8",
+    )
+    with pytest.raises(ConfigurationError, match=r"\[broker\] ca_file = '/nowhere/ca.pem' is no file"):
+        load_config(path)

@@ -129,3 +129,19 @@ def test_the_help_teaches() -> None:
     assert done.returncode == 0
     for word in ("--calibration", "Exit codes", "--max-drop", "Example"):
         assert word in done.stdout
+
+
+def test_a_conversion_that_is_terminated_leaves_nothing_behind(tmp_path: Path) -> None:
+    samples = write_digits(tmp_path / "s.npz", 60)
+    scratch, output = tmp_path / "scratch", tmp_path / "out"
+    scratch.mkdir()
+    words = ["convert", str(DIGITS / "res.onnx"), "--calibration", str(samples), "--output", str(output), "--no-cache"]
+    environment = {**os.environ, "TMPDIR": str(scratch)}
+    process = subprocess.Popen([*COMMAND, *words], env=environment, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while not any(scratch.iterdir()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.terminate()
+    assert process.wait(60) == 143
+    assert list(scratch.iterdir()) == []
+    assert not list(output.glob("*"))

@@ -342,3 +342,34 @@ async def _repair(device: Device, bundle: ModelBundle) -> None:
         running.cancel()
         with contextlib.suppress(asyncio.CancelledError, RuntimeError, PowerLost):
             await running
+
+
+class Defective(Models):
+    """Fails once in a way that nobody foresaw."""
+
+    failed = False
+
+    async def try_out(self, installed: Installed) -> None:
+        if not self.failed:
+            self.failed = True
+            raise ZeroDivisionError("a defect")
+        await super().try_out(installed)
+
+
+def test_a_defect_in_a_step_does_not_end_the_agent(
+    beginning: Path, bundles: list[ModelBundle], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: list[str] = []
+    device = Device(beginning, Disk(), Source(*bundles))
+    real = device.updater._set_hindrance
+
+    def hear(hindrance: Reason | None) -> None:
+        heard.extend([hindrance.code] if hindrance else [])
+        real(hindrance)
+
+    monkeypatch.setattr(device.updater, "_set_hindrance", hear)
+    device.models = device.updater._models = Defective(device.store)
+    asyncio.run(device.deploy(3, bundles[2]))
+    report = device.updater.report()
+    assert report is not None and report.phase == "confirmed"
+    assert heard == ["internal-error"]

@@ -1,10 +1,15 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.fakes.bundles import make_bundle
 from tests.fleet.stand_in_device import FACTS
 
 from autoglm_edge_fleet.commands import Pending, Sent, is_due
+from autoglm_edge_fleet.deployments import open_standings
+from autoglm_edge_fleet.fleet import Fleet
 from autoglm_edge_fleet.registry import (
     Known,
     Standing,
@@ -92,3 +97,14 @@ def test_when_a_command_is_sent() -> None:
     assert due(Sent(2, 4, at=90)), "the device has begun a new session"
     assert due(Sent(2, 5, at=60)), "too long without an answer"
     assert not due(Sent(2, 5, at=60), online=False), "nobody there to answer"
+
+
+def test_an_order_that_no_document_can_carry_does_not_stop_the_others(tmp_path: Path) -> None:
+    with Fleet.init(tmp_path / "f", "f") as fleet:
+        bundle = fleet.publish(make_bundle(tmp_path / "b")).bundle.id
+        fleet.deploy(bundle, ["one", "two"], create=True)
+        with fleet._database.transaction() as connection:
+            connection.execute("PRAGMA defer_foreign_keys = ON")
+            connection.execute("UPDATE devices SET name = 'no name' WHERE name = 'one'")
+            connection.execute("UPDATE deployments SET device = 'no name' WHERE device = 'one'")
+        assert [standing.desired.device for standing in open_standings(fleet._database, "f")] == ["two"]

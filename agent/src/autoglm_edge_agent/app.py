@@ -106,6 +106,9 @@ class Agent:
         await self._supervisor.switch(self._updater.slots.current)
         await self._uplink.start()
         self._reports.changed()
+        device, serving = self._config.device, self._supervisor.serving
+        log.info("device %s of fleet %s, broker %s", device.name, device.fleet, self._config.broker.address())
+        log.info("%s on %s", serving.bundle.id if serving else "no model yet", ", ".join(endpoints(self._listeners)))
 
     def _parts(self) -> list[Coroutine[Any, Any, None]]:
         return [

@@ -135,13 +135,23 @@ def split_address(text: str) -> tuple[str, int]:
     return host, int(port)
 
 
+def _check_files(broker: BrokerSection) -> None:
+    for name in ("ca_file", "cert_file", "key_file"):
+        path = getattr(broker, name)
+        if path is not None and not path.is_file():
+            raise FileNotFoundError(f"[broker] {name} = {str(path)!r} is no file")
+
+
 def load_config(path: Path) -> Config:
     """Read the configuration. Raises ConfigurationError."""
     try:
         values: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
         config = Config.model_validate(values)
         config.broker.address()
-    except FileNotFoundError:
+        _check_files(config.broker)
+    except FileNotFoundError as error:
+        if path.exists():
+            raise ConfigurationError(f"{path}: {error}") from None
         raise ConfigurationError(f"{path} does not exist; docs/agent.md shows a configuration to start from") from None
     except tomllib.TOMLDecodeError as error:
         raise ConfigurationError(f"{path} is not TOML: {error}") from None

@@ -129,6 +129,7 @@ class Uplink:
 
     async def _connected(self) -> None:
         await self._publish(Channel.PRESENCE, self._presence(online=True).to_bytes(), retain=True)
+        log.info("connected to the broker, session %d", self.session)
         self._on_connected()
 
     def _presence(self, *, online: bool) -> Presence:

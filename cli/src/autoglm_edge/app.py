@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 
 import typer
@@ -9,7 +10,7 @@ from rich.text import Text
 
 from autoglm_edge import bundle, fleet
 from autoglm_edge.bench import bench
-from autoglm_edge.console import EXIT_FAILED, EXIT_INTERRUPTED, err
+from autoglm_edge.console import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_TERMINATED, err
 from autoglm_edge.convert import convert
 from autoglm_edge.demo.errors import DemoError
 from autoglm_edge.demo_command import demo
@@ -41,6 +42,8 @@ def build() -> typer.Typer:
 
 def main() -> None:
     """Run the command line."""
+    # As Ctrl-C: what was begun is cleaned up. A command that runs a daemon puts its own handler in the place.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(EXIT_TERMINATED))
     try:
         build()()
     except USER_ERRORS as error:

@@ -14,7 +14,7 @@ from rich.live import Live
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from autoglm_edge.console import EXIT_FAILED, EXIT_INTERRUPTED, err, out, print_json
-from autoglm_edge.fleet_tables import bundles_table, deployments_table, devices_table, status_table
+from autoglm_edge.fleet_tables import bundles_table, deployments_table, devices_table, reasons, status_table
 from autoglm_edge_fleet.config import DEFAULT_BROKER, ENVIRONMENT, find_fleet
 from autoglm_edge_fleet.deployments import Deployment
 from autoglm_edge_fleet.errors import UnknownDevice
@@ -94,7 +94,7 @@ def devices(fleet: FleetOption = None, as_json: JsonOption = False) -> None:
     if as_json:
         print_json([_device_json(each) for each in status])
     else:
-        out.print(devices_table(status))
+        out.print(devices_table(status), *reasons(status), sep="\n")
 
 
 @app.command()
@@ -145,7 +145,7 @@ def status(
     if as_json:
         print_json([_device_json(each) for each in listed])
     else:
-        out.print(status_table(listed))
+        out.print(status_table(listed), *reasons(listed), sep="\n")
 
 
 def _device_json(status: DeviceStatus) -> dict[str, Any]:

@@ -46,7 +46,7 @@ def devices_table(devices: Iterable[DeviceStatus]) -> Table:
             Text("yes", "green") if device.online else Text("no", "red"),
             str(current.bundle.id) if current else "-",
             Text(printable(current.variant, 40)) if current else "-",
-            _phase(each.deployment) if each.deployment else "-",
+            _state(each.deployment) if each.deployment else "-",
             _ago(device.last_seen_at),
             Text(printable(facts.agent_version, 40)) if facts else "-",
             Text(printable(facts.board, 60)) if facts else "-",
@@ -56,13 +56,13 @@ def devices_table(devices: Iterable[DeviceStatus]) -> Table:
 
 def status_table(devices: Iterable[DeviceStatus]) -> Table:
     """Return one row per device, with its deployment and its telemetry."""
-    table = _table("device", "deployment", "phase", "sent", "requests", "errors", "p50", "p99", "cpu", "memory", "temp")
+    table = _table("device", "deployment", "phase", "sent", "asked", "bad", "p50", "p99", "cpu", "mem", "temp")
     for each in devices:
         deployment = each.deployment
         table.add_row(
             Text(each.device.name, "green" if each.device.online else "red"),
             f"{deployment.bundle} #{deployment.generation}" if deployment else "-",
-            _phase(deployment) if deployment else "-",
+            _state(deployment) if deployment else "-",
             _size(each.device.sent_bytes),
             *_figures(each.telemetry),
         )
@@ -78,10 +78,23 @@ def deployments_table(deployments: Iterable[Deployment]) -> Table:
     return table
 
 
+def reasons(devices: Iterable[DeviceStatus]) -> list[Text]:
+    """Return one line per deployment that has something to say, for below a table."""
+    return [
+        Text(f"{each.device.name}: {printable(each.deployment.reason.message, 400)} ({each.deployment.reason.code})")
+        for each in devices
+        if each.deployment and each.deployment.reason
+    ]
+
+
+def _state(deployment: Deployment) -> Text:
+    share = "" if deployment.ended or not deployment.fraction else f" {deployment.fraction:.0%}"
+    return Text(f"{printable(deployment.phase, 40)}{share}", _COLOURS.get(deployment.phase, ""), no_wrap=True)
+
+
 def _phase(deployment: Deployment) -> Text:
     reason = f": {printable(deployment.reason.message, 120)} ({deployment.reason.code})" if deployment.reason else ""
-    share = "" if deployment.ended or not deployment.fraction else f" {deployment.fraction:.0%}"
-    return Text(f"{printable(deployment.phase, 40)}{share}{reason}", _COLOURS.get(deployment.phase, ""))
+    return _state(deployment).append(reason)
 
 
 def _figures(telemetry: TelemetrySummary | None) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ Everything a user can do wrong raises `ConversionError` (see `errors`).
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,10 @@ from autoglm_edge_converter.progress import Progress, Silent
 if TYPE_CHECKING:
     from autoglm_edge_converter.pipeline import convert
     from autoglm_edge_converter.results import ConversionResult, Options
+
+# ONNX Runtime's wheels collect usage data from the moment they are imported, here and in every process of ours. A user's
+# model is nobody else's business; who wants it otherwise sets the variable before.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 __all__ = ["ConversionError", "ConversionResult", "Options", "Progress", "Silent", "convert"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import sqlite3
 import time
@@ -15,6 +16,8 @@ from autoglm_edge_fleet.registry import CONFIRMED, ENDED, SUPERSEDED, Standing, 
 from autoglm_edge_protocol.deployment import BundleReference, DesiredState, Reason
 from autoglm_edge_protocol.errors import MalformedDocument
 from autoglm_edge_protocol.names import LEVEL_PATTERN, BundleId
+
+log = logging.getLogger(__name__)
 
 _SELECT = """
 SELECT deployments.*, bundles.name, bundles.version FROM deployments JOIN bundles ON bundles.id = bundle_id
@@ -130,7 +133,14 @@ def open_standings(database: Database, fleet: str) -> tuple[Standing, ...]:
         " WHERE published_generation < devices.generation OR reported_generation != devices.generation"
         " ORDER BY issued_at"
     )
-    return tuple(_standing(row, fleet) for row in rows)
+    standings = []
+    for row in rows:
+        try:
+            standings.append(_standing(row, fleet))
+        except ValueError as error:
+            # One row that no document can carry must not keep all other devices from hearing what they should run.
+            log.error("the order for %r cannot be sent: %s", row["device"], str(error).splitlines()[0])  # noqa: TRY400
+    return tuple(standings)
 
 
 def mark_published(database: Database, generations: dict[str, int]) -> None:

@@ -29,7 +29,7 @@ class Limits:
     """Blocks that one fetch request may name."""
     telemetry_samples: int = 240
     """System samples in one telemetry batch."""
-    request_body_bytes: int = 64 * 1024 * 1024
+    request_body_bytes: int = 16 * 1024 * 1024
     """The body of one inference request."""
     request_head_bytes: int = 64 * 1024
     """Request line and headers of one inference request."""

@@ -303,3 +303,21 @@ async def _until(condition: object) -> None:
     async with asyncio.timeout(3):
         while not condition():
             await asyncio.sleep(0.005)
+
+
+async def test_bodies_of_all_connections_together_are_bounded(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http, "MAX_BUFFERED_BYTES", 1000)
+    first, first_writer = await served.connect()
+    first_writer.write(b"POST /slow HTTP/1.1\r\nHost: x\r\nContent-Length: 700\r\n\r\n" + b"a" * 700)
+    while not served.asked:
+        await asyncio.sleep(0.01)
+    second, second_writer = await served.connect()
+    second_writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 700\r\n\r\n" + b"b" * 700)
+    status, headers, _ = await _read_response(second)
+    assert (status, headers["retry-after"]) == (503, "1")
+    served.hold.set()
+    assert (await _read_response(first))[0] == 200
+    third = await served.exchange(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 700\r\n\r\n" + b"c" * 700)
+    assert third.startswith(b"HTTP/1.1 200")
+    for writer in (first_writer, second_writer):
+        writer.close()

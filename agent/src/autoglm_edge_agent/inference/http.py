@@ -35,7 +35,27 @@ LINGER_S = 2.0
 ACCEPT_PAUSE_S = 1.0
 """After the process ran out of file descriptors."""
 MAX_CONNECTIONS = 128
+MAX_BUFFERED_BYTES = 4 * LIMITS.request_body_bytes
+"""Bodies of all connections together that may be in memory; a request that would need more is answered 503."""
 _READ_BYTES = 64 * 1024
+
+
+class _Buffer:
+    """The bytes of all bodies that are in memory."""
+
+    def __init__(self) -> None:
+        self._held_bytes = 0
+
+    def take(self, size_bytes: int) -> bool:
+        """Count more bytes; False, and nothing counted, when they are too many."""
+        if self._held_bytes + size_bytes > MAX_BUFFERED_BYTES:
+            return False
+        self._held_bytes += size_bytes
+        return True
+
+    def give_back(self, size_bytes: int) -> None:
+        """Count bytes off that are no longer held."""
+        self._held_bytes -= size_bytes
 
 
 class HttpServer:
@@ -46,6 +66,7 @@ class HttpServer:
         self._listeners: list[socket.socket] = []
         self._connections: set[asyncio.Task[None]] = set()
         self._draining = asyncio.Event()
+        self._buffer = _Buffer()
 
     def start(self, listeners: Sequence[socket.socket]) -> None:
         """Begin to accept on non-blocking, listening sockets, which stay the caller's."""
@@ -90,7 +111,7 @@ class HttpServer:
         crowded = len(self._connections) > MAX_CONNECTIONS
         reader, writer = await asyncio.open_connection(sock=connection, limit=_READ_BYTES)
         try:
-            await _Connection(reader, writer, self._answer, self._draining).run(crowded)
+            await _Connection(reader, writer, self._answer, self._draining, self._buffer).run(crowded)
         except (OSError, asyncio.TimeoutError, TimeoutError, h11.LocalProtocolError) as error:
             log.debug("a connection broke: %s", error)
         finally:
@@ -102,12 +123,19 @@ class HttpServer:
 
 class _Connection:
     def __init__(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, answer: Answer, draining: asyncio.Event
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        answer: Answer,
+        draining: asyncio.Event,
+        buffer: _Buffer,
     ) -> None:
         self._reader = reader
         self._writer = writer
         self._answer = answer
         self._draining = draining
+        self._buffer = buffer
+        self._buffered_bytes = 0
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=LIMITS.request_head_bytes)
         self._head_only = False
         self._deadline: float | None = None
@@ -119,7 +147,7 @@ class _Connection:
                 self._http.start_next_cycle()
         except h11.RemoteProtocolError as error:
             if self._http.our_state in (h11.IDLE, h11.SEND_RESPONSE):
-                await self._refuse(error.error_status_hint, str(error))
+                await self._refuse(_error(error.error_status_hint, str(error)))
 
     async def _one_request(self, crowded: bool) -> bool:
         """Answer one request; returns whether the connection may bring another."""
@@ -129,13 +157,18 @@ class _Connection:
             return False
         self._head_only = request.method == b"HEAD"
         if crowded:
-            await self._refuse(503, f"more than {MAX_CONNECTIONS} connections")
+            await self._refuse(_error(503, f"more than {MAX_CONNECTIONS} connections"))
             return False
-        body = await self._body(request)
-        if body is None:
-            await self._refuse(413, f"the body has more than {LIMITS.request_body_bytes} bytes")
-            return False
-        await self._send(await self._answered(request, body), close=self._draining.is_set())
+        try:
+            body = await self._body(request)
+            if isinstance(body, Response):
+                await self._refuse(body)
+                return False
+            response = await self._answered(request, body)
+        finally:
+            self._buffer.give_back(self._buffered_bytes)
+            self._buffered_bytes = 0
+        await self._send(response, close=self._draining.is_set())
         return self._http.our_state is h11.DONE and self._http.their_state is h11.DONE
 
     async def _answered(self, request: h11.Request, body: bytes) -> Response:
@@ -145,12 +178,12 @@ class _Connection:
             log.exception("a request could not be answered")
             return _error(500, "internal error; the log of the agent tells more")
 
-    async def _refuse(self, status: int, message: str) -> None:
+    async def _refuse(self, response: Response) -> None:
         """Answer an error and end the connection, so that the client has a chance to read it.
 
         Closed with bytes unread, the connection would be reset, and the answer lost with it.
         """
-        await self._send(_error(status, message), close=True)
+        await self._send(response, close=True)
         self._writer.write_eof()
         with contextlib.suppress(asyncio.TimeoutError, TimeoutError):
             await asyncio.wait_for(self._discard(), LINGER_S)
@@ -195,23 +228,24 @@ class _Connection:
             self._deadline = now + REQUEST_S
         return max(0.0, min(STALL_S, self._deadline - now))
 
-    async def _body(self, request: h11.Request) -> bytes | None:
-        """Return the body, None when it is too large."""
+    async def _body(self, request: h11.Request) -> bytes | Response:
+        """Return the body, or the answer to one that is too large."""
         declared = next((value for name, value in request.headers if name == b"content-length"), b"0")
         if int(declared) > LIMITS.request_body_bytes:
-            return None
+            return _too_large()
         if self._http.they_are_waiting_for_100_continue:
             await self._write(self._http.send(h11.InformationalResponse(status_code=100, headers=[])))
         pieces: list[bytes] = []
-        size = 0
         while True:
             event = self._http.next_event()
             if event is h11.NEED_DATA:
                 self._http.receive_data(await asyncio.wait_for(self._reader.read(_READ_BYTES), self._patience_s()))
             elif isinstance(event, h11.Data):
-                size += len(event.data)
-                if size > LIMITS.request_body_bytes:
-                    return None
+                if self._buffered_bytes + len(event.data) > LIMITS.request_body_bytes:
+                    return _too_large()
+                if not self._buffer.take(len(event.data)):
+                    return _error(503, f"requests of {MAX_BUFFERED_BYTES} bytes are being read already")
+                self._buffered_bytes += len(event.data)
                 pieces.append(bytes(event.data))
             else:
                 return b"".join(pieces)
@@ -235,6 +269,10 @@ class _Connection:
         if data:
             self._writer.write(data)
             await asyncio.wait_for(self._writer.drain(), STALL_S)
+
+
+def _too_large() -> Response:
+    return _error(413, f"the body has more than {LIMITS.request_body_bytes} bytes")
 
 
 def _error(status: int, message: str) -> Response:

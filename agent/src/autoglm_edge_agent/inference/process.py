@@ -18,7 +18,7 @@ from autoglm_edge_protocol.deployment import Installed, Reason
 
 log = logging.getLogger(__name__)
 
-BEAT_TIMEOUT_S = 10 * BEAT_S
+BEAT_TIMEOUT_S = 30 * BEAT_S
 """Silence after which a worker that was ready counts as hung."""
 DRAIN_S = 10.0
 """How long a worker may take to finish what it accepted when the agent itself ends."""

@@ -213,6 +213,8 @@ class Updater:
             await self._steps[self._record.state]()
         except FileNotFoundError as error:
             raise self._lost(f"a file of the update is missing: {error}") from None
+        except (Hindrance, OSError):
+            raise
         except Refusal as refusal:
             log.warning("generation %d is refused: %s", self._record.generation, refusal)
             await self._models.discard_trial()
@@ -220,6 +222,10 @@ class Updater:
                 self._commit_slots(self._slots.unstage())
             self._commit(self._record.after(Event.REFUSED, reason=refusal.reason))
             self._collect()
+        except Exception as error:
+            # A defect of ours must not end the agent at every start: the old model serves, and the fleet hears of it.
+            log.exception("generation %d met a defect of the agent", self._record.generation)
+            raise Hindrance("internal-error", f"a defect of the agent: {type(error).__name__}: {error}") from None
 
     def _lost(self, what: str) -> Hindrance:
         """Begin again, because files that were on disk are there no more; returns what to raise."""
