@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from autoglm_edge_converter.pipeline import convert
     from autoglm_edge_converter.results import ConversionResult, Options
 
-# ONNX Runtime's wheels collect usage data from the moment they are imported, here and in every process of ours. A user's
-# model is nobody else's business; who wants it otherwise sets the variable before.
+# ONNX Runtime's wheels collect usage data from the moment they are imported, here and in every process of ours. A
+# user's model is nobody else's business; who wants it otherwise sets the variable before.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 __all__ = ["ConversionError", "ConversionResult", "Options", "Progress", "Silent", "convert"]
