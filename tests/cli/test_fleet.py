@@ -54,6 +54,8 @@ def test_publish_and_list(fleet: Path, tmp_path: Path) -> None:
     bundle = make_bundle(tmp_path / "bundle", variants=("fp32", "int8"))
     assert "tiny@1.0.0 published" in run("publish", bundle)
     assert "was published before" in run("publish", bundle)
+    again = json.loads(run("publish", bundle, "--json"))
+    assert (again["id"], again["new"], again["new_bytes"]) == ("tiny@1.0.0", False, 0)
     assert re.search(r"tiny@1\.0\.0 .* fp32 int8", run("bundles"))
     listed = json.loads(run("bundles", "--json"))
     assert [(each["id"], each["variants"]) for each in listed] == [("tiny@1.0.0", ["fp32", "int8"])]
@@ -196,6 +198,15 @@ async def test_deploy_and_command_from_end_to_end(served: Path, broker: Broker, 
             assert (code, "dev1: tiny@1.0.0 (generation 1) confirmed" in output) == (0, True), output
             code, output = await cli("command", "dev1", "ping", "text=hello", "--wait")
             assert (code, "dev1: succeeded" in output, "echo=hello" in output) == (0, True, True), output
+            code, output = await cli("command", "dev1", "ping", "text=hello", "--wait", "--json")
+            answer = json.loads(output)["answer"]
+            assert (code, answer["outcome"], answer["result"]["echo"]) == (0, "succeeded", "hello"), output
+            code, output = await cli("deploy", "tiny@1.0.0", "--to", "dev1", "--wait", "--json")
+            ended = json.loads(output)
+            assert (code, [(each["device"], each["phase"], each["generation"]) for each in ended]) == (
+                0,
+                [("dev1", "confirmed", 2)],
+            )
             code, output = await cli("command", "dev1", "fly", "--wait")
             assert (code, "unknown-command" in output) == (1, True), output
             code, output = await cli("devices")

@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from autoglm_edge.console import err, out, print_json
+from autoglm_edge.console import out, print_json
 from autoglm_edge_protocol import bundle
 from autoglm_edge_protocol.manifest import Manifest, Variant
 
@@ -44,14 +44,22 @@ def show(
 
 
 @app.command()
-def verify(path: BundlePath) -> None:
+def verify(
+    path: BundlePath,
+    as_json: Annotated[bool, typer.Option("--json", help="Print what was verified as JSON.")] = False,
+) -> None:
     """Check that a bundle is complete and holds the bytes that its manifest promises.
 
     Exit code 0: it does; 1: it does not, one line says what is wrong.
     """
     with bundle.opened(path) as directory:
         manifest = bundle.verify(directory)
-    err.print(f"{manifest.id} is whole: {len(manifest.files)} files, {len(manifest.variants)} variants")
+    if as_json:
+        print_json(
+            {"id": str(manifest.id), "files": len(manifest.files), "variants": [v.id for v in manifest.variants]}
+        )
+        return
+    out.print(f"{manifest.id} is whole: {len(manifest.files)} files, {len(manifest.variants)} variants")
 
 
 def variants_table(manifest: Manifest) -> Table:

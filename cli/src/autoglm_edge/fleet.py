@@ -22,7 +22,7 @@ from autoglm_edge_fleet.fleet import DeviceStatus, Fleet
 from autoglm_edge_fleet.limits import FLEET_LIMITS
 from autoglm_edge_fleet.printable import printable
 from autoglm_edge_fleet.service import serve as serve_fleet
-from autoglm_edge_protocol.commands import Outcome
+from autoglm_edge_protocol.commands import Answer, Outcome
 from autoglm_edge_protocol.names import BundleId
 
 FleetOption = Annotated[
@@ -56,13 +56,17 @@ def init(
 def publish(
     bundle: Annotated[Path, typer.Argument(help="A bundle: its folder, or the packed .bundle file.")],
     fleet: FleetOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Verify a bundle and put it into the repository. A published bundle never changes."""
     columns = (TextColumn("[progress.description]{task.description}"), BarColumn(), DownloadColumn())
     with _open(fleet) as opened, Progress(*columns, TransferSpeedColumn(), console=err, transient=True) as progress:
         task = progress.add_task("verifying and storing", total=_bytes_to_do(bundle))
         done = opened.publish(bundle, lambda count: progress.advance(task, count))
-    if done.is_new:
+    if as_json:
+        reference = done.bundle.reference.model_dump(mode="json")
+        print_json({"id": str(done.bundle.id), "new": done.is_new, "new_bytes": done.new_bytes, "reference": reference})
+    elif done.is_new:
         out.print(f"{done.bundle.id} published: {done.bundle.size_bytes:,} bytes, {done.new_bytes:,} of them new")
     else:
         out.print(f"{done.bundle.id} was published before, with the same content")
@@ -106,29 +110,39 @@ def deploy(
     wait: Annotated[bool, typer.Option("--wait", help="Follow until each device has confirmed or failed.")] = False,
     timeout_s: Annotated[float, typer.Option(help="How long to follow, in seconds.")] = 600.0,
     fleet: FleetOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Tell devices to run a bundle. With --wait, exit code 1 when one has failed or is not done in time."""
     with _open(fleet) as opened:
         names = opened.device_names() if to == "all" else (to,)
         if not names:
             raise UnknownDevice(to, ())
-        issued = opened.deploy(BundleId.parse(bundle), names, variant, create)
-        out.print(f"{bundle} is now wanted on {len(issued)} device{'' if len(issued) == 1 else 's'}")
-        if wait and not _follow(opened, issued, timeout_s):
-            raise typer.Exit(EXIT_FAILED)
+        deployments = opened.deploy(BundleId.parse(bundle), names, variant, create)
+        if not as_json:
+            out.print(f"{bundle} is now wanted on {len(names)} device{'' if len(names) == 1 else 's'}")
+        if wait:
+            deployments = _follow(opened, deployments, timeout_s)
+    if as_json:
+        print_json([_deployment_json(each) for each in deployments])
+    elif wait:
+        _print_outcomes(deployments, timeout_s)
+    if wait and not all(each.succeeded for each in deployments):
+        raise typer.Exit(EXIT_FAILED)
 
 
-def _follow(fleet: Fleet, issued: tuple[Deployment, ...], timeout_s: float) -> bool:
+def _follow(fleet: Fleet, issued: tuple[Deployment, ...], timeout_s: float) -> tuple[Deployment, ...]:
     with Live(deployments_table(issued), console=err, transient=True, auto_refresh=False) as live:
-        ended = fleet.wait_for_deployments(
+        return fleet.wait_for_deployments(
             issued, timeout_s, lambda now: live.update(deployments_table(now), refresh=True)
         )
-    for each in ended:
+
+
+def _print_outcomes(deployments: tuple[Deployment, ...], timeout_s: float) -> None:
+    for each in deployments:
         reason = f": {printable(each.reason.message, 2000)} ({each.reason.code})" if each.reason else ""
         late = "" if each.ended else f", not done after {timeout_s:.0f} s"
         line = f"{each.device}: {each.bundle} (generation {each.generation}) {printable(each.phase)}{late}{reason}"
         out.print(line, markup=False, soft_wrap=True)
-    return all(each.succeeded for each in ended)
 
 
 @app.command()
@@ -162,13 +176,17 @@ def _device_json(status: DeviceStatus) -> dict[str, Any]:
         "telemetry": None,
     }
     if deployment:
-        reason = deployment.reason.model_dump() if deployment.reason else None
-        values = asdict(deployment) | {"bundle": str(deployment.bundle), "reason": reason}
-        row["deployment"] = values | {"fraction": deployment.fraction}
+        row["deployment"] = _deployment_json(deployment)
     if telemetry:
         newest = telemetry.newest.model_dump() if telemetry.newest else None
         row["telemetry"] = asdict(telemetry) | {"newest": newest}
     return row
+
+
+def _deployment_json(deployment: Deployment) -> dict[str, Any]:
+    reason = deployment.reason.model_dump() if deployment.reason else None
+    values = asdict(deployment) | {"bundle": str(deployment.bundle), "reason": reason}
+    return values | {"fraction": deployment.fraction, "ended": deployment.ended, "succeeded": deployment.succeeded}
 
 
 @app.command()
@@ -179,6 +197,7 @@ def command(
     wait: Annotated[bool, typer.Option("--wait", help="Wait for the answer; exit code 1 unless it succeeded.")] = False,
     expires_s: Annotated[float, typer.Option(help="The device ignores it after so many seconds.")] = 3600.0,
     fleet: FleetOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Queue a command for a device; it is kept until the device answers or it expires."""
     pairs = [argument.partition("=") for argument in arguments or ()]
@@ -186,19 +205,24 @@ def command(
         raise typer.BadParameter(f"{wrong!r} is not KEY=VALUE")
     with _open(fleet) as opened:
         queued = opened.command(device, name, {key: value for key, _, value in pairs}, expires_s)
-        if not wait:
-            out.print(f"command {queued.command_id} queued")
-            return
-        answer = opened.wait_for_answer(queued.command_id).answer
-    if answer is None:
-        err.print(f"{device} did not answer within {expires_s:.0f} s")
+        answer = opened.wait_for_answer(queued.command_id).answer if wait else None
+    if as_json:
+        print_json({"command_id": queued.command_id, "answer": answer.model_dump(mode="json") if answer else None})
+    elif answer is not None:
+        _print_answer(answer)
+    elif not wait:
+        out.print(f"command {queued.command_id} queued")
+    else:
+        err.print(f"{device} did not answer within {max(0.0, expires_s):.0f} s")
+    if wait and (answer is None or answer.outcome is not Outcome.SUCCEEDED):
         raise typer.Exit(EXIT_FAILED)
+
+
+def _print_answer(answer: Answer) -> None:
     reason = f": {answer.reason.message} ({answer.reason.code})" if answer.reason else ""
-    out.print(f"{device}: {answer.outcome.value}{printable(reason, 2000)}", markup=False, soft_wrap=True)
+    out.print(f"{answer.device}: {answer.outcome.value}{printable(reason, 2000)}", markup=False, soft_wrap=True)
     for key, value in answer.result.items():
         out.print(f"  {printable(key)}={printable(value, 2000)}", markup=False, soft_wrap=True)
-    if answer.outcome is not Outcome.SUCCEEDED:
-        raise typer.Exit(EXIT_FAILED)
 
 
 @app.command()
