@@ -148,7 +148,7 @@ def ctc(frame_count: int, classes: int, blank_every: int = 2, dtype: type = np.f
     best = np.where(np.arange(frame_count) % blank_every == 0, 0, choice.integers(1, classes, frame_count))
     logits[0, np.arange(frame_count), best] += 12 + np.log(classes)
     rows = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return (rows / rows.sum(axis=-1, keepdims=True)).astype(dtype)
+    return np.asarray(rows / rows.sum(axis=-1, keepdims=True), dtype)
 
 
 def uniform(*shape: int) -> np.ndarray:

@@ -132,7 +132,9 @@ def _pairs(references: Answers) -> list[Reading]:
 def _plausible(reading: Reading, references: Answers, threshold: float) -> bool:
     reaching = anchors = 0
     for answer in references:
-        if answer[reading.output].size and is_distribution(answer[reading.output]):
+        if answer[reading.output].size == 0:
+            continue  # nothing was found in this sample
+        if is_distribution(answer[reading.output]):
             return False
         coordinates, scores = _parts(reading, answer)
         if not (_are_boxes(coordinates, reading.centred) and _are_scores(reading, answer, scores)):
