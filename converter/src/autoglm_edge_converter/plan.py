@@ -31,6 +31,8 @@ RECIPES = (
     Recipe("percentile", equalise=True),
     Recipe("least-error", equalise=True),
     Recipe("min-max", per_channel=False),
+    Recipe("min-max", followers=False),
+    Recipe("least-error", followers=False),
 )
 """Static ones, tried on the whole graph, all of them: which is best depends on the network, and each costs seconds."""
 
