@@ -263,3 +263,44 @@ def test_the_manifest_tells_where_the_bundle_came_from(converted: ConversionResu
     assert provenance["source"]["file"] == "res.onnx"
     assert provenance["plan"]["max_drop"] == 0.05
     assert provenance["versions"]["onnxruntime"]
+
+
+def gated(path: Path) -> Path:
+    """Write y = (x W) * (1 if rate is 16 else 2), rate being a number without axes, in two branches."""
+    matrix = np.random.default_rng(1).normal(size=(8, 4)).astype(np.float32)
+
+    def branch(name: str, factor: float) -> onnx.GraphProto:
+        number = numpy_helper.from_array(np.array(factor, np.float32), f"{name}_factor")
+        node = helper.make_node("Mul", ["p", f"{name}_factor"], [f"{name}_y"], f"{name}_scale")
+        value = helper.make_tensor_value_info(f"{name}_y", TensorProto.FLOAT, None)
+        return helper.make_graph([node], name, [], [value], [number])
+
+    graph = helper.make_graph(
+        [
+            helper.make_node("MatMul", ["x", "w"], ["p"], "product"),
+            helper.make_node("Equal", ["rate", "sixteen"], ["same"], "compare"),
+            helper.make_node("If", ["same"], ["y"], "choice", then_branch=branch("a", 1), else_branch=branch("b", 2)),
+        ],
+        "gated",
+        [
+            helper.make_tensor_value_info("x", TensorProto.FLOAT, ("N", 8)),
+            helper.make_tensor_value_info("rate", TensorProto.INT64, ()),
+        ],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ("N", 4))],
+        [numpy_helper.from_array(matrix, "w"), numpy_helper.from_array(np.array(16, np.int64), "sixteen")],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 15)], ir_version=8), path)
+    return path
+
+
+@pytest.mark.slow
+def test_inputs_without_axes_are_converted_with(tmp_path: Path) -> None:
+    random = np.random.default_rng(4)
+    x = random.normal(size=(60, 1, 8)).astype(np.float32)
+    np.savez(tmp_path / "s.npz", x=x, rate=random.choice([8, 16], 60).astype(np.int64))
+    result = convert(gated(tmp_path / "m.onnx"), tmp_path / "s.npz", tmp_path / "out")
+    fp32 = result.manifest.variants[0]
+    assert [(entry.name, entry.datatype, entry.shape) for entry in fp32.inputs][1] == ("rate", "INT64", ())
+    assert fp32.quality.value == 1.0
+    bundle.verify(result.directory)
+    assert len(result.manifest.variants) > 1 or result.findings.refusals

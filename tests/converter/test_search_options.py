@@ -10,12 +10,13 @@ from tests.converter.graphs import DIGITS, linear, linear_samples, write_digits
 
 from autoglm_edge_converter import Options, convert
 from autoglm_edge_converter.cache import FolderCache
-from autoglm_edge_converter.candidates import Candidates
+from autoglm_edge_converter.candidates import Candidates, identity
 from autoglm_edge_converter.data.reading import read_data
 from autoglm_edge_converter.deadline import Deadline
 from autoglm_edge_converter.errors import BadOption
 from autoglm_edge_converter.float_graphs import FloatGraph
 from autoglm_edge_converter.laboratory import Laboratory
+from autoglm_edge_converter.operators import VARIABLE
 from autoglm_edge_converter.pipeline import plan_conversion
 from autoglm_edge_converter.progress import Silent
 from autoglm_edge_converter.recipes import HALF, OPTIMISED, WEIGHTS, Candidate, Recipe
@@ -55,6 +56,23 @@ def test_neither_the_number_of_workers_nor_the_cache_changes_what_is_found(tmp_p
     repaired, reused_damaged = attempt(tmp_path / "d", 2, tmp_path / "cache")
     assert repaired == alone
     assert reused_damaged == 0
+
+
+def test_other_custom_operators_are_another_question_to_the_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same path may hold another build of the library, which computes something else."""
+    source = load_source(DIGITS / "mbn.onnx", {})
+    data = read_data(write_digits(tmp_path / "s.npz", 24), source.inputs, 0)
+    library = tmp_path / "ops.so"
+    with Laboratory(data.feeds, tmp_path) as laboratory:
+        bench = open_workbench(source, data, laboratory, tmp_path)
+        known = {identity(bench)}
+        monkeypatch.setenv(VARIABLE, str(library))
+        for build in (b"a build", b"another build"):
+            library.write_bytes(build)
+            assert identity(bench) == identity(bench) not in known
+            known.add(identity(bench))
 
 
 def test_the_smallest_is_shipped_when_size_is_limited(tmp_path: Path, digits: Path) -> None:

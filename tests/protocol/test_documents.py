@@ -199,6 +199,26 @@ def test_manifest_finds_its_parts() -> None:
     assert paths == ["golden/golden.npz", "labels.txt", "variants/fp32/model.onnx"]
 
 
+def test_a_device_needs_the_libraries_of_its_own_machine_only() -> None:
+    libraries = {"x86_64": "ops/x86_64/a.so", "aarch64": "ops/aarch64/a.so", "armv7l": "ops/any/b.so"}
+    needs = VARIANT.needs.model_copy(
+        update={"custom_ops": {name: (path,) for name, path in libraries.items()} | {"i686": ("ops/any/b.so",)}}
+    )
+    variant = VARIANT.model_copy(update={"needs": needs, "files": (*VARIANT.files, *libraries.values())})
+    entries = tuple(MANIFEST.file("labels.txt").model_copy(update={"path": path}) for path in libraries.values())
+    manifest = MANIFEST.model_copy(update={"variants": (variant,), "files": (*MANIFEST.files, *entries)})
+    plain = {entry.path for entry in MANIFEST.device_files(VARIANT)}
+
+    def sent(machine: str | None) -> set[str]:
+        return {entry.path for entry in manifest.device_files(variant, machine)} - plain
+
+    assert sent(None) == set(libraries.values())
+    assert sent("aarch64") == {"ops/aarch64/a.so"}
+    assert sent("i686") == sent("armv7l") == {"ops/any/b.so"}
+    assert sent("riscv64") == set()
+    assert plain <= {entry.path for entry in manifest.device_files(variant, "riscv64")}
+
+
 def test_a_desired_state_starts_at_generation_one() -> None:
     with pytest.raises(ValidationError):
         DesiredState(fleet="f", device="d", generation=0, bundle=None)

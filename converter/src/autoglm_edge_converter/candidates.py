@@ -25,6 +25,7 @@ from autoglm_edge_converter.equalise import equalise
 from autoglm_edge_converter.errors import CandidateFailed
 from autoglm_edge_converter.float_graphs import Calibrated, FloatGraph, calibrate
 from autoglm_edge_converter.machine import versions
+from autoglm_edge_converter.operators import libraries_in_use
 from autoglm_edge_converter.progress import Progress
 from autoglm_edge_converter.quality import Score
 from autoglm_edge_converter.recipes import OPTIMISED, Candidate
@@ -33,6 +34,7 @@ from autoglm_edge_converter.search import Sensitivity, Trial
 from autoglm_edge_converter.search.sensitivity import Group, Noise, rank_nodes
 from autoglm_edge_converter.search.trials import Stage
 from autoglm_edge_converter.workbench import Workbench
+from autoglm_edge_protocol.digests import sha256_of_file
 
 SHARES = {Stage.TUNE: 0.4, Stage.RANK: 0.7, Stage.CLIMB: 1.0}
 """When each stage of the search has to end, as a share of the time budget."""
@@ -56,7 +58,7 @@ class Candidates:
         self._progress = progress
         self._deadline = deadline
         self._cache = cache
-        self._identity = _identity(bench)
+        self._identity = identity(bench)
         # The quantizer changes the level of the root logger while it works, so one thread at a time builds.
         self._building = threading.Lock()
         self.prunings = {graph.name: graph.pruning for graph in graphs}
@@ -210,9 +212,11 @@ class Candidates:
         return (self._even if candidate.recipe.equalise else self._plain)[candidate.graph]
 
 
-def _identity(bench: Workbench) -> str:
+def identity(bench: Workbench) -> str:
     """Return the digest of all that a score depends on besides the candidate and its graph."""
-    digest = hashlib.sha256(json.dumps([versions(), repr(bench.task), bench.parts.calibration]).encode())
+    libraries = [sha256_of_file(Path(path)) for path in libraries_in_use()]
+    facts = [versions(), repr(bench.task), bench.parts.calibration, libraries]
+    digest = hashlib.sha256(json.dumps(facts).encode())
     for arrays in (*bench.references, *([entry] for entry in bench.labels or ())):
         for array in arrays:
             digest.update(f"{array.dtype} {array.shape}".encode())

@@ -48,15 +48,18 @@ class Limits:
 def shortlist(trials: Sequence[Trial], max_drop: float) -> tuple[Trial, ...]:
     """Return the trials within the budget that are worth timing.
 
-    Those are the best whole one of each float graph and family (equalised ones apart: they carry multiplications
-    that cost time), and the mixed ones with the fewest nodes in float.
+    Those are the best whole one of each float graph and family, and the mixed ones with the fewest nodes in float.
+    Equalised ones are a family of their own, since they carry multiplications that cost time, and so are those
+    without followers, which go to float and back more often.
     """
     kept = [trial for trial in trials if within(trial, max_drop)]
-    groups: dict[tuple[str, str, bool], list[Trial]] = {}
+    groups: dict[tuple[str, str, bool, bool], list[Trial]] = {}
     for trial in kept:
         if not trial.candidate.float_nodes:
             recipe = trial.candidate.recipe
-            groups.setdefault((trial.candidate.graph, recipe.family, recipe.equalise), []).append(trial)
+            groups.setdefault((trial.candidate.graph, recipe.family, recipe.equalise, recipe.followers), []).append(
+                trial
+            )
     whole = [top for top in map(best, groups.values()) if top is not None]
     mixed = sorted((t for t in kept if t.candidate.float_nodes), key=lambda t: len(t.candidate.float_nodes))
     sure = [trial for trial in mixed if safe(trial, max_drop)]
@@ -69,7 +72,10 @@ NOTICEABLE = 1.05
 
 
 def fastest_first(entries: Sequence[Considered]) -> tuple[Considered, ...]:
-    """Order 8-bit candidates that beat float: those about as fast as the fastest by quality, then the others."""
+    """Order 8-bit candidates that beat float: those about as fast as the fastest by quality, then the others by speed.
+
+    All of them keep the budget on the search samples; the held-back ones decide whether a fast one does.
+    """
     able = [
         entry for entry in entries if entry.speedup >= NOTICEABLE and entry.trial.candidate.recipe.family not in _SIZE
     ]
@@ -79,7 +85,7 @@ def fastest_first(entries: Sequence[Considered]) -> tuple[Considered, ...]:
     close = [entry for entry in able if entry.speedup >= top * (1 - AS_FAST)]
     rest = [entry for entry in able if entry not in close]
     ranked = sorted(close, key=lambda entry: by_quality(entry.trial), reverse=True)
-    return (*ranked, *sorted(rest, key=lambda entry: by_quality(entry.trial), reverse=True))
+    return (*ranked, *sorted(rest, key=lambda entry: -entry.speedup))
 
 
 _SIZE = (WEIGHTS, HALF)

@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 
 from autoglm_edge_converter.inspection import WeightedNode, weighted_nodes, with_followers
-from autoglm_edge_converter.quantize import needless_boundaries
+from autoglm_edge_converter.quantize import needless_boundaries, quantized_nodes
 from autoglm_edge_converter.ranges import LEVELS, RANGES, Activation, Observation, observe, tensors_of
 from autoglm_edge_converter.recipes import Recipe
 from autoglm_edge_converter.tensors import Feed
@@ -49,7 +49,7 @@ class Calibrated:
     def rounded(self, recipe: Recipe) -> tuple[str, ...]:
         """Return the tensors that a whole candidate rounds, those that lose most of their own signal by it first."""
         graph = self.proto.graph
-        chosen = with_followers(graph, [node.name for node in self.nodes])
+        chosen = quantized_nodes(graph, [node.name for node in self.nodes], recipe)
         kept = needless_boundaries(graph, chosen)
         names = [name for name in tensors_of(graph, chosen) if name in self.observation and name not in kept]
         return tuple(sorted(names, key=lambda name: -_own_noise(self.observation[name], recipe)))

@@ -74,9 +74,12 @@ def golden_samples(names: Sequence[str], feeds: Sequence[Feed], answers: Answers
     )
 
 
-def golden_positions(bench: Workbench) -> tuple[int, ...]:
-    """Return indices of the golden samples; they come from the held-back part, which nothing was tuned on."""
-    held_back = bench.parts.evaluation
+def golden_positions(bench: Workbench, among: Sequence[int] | None = None) -> tuple[int, ...]:
+    """Return indices of the golden samples; they come from the held-back part, which nothing was tuned on.
+
+    `among` narrows that part to some of its samples, one at least.
+    """
+    held_back = bench.parts.evaluation if among is None else among
     sizes = [
         sum(array.nbytes for array in (*bench.feeds[index].values(), *bench.references[index])) for index in held_back
     ]

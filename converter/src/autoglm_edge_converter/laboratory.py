@@ -28,6 +28,12 @@ Answers = tuple[tuple[Array, ...], ...]
 """Outputs of a model: one tuple per sample, in the order of the model's outputs."""
 
 
+LEAVING_S = 2.0
+"""How long a process may take to end once its input has ended."""
+DYING_S = 15.0
+"""How long it may take once its output has ended."""
+
+
 @dataclass(frozen=True)
 class Timing:
     """Medians of interleaved runs of one model, one thread, in microseconds."""
@@ -78,7 +84,8 @@ class _Worker:
             process.stdin.flush()
         line = process.stdout.readline()
         if not line:
-            _end(process)
+            # It is dying already; one that dumps its memory takes long, and must not be said to have been killed.
+            _end(process, DYING_S)
             raise CandidateFailed(self._last_words(process.returncode))
         answer: dict[str, Any] = json.loads(line)
         if "error" in answer:
@@ -165,13 +172,13 @@ def default_workers() -> int:
     return max(1, min(4, usable))
 
 
-def _end(process: subprocess.Popen[str]) -> None:
+def _end(process: subprocess.Popen[str], patience_s: float = LEAVING_S) -> None:
     for pipe in (process.stdin, process.stdout):
         if pipe is not None:
             with suppress(BrokenPipeError):
                 pipe.close()
     try:
-        process.wait(timeout=2)
+        process.wait(timeout=patience_s)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()

@@ -25,7 +25,7 @@ from autoglm_edge_converter.recipes import DYNAMIC, HALF, OPTIMISED, STATIC, WEI
 from autoglm_edge_converter.results import Considered, Findings, Measured, Options, Refusal
 from autoglm_edge_converter.search import SearchResult, search
 from autoglm_edge_converter.selection import SHIPPED, Selection, consider, fill_place
-from autoglm_edge_converter.tolerance import FLOAT_MARGIN, INT8_MARGIN, tolerances
+from autoglm_edge_converter.tolerance import FLOAT_MARGIN, INT8_MARGIN, Margin, tolerances
 from autoglm_edge_converter.workbench import Workbench
 from autoglm_edge_protocol.manifest import Tolerance
 
@@ -159,14 +159,33 @@ class _Maker:
                 selection.decide(entry, f"it is {how} than float here ({entry.speedup:.2f} times its speed)")
 
     def _place(self, selection: Selection, order: Sequence[Considered]) -> None:
-        fill_place(selection, order, self._bench, self._limits, self._plan.demands, self._refuse_vague)
+        def refuse(item: Measured) -> str | None:
+            return self._refuse_vague(item, selection.chosen)
 
-    def _refuse_vague(self, item: Measured) -> str | None:
-        return VAGUE if self._tolerances(item) is None else None
+        fill_place(selection, order, self._bench, self._limits, self._plan.demands, refuse)
 
-    def _tolerances(self, item: Measured) -> tuple[Tolerance, ...] | None:
-        margin = FLOAT_MARGIN if item.precision == FP32 and not item.pruning else INT8_MARGIN
-        return tolerances(self._bench.score(item.path, self._golden), margin)
+    def _refuse_vague(self, item: Measured, chosen: Sequence[Measured]) -> str | None:
+        """Say why a golden set cannot judge a candidate, after trying one of samples that it answers clearly.
+
+        A set of few samples, as large answers make it, may lie wholly on borders of the original's decision.
+        """
+        if self._tolerances(item, self._golden) is not None:
+            return None
+        held_back = self._bench.parts.evaluation
+        scores = self._bench.score_each(item.path, held_back)
+        clear = [
+            index
+            for index, found in zip(held_back, scores, strict=True)
+            if tolerances(found, _margin(item)) is not None
+        ]
+        golden = golden_positions(self._bench, clear) if 2 * len(clear) >= len(held_back) else self._golden
+        if any(self._tolerances(entry, golden) is None for entry in (item, *chosen)):
+            return VAGUE
+        self._golden = golden
+        return None
+
+    def _tolerances(self, item: Measured, golden: Sequence[int]) -> tuple[Tolerance, ...] | None:
+        return tolerances(self._bench.score(item.path, golden), _margin(item))
 
     def finish(
         self,
@@ -210,7 +229,7 @@ class _Maker:
         return tuple(refusals)
 
     def _ship(self, item: Measured, selection: Selection | None) -> Shipped | None:
-        limits = self._tolerances(item)
+        limits = self._tolerances(item, self._golden)
         if limits is None:
             return None
         notes: list[str] = []
@@ -225,6 +244,10 @@ class _Maker:
             targets = ", ".join(self._plan.demands.targets)
             notes.append(f"operator set checked by table for {targets}; speed measured on this machine only")
         return Shipped(item, limits, tuple(notes), opset_in(item.path))
+
+
+def _margin(item: Measured) -> Margin:
+    return FLOAT_MARGIN if item.precision == FP32 and not item.pruning else INT8_MARGIN
 
 
 NOTHING = "no candidate was within the budget"

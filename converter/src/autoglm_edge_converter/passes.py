@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 import onnx
 import onnxslim
 
+from autoglm_edge_converter.fusions import fuse_gelu, pool_means
 from autoglm_edge_converter.lookups import fold_tables, look_up_rows
 from autoglm_edge_converter.source import opset_of
 
@@ -204,6 +205,8 @@ PASSES: dict[str, Pass] = {
     "simplify": simplify,
     "look-up-rows": look_up_rows,
     "fold-tables": fold_tables,
+    "pool-means": pool_means,
+    "fuse-gelu": fuse_gelu,
     "drop-unread": drop_unread,
     "fuse-bias": fuse_bias,
     "shorten-names": shorten_names,

@@ -27,10 +27,14 @@ RECIPES = (
     Recipe("least-error"),
     Recipe("entropy"),
     Recipe("min-max", correct_bias=True),
+    Recipe("percentile", correct_bias=True),
+    Recipe("least-error", correct_bias=True),
     Recipe("min-max", equalise=True),
     Recipe("percentile", equalise=True),
     Recipe("least-error", equalise=True),
+    Recipe("least-error", equalise=True, correct_bias=True),
     Recipe("min-max", per_channel=False),
+    Recipe("least-error", followers=False),
 )
 """Static ones, tried on the whole graph, all of them: which is best depends on the network, and each costs seconds."""
 

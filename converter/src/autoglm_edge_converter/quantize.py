@@ -55,7 +55,7 @@ def quantize(
     """
     model = onnx.ModelProto()
     model.CopyFrom(proto)
-    nodes = with_followers(model.graph, chosen)
+    nodes = quantized_nodes(model.graph, chosen, recipe)
     tensors = [name for name in tensors_of(model.graph, nodes) if name in observation]
     _tell_types(model.graph, tensors)
     to_range = RANGES[recipe.ranges]
@@ -83,6 +83,11 @@ def quantize(
     result: onnx.ModelProto = quantizer.model.model
     sort_nodes(result.graph)
     return strip_metadata(result)
+
+
+def quantized_nodes(graph: onnx.GraphProto, chosen: Collection[str], recipe: Recipe) -> frozenset[str]:
+    """Return every node that a recipe quantizes when it is given these weighted ones."""
+    return with_followers(graph, chosen) if recipe.followers else frozenset(chosen)
 
 
 def _quietly(quantizer: QDQQuantizer) -> None:

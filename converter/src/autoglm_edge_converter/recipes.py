@@ -27,12 +27,16 @@ class Recipe:
     correct_bias: bool = False
     """Take the mean of the weights' rounding error out of the biases (see `bias`)."""
 
+    followers: bool = True
+    """Also quantize the cheap operators between weighted nodes (see `inspection`); else they stay in float."""
+
     def __str__(self) -> str:
         if self.family != STATIC:
             return _FAMILIES[self.family]
         parts = [self.ranges, "per channel" if self.per_channel else "per tensor"]
         parts += ["equalised"] if self.equalise else []
         parts += ["bias corrected"] if self.correct_bias else []
+        parts += [] if self.followers else ["products only"]
         return ", ".join([*parts, "signed"] if self.signed else parts)
 
 

@@ -194,9 +194,16 @@ class Manifest(Document):
         """Return the variant with this id."""
         return next((v for v in self.variants if v.id == variant_id), None)
 
-    def device_files(self, variant: Variant) -> tuple[FileEntry, ...]:
-        """Return what a device must have to run `variant`: its files, the golden set, the labels, the licence."""
+    def device_files(self, variant: Variant, machine: str | None = None) -> tuple[FileEntry, ...]:
+        """Return what a device must have to run `variant`: its files, the golden set, the labels, the licence.
+
+        With a machine (`x86_64`, `aarch64`, ...), libraries of custom operators that are only for others are left out.
+        """
+        libraries = variant.needs.custom_ops
+        foreign = {path for name, paths in libraries.items() if machine not in (None, name) for path in paths}
+        own = set(libraries.get(machine, ())) if machine else set()
         wanted = {*variant.files, self.golden, *(path for path in (self.labels, self.license) if path)}
+        wanted -= foreign - own - {variant.model}
         return tuple(entry for entry in self.files if entry.path in wanted)
 
     @model_validator(mode="after")

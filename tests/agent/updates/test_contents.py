@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+import platform
 from pathlib import Path
 
 import pytest
+from tests.fakes.model_bundles import make_model_bundle
 
 from autoglm_edge_agent.errors import Hindrance
 from autoglm_edge_agent.storage.store import Store
-from autoglm_edge_agent.updates.contents import check_space
+from autoglm_edge_agent.updates.contents import check_space, needed_files
 from autoglm_edge_agent.updates.progress import Progress
+from autoglm_edge_protocol.bundle import read_manifest
 from autoglm_edge_protocol.digests import sha256_of
 from autoglm_edge_protocol.durable import Disk
 from autoglm_edge_protocol.manifest import FileEntry
@@ -61,3 +64,17 @@ def test_progress_counts_each_byte_once() -> None:
     progress.reached("new", 0)
     progress.reached("new", 25)
     assert (progress.present_bytes, progress.fetched_bytes) == (80, 95)
+
+
+def test_libraries_for_other_machines_are_not_fetched(tmp_path: Path) -> None:
+    manifest = read_manifest(make_model_bundle(tmp_path).directory)
+    base = manifest.variants[0]
+    paths = {name: f"ops/{name}/my.so" for name in ("another", platform.machine())}
+    needs = base.needs.model_copy(update={"custom_ops": {name: (path,) for name, path in paths.items()}})
+    variant = base.model_copy(update={"needs": needs, "files": (*base.files, *paths.values())})
+    libraries = tuple(FileEntry(path=path, size_bytes=9, sha256=sha256_of(path.encode())) for path in paths.values())
+    manifest = manifest.model_copy(update={"variants": (variant,), "files": (*manifest.files, *libraries)})
+    needed = {entry.path for entry in needed_files(manifest, variant)}
+    assert paths[platform.machine()] in needed
+    assert paths["another"] not in needed
+    assert base.model in needed

@@ -139,3 +139,58 @@ def test_labels_that_no_output_can_be_judged_by_are_said() -> None:
     choice = choose_metric("auto", Subject(("y",), image, [np.array([1])]))
     assert choice.task is None
     assert "the labels are not used" in choice.notes[0]
+
+
+def ctc(frame_count: int, classes: int, blank_every: int = 2, dtype: type = np.float32, seed: int = 0) -> np.ndarray:
+    """Return [1, frames, classes] as softmax gives it: every so many frames the blank, class 0, else a character."""
+    choice = np.random.default_rng(seed)
+    logits = choice.normal(size=(1, frame_count, classes))
+    best = np.where(np.arange(frame_count) % blank_every == 0, 0, choice.integers(1, classes, frame_count))
+    logits[0, np.arange(frame_count), best] += 12 + np.log(classes)
+    rows = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return np.asarray(rows / rows.sum(axis=-1, keepdims=True), dtype)
+
+
+def uniform(*shape: int) -> np.ndarray:
+    return np.random.default_rng(3).uniform(0, 1, shape).astype(np.float32)
+
+
+CORNERS = np.concatenate([uniform(1, 50, 2) * 0.5, uniform(1, 50, 2) * 0.5 + 0.5], axis=2)
+OF_FOUR = np.full((1, 50, 4), 0.25, np.float32)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "metric"),
+    [
+        # a recogniser of text: few or many frames, few or many classes, blanks everywhere or seldom, half precision
+        ((ctc(40, 18710),), "characters-agreement"),
+        ((ctc(120, 6625),), "characters-agreement"),
+        ((ctc(400, 97),), "characters-agreement"),
+        ((ctc(400, 40, blank_every=12),), "characters-agreement"),
+        ((ctc(40, 18710, dtype=np.float16),), "characters-agreement"),
+        ((np.log(ctc(40, 6625) + np.float32(1e-30)),), "characters-agreement"),
+        ((ctc(40, 6625), uniform(1, 40, 8)), "characters-agreement"),
+        # distributions without a blank, as a language model gives them
+        ((ctc(40, 6625, blank_every=1000),), None),
+        # boxes: before suppression, as a pair, and what only resembles them
+        ((channels(20),), "boxes@0.5"),
+        ((channels(20) * np.array([1 / 800] * 4 + [1] * 2, np.float32).reshape(1, 6, 1),), "boxes@0.5"),
+        ((CORNERS, uniform(1, 50, 3)), "boxes@0.5"),
+        ((OF_FOUR, uniform(1, 50, 3)), None),
+        ((uniform(1, 40, 8),), None),
+        ((np.where(uniform(1, 40, 6625) > 0.999, np.float32(1), np.float32(1e-6)),), None),
+    ],
+)
+def test_boxes_need_coordinates_and_text_needs_distributions(
+    outputs: tuple[np.ndarray, ...], metric: str | None
+) -> None:
+    names = tuple(f"o{number}" for number in range(len(outputs)))
+    choice = choose_metric("auto", Subject(names, (outputs, outputs), None))
+    assert (choice.task.name if choice.task else None) == metric
+
+
+def test_a_sample_without_detections_is_no_evidence_against_boxes() -> None:
+    found = np.concatenate([CORNERS * 100, uniform(1, 50, 1), np.ones((1, 50, 1), np.float32)], axis=2)
+    choice = choose_metric("auto", Subject(("o",), ((found,), (np.zeros((1, 0, 6), np.float32),)), None))
+    assert choice.task is not None
+    assert choice.task.name == "boxes@0.5"

@@ -11,6 +11,7 @@ Hard links rather than symbolic ones: runtimes refuse external weights behind sy
 from __future__ import annotations
 
 import errno
+import platform
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -123,7 +124,7 @@ class Store:
             entries = [(MANIFEST_PATH, installed.bundle.manifest_sha256)]
         else:
             variant = manifest.variant(installed.variant)
-            files = manifest.device_files(variant) if variant else ()
+            files = manifest.device_files(variant, platform.machine()) if variant else ()
             entries = [(file.path, file.sha256) for file in files]
             entries.append((MANIFEST_PATH, installed.bundle.manifest_sha256))
         tree = self.bundle_path(installed.bundle)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import platform
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
@@ -278,7 +279,7 @@ class Updater:
     async def _install(self) -> None:
         manifest, variant = self._resolved()
         reference = self._reference()
-        await in_thread(self._store.install, reference, manifest.device_files(variant))
+        await in_thread(self._store.install, reference, manifest.device_files(variant, platform.machine()))
         self._commit_slots(self._slots.stage(Installed(bundle=reference, variant=variant.id)))
         self._commit(self._record.after(Event.INSTALLED))
 

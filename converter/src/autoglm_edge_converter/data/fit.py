@@ -28,7 +28,7 @@ def cut(array: Array, port: Port, where: str) -> list[Array]:
         raise UnknownShape(port.name)
     rank = len(port.shape)
     if array.ndim == rank + 1:
-        samples = list(array)
+        samples = [np.asarray(sample) for sample in array]  # the runtime takes no numpy scalars
     elif array.ndim == rank and rank > 0:
         batch = port.shape[0] or 1
         if len(array) % batch:

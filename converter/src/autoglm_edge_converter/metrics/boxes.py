@@ -7,9 +7,11 @@ Layouts, each with a free number of anchors A and of classes K; boxes are corner
     rows       [N, A, 6]            after suppression, as YOLOv10 gives them: corners, score, class
     pair       [N, A, 4] and [N, A] or [N, A, K]   boxes in one output, scores in another (SSD, DETR)
 
-An answer is taken for boxes when the sizes are positive, the scores lie in 0..1, and some score of the samples reaches
-the threshold; where suppression is still to come, also when there are at least 100 anchors, twice as many as channels,
-of which at most a fifth reach the threshold, and the rows are no distributions. Anything less clear is left alone.
+An answer is taken for boxes on evidence only: four columns that can be coordinates (finite, of positive sizes, not
+distributions over four classes), scores in 0..1 of which some reach the threshold; where suppression is still to come,
+also at least 100 anchors, twice as many as channels, whose centres are spread over the picture and of which at most a
+fifth reach the threshold. Rows that are distributions (see `sequence`) are never boxes. Anything less clear is left
+alone.
 """
 
 from __future__ import annotations
@@ -29,6 +31,9 @@ FEWEST_ANCHORS = 100
 LARGEST_SHARE = 0.2
 """Of the anchors that may reach the threshold before suppression: most of a picture is background."""
 SCORE_THRESHOLD = 0.25
+LEAST_SPREAD = 0.2
+"""Of the picture that the middle 90 % of the anchors' centres span. Class probabilities that are read as centres are
+near 0 but for one or two of them, however large those are."""
 
 Layout = Literal["channels", "objects", "rows", "pair"]
 
@@ -127,10 +132,14 @@ def _pairs(references: Answers) -> list[Reading]:
 def _plausible(reading: Reading, references: Answers, threshold: float) -> bool:
     reaching = anchors = 0
     for answer in references:
+        if answer[reading.output].size == 0:
+            continue  # nothing was found in this sample
+        if is_distribution(answer[reading.output]):
+            return False
         coordinates, scores = _parts(reading, answer)
         if not (_are_boxes(coordinates, reading.centred) and _are_scores(reading, answer, scores)):
             return False
-        if reading.layout in ("channels", "objects") and not _raw(answer[reading.output], coordinates, scores):
+        if reading.layout in ("channels", "objects") and not _raw(coordinates, scores):
             return False
         reaching += sum(len(image.scores) for image in read(reading, answer, threshold))
         anchors += scores.shape[0] * scores.shape[1]
@@ -138,9 +147,17 @@ def _plausible(reading: Reading, references: Answers, threshold: float) -> bool:
     return 0 < reaching <= (LARGEST_SHARE if raw else 1.0) * anchors
 
 
-def _raw(output: Array, coordinates: Floats, scores: Floats) -> bool:
+def _raw(coordinates: Floats, scores: Floats) -> bool:
     anchors, channels = coordinates.shape[1], scores.shape[2] + 4
-    return anchors >= max(FEWEST_ANCHORS, 2 * channels) and not is_distribution(output)
+    return anchors >= max(FEWEST_ANCHORS, 2 * channels) and _are_spread(coordinates)
+
+
+def _are_spread(coordinates: Floats) -> bool:
+    """Tell whether the anchors' centres cover the picture both ways."""
+    centres = coordinates[..., :2]
+    low, high = np.quantile(centres, (0.05, 0.95), axis=1)
+    extent = np.abs(centres).max(axis=1)
+    return bool((high - low >= LEAST_SPREAD * extent).all() and (extent > 0).all())
 
 
 def _are_boxes(coordinates: Floats, centred: bool) -> bool:

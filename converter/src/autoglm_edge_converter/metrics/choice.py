@@ -1,7 +1,8 @@
 """Which metric judges a conversion: what `--metric` asks for, or what the original's answers and the labels suggest.
 
-auto                      labels and a classifier's output: accuracy; else boxes, then text, where the answers
-                          clearly look like it (see `boxes` and `sequence`); else each output's own metric
+auto                      labels and a classifier's output: accuracy; else boxes where there is evidence of
+                          coordinates, else text where rows are distributions over many classes with a blank (see
+                          `boxes` and `sequence`, no answer can be both); else each output's own metric
 top1, sqnr                top-1 agreement or fidelity, of the worst output
 accuracy                  needs labels
 boxes[:score=S,iou=I]     boxes matched at an overlap I (0.5) from a score of S (0.25)
