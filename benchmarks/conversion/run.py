@@ -87,8 +87,16 @@ def by_peer(tool: str, case: Case, samples: Path, folder: Path, cache: Path) -> 
     started = time.monotonic()
     try:
         python = environment(ENVIRONMENT_OF[tool], cache)
-        command = [str(python), str(HERE / "peer.py"), tool, str(case.model), str(samples), str(out)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=PEER_S, check=False)
+        command = [
+            str(python.absolute()),
+            str(HERE / "peer.py"),
+            tool,
+            str(case.model.absolute()),
+            str(samples),
+            str(out),
+        ]
+        # Some peers leave files where they are started.
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=PEER_S, check=False)
     except subprocess.CalledProcessError:
         return Form(tool, problem="cannot be installed here")
     except subprocess.TimeoutExpired:

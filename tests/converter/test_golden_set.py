@@ -1,10 +1,18 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.converter.graphs import DIGITS, write_digits
 
-from autoglm_edge_converter.golden_set import GoldenLimits, choose_golden, margin
+from autoglm_edge_converter.data.reading import read_data
+from autoglm_edge_converter.golden_set import GoldenLimits, choose_golden, golden_positions, margin
+from autoglm_edge_converter.laboratory import Laboratory
+from autoglm_edge_converter.source import load_source
+from autoglm_edge_converter.weights_only import half_weights
+from autoglm_edge_converter.workbench import open_workbench
 
 
 def answer(gap: float) -> tuple[np.ndarray, ...]:
@@ -36,3 +44,18 @@ def test_the_choice_is_distinct_sorted_and_bounded(gaps: list[float], most: int)
     assert list(chosen) == sorted(set(chosen))
     assert len(chosen) == min(most, len(gaps))
     assert all(0 <= position < len(gaps) for position in chosen)
+
+
+def test_a_narrower_choice_keeps_to_the_samples_given_and_each_is_scored_alone(tmp_path: Path) -> None:
+    source = load_source(DIGITS / "mbn.onnx", {})
+    data = read_data(write_digits(tmp_path / "s.npz", 90), source.inputs, 0)
+    with Laboratory(data.feeds, tmp_path) as laboratory:
+        bench = open_workbench(source, data, laboratory, tmp_path)
+        held_back = bench.parts.evaluation
+        assert set(golden_positions(bench)) <= set(held_back)
+        assert golden_positions(bench, held_back[3:6]) == tuple(sorted(held_back[3:6]))
+        other = half_weights(source.proto)
+        path = bench.write(other, "half")
+        scores = bench.score_each(path, held_back)
+        assert scores == tuple(bench.score(path, [index]) for index in held_back)
+        assert len({found.sqnr_db for found in scores}) > 1
