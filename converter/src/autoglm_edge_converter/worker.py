@@ -34,13 +34,19 @@ FEWEST_ROUNDS = 9
 MOST_ROUNDS = 60
 
 
-def open_session(model: str | bytes) -> ort.InferenceSession:
-    """Open a model for one thread on the CPU, without warnings. Errors of the runtime pass through."""
+def session_options(threads: int = 1) -> ort.SessionOptions:
+    """Return what every session that is timed here has in common: so many threads, no spinning, no warnings."""
     options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
+    options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return options
+
+
+def open_session(model: str | bytes) -> ort.InferenceSession:
+    """Open a model for one thread on the CPU, without warnings. Errors of the runtime pass through."""
+    options = session_options()
     operators.register(options)
     return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 

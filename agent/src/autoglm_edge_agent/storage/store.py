@@ -22,7 +22,12 @@ from autoglm_edge_protocol.documents import parse
 from autoglm_edge_protocol.durable import Disk
 from autoglm_edge_protocol.errors import DigestMismatch, ProtocolError
 from autoglm_edge_protocol.limits import LIMITS
-from autoglm_edge_protocol.manifest import MANIFEST_PATH, FileEntry, Manifest
+from autoglm_edge_protocol.manifest import MANIFEST_PATH, FileEntry, Manifest, Variant
+
+
+def files_here(manifest: Manifest, variant: Variant) -> tuple[FileEntry, ...]:
+    """Return what a device of this machine's architecture must have to run `variant`."""
+    return manifest.device_files(variant, platform.machine())
 
 
 class Store:
@@ -124,7 +129,7 @@ class Store:
             entries = [(MANIFEST_PATH, installed.bundle.manifest_sha256)]
         else:
             variant = manifest.variant(installed.variant)
-            files = manifest.device_files(variant, platform.machine()) if variant else ()
+            files = files_here(manifest, variant) if variant else ()
             entries = [(file.path, file.sha256) for file in files]
             entries.append((MANIFEST_PATH, installed.bundle.manifest_sha256))
         tree = self.bundle_path(installed.bundle)

@@ -5,10 +5,8 @@ A file that is missing or damaged on disk is no fault of the bundle and raises F
 
 from __future__ import annotations
 
-import platform
-
 from autoglm_edge_agent.errors import Hindrance, Refusal
-from autoglm_edge_agent.storage.store import Store
+from autoglm_edge_agent.storage.store import Store, files_here
 from autoglm_edge_protocol.chunks import ChunkedFile, ChunkIndex
 from autoglm_edge_protocol.deployment import BundleReference
 from autoglm_edge_protocol.documents import parse
@@ -61,7 +59,7 @@ def read_chunked_files(store: Store, manifest: Manifest, files: tuple[FileEntry,
 
 def needed_files(manifest: Manifest, variant: Variant) -> tuple[FileEntry, ...]:
     """Return what has to be on disk, each content once: this machine's files and the chunk index."""
-    files = (*manifest.device_files(variant, platform.machine()), manifest.file(CHUNK_INDEX_PATH))
+    files = (*files_here(manifest, variant), manifest.file(CHUNK_INDEX_PATH))
     return tuple({entry.sha256: entry for entry in files}.values())
 
 

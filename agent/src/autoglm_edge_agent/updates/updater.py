@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import platform
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from autoglm_edge_agent.cancellation import cancel, in_thread
 from autoglm_edge_agent.errors import Hindrance, Refusal, hindrance_of
 from autoglm_edge_agent.storage.slots import Slots
-from autoglm_edge_agent.storage.store import Store
+from autoglm_edge_agent.storage.store import Store, files_here
 from autoglm_edge_agent.updates.contents import (
     check_space,
     index_file,
@@ -217,16 +216,19 @@ class Updater:
         except (Hindrance, OSError):
             raise
         except Refusal as refusal:
-            log.warning("generation %d is refused: %s", self._record.generation, refusal)
-            await self._models.discard_trial()
-            if self._slots.staging is not None:
-                self._commit_slots(self._slots.unstage())
-            self._commit(self._record.after(Event.REFUSED, reason=refusal.reason))
-            self._collect()
+            await self._refuse(refusal)
         except Exception as error:
             # A defect of ours must not end the agent at every start: the old model serves, and the fleet hears of it.
             log.exception("generation %d met a defect of the agent", self._record.generation)
             raise Hindrance("internal-error", f"a defect of the agent: {type(error).__name__}: {error}") from None
+
+    async def _refuse(self, refusal: Refusal) -> None:
+        log.warning("generation %d is refused: %s", self._record.generation, refusal)
+        await self._models.discard_trial()
+        if self._slots.staging is not None:
+            self._commit_slots(self._slots.unstage())
+        self._commit(self._record.after(Event.REFUSED, reason=refusal.reason))
+        self._collect()
 
     def _lost(self, what: str) -> Hindrance:
         """Begin again, because files that were on disk are there no more; returns what to raise."""
@@ -279,7 +281,7 @@ class Updater:
     async def _install(self) -> None:
         manifest, variant = self._resolved()
         reference = self._reference()
-        await in_thread(self._store.install, reference, manifest.device_files(variant, platform.machine()))
+        await in_thread(self._store.install, reference, files_here(manifest, variant))
         self._commit_slots(self._slots.stage(Installed(bundle=reference, variant=variant.id)))
         self._commit(self._record.after(Event.INSTALLED))
 

@@ -20,7 +20,7 @@ import numpy as np
 import onnxruntime as ort
 
 from autoglm_edge_converter.tensors import Feed
-from autoglm_edge_converter.worker import peak_rss_bytes
+from autoglm_edge_converter.worker import peak_rss_bytes, session_options
 
 CPU = "CPUExecutionProvider"
 WARM_UP_RUNS = 3
@@ -32,11 +32,8 @@ def open_strictly(order: dict[str, Any]) -> ort.InferenceSession:
 
     Raises RuntimeError when the runtime fell back to another provider; its own errors pass through.
     """
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = order["threads"]
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 4
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options = session_options(order["threads"])
+    options.log_severity_level = 4  # a provider that cannot run is an answer here, not something to complain of
     if order["provider"] != CPU:
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     for library in order["ops"]:
