@@ -15,7 +15,7 @@ from autoglm_edge_converter.lookups import fold_tables, look_up_rows
 from autoglm_edge_converter.passes import PASSES, drop_unread
 from autoglm_edge_converter.ranges import Activation, entropy, least_error, min_max
 from autoglm_edge_converter.recipes import DYNAMIC, FLOAT, HALF, WEIGHTS, Recipe, Tuned
-from autoglm_edge_converter.worker import open_session
+from autoglm_edge_converter.runners.onnx import open_session
 
 IMAGES = np.random.default_rng(5).random((12, 1, 1, 32, 32), dtype=np.float32)
 FEEDS = [{"x": image} for image in IMAGES]

@@ -13,8 +13,8 @@ from autoglm_edge_converter.build import build
 from autoglm_edge_converter.float_graphs import calibrate
 from autoglm_edge_converter.fusions import GELU_OPSET, fuse_gelu, pool_means
 from autoglm_edge_converter.recipes import Recipe
+from autoglm_edge_converter.runners.onnx import open_session
 from autoglm_edge_converter.targets import TARGETS
-from autoglm_edge_converter.worker import open_session
 
 SAMPLE = np.random.default_rng(1).normal(0, 2, (1, 3, 6, 6)).astype(np.float32)
 NUMBERS = {"root": np.sqrt(2), "inverse": np.sqrt(0.5), "one": 1.0, "half": 0.5, "two": 2.0}

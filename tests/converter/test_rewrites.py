@@ -18,7 +18,7 @@ from autoglm_edge_converter.passes import PASSES
 from autoglm_edge_converter.quality import Score, score
 from autoglm_edge_converter.quantize import needless_boundaries
 from autoglm_edge_converter.ranges import min_max, observe, percentile, tensors_of
-from autoglm_edge_converter.worker import open_session
+from autoglm_edge_converter.runners.onnx import open_session
 
 FEEDS = [{"x": image} for image in np.random.default_rng(5).random((6, 1, 1, 32, 32), dtype=np.float32)]
 

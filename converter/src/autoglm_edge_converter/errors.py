@@ -2,7 +2,7 @@
 
 ConversionError
  |- BadModel
- |   |- NotAModel            not ONNX, truncated, or empty
+ |   |- NotAModel            of no known format, truncated, or empty
  |   |- MissingWeights       external data that is not beside the model
  |   |- BrokenWeights        NaN or infinity in the weights, or in the model's own answers
  |   |- UnknownOperator      a node that this runtime does not know
@@ -15,6 +15,7 @@ ConversionError
  |   `- UnreadableSample     an image, sound or table that is damaged or above a limit
  |- BadOption                a hint, label file or name that does not fit the model
  |- UserCodeFailed            a function given as module.py:function that is not there or raises
+ |- MissingPackage           an extra that is not installed
  |- OutputUnavailable        the result cannot be written, or is there already
  `- CandidateFailed          a variant that crashed or gave an error; a finding of the search, not the user's fault
 """
@@ -31,7 +32,7 @@ class BadModel(ConversionError):
 
 
 class NotAModel(BadModel):
-    """The file is no ONNX model."""
+    """The file is no model of a known format."""
 
 
 class MissingWeights(BadModel):
@@ -100,6 +101,16 @@ class UserCodeFailed(ConversionError):
 
 class BadOption(ConversionError):
     """An option does not fit the model or is not well formed."""
+
+
+class MissingPackage(ConversionError):
+    """What is asked for needs packages that the light installation does not bring."""
+
+    def __init__(self, what: str, extra: str, module: str) -> None:
+        super().__init__(
+            f"{what} need the package {module}, which is not installed: pip install 'autoglm-edge-converter[{extra}]'"
+        )
+        self.extra = extra
 
 
 class OutputUnavailable(ConversionError):

@@ -12,8 +12,8 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
+from autoglm_edge_converter.runners.onnx import open_session
 from autoglm_edge_converter.tensors import Array
-from autoglm_edge_converter.worker import open_session
 
 ELEMENTWISE = frozenset(
     ("Add", "Sub", "Mul", "Div", "Tanh", "Erf", "Relu", "Sigmoid", "Exp", "Neg", "Abs", "Sqrt", "Reciprocal", "Pow")

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import onnx
 
+from autoglm_edge_converter.runners.onnx import open_session
 from autoglm_edge_converter.tensors import Array, Feed
-from autoglm_edge_converter.worker import open_session
 
 VALUES_PER_SAMPLE = 8192
 """How many values of a tensor are kept per sample for percentiles, at even distance."""

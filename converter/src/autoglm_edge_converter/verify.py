@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from autoglm_edge_converter.errors import ConversionError
+from autoglm_edge_converter.runners import open_runner
 from autoglm_edge_converter.tensors import Array
-from autoglm_edge_converter.worker import open_session
 from autoglm_edge_protocol import bundle, golden
 from autoglm_edge_protocol.golden import GoldenSample
 from autoglm_edge_protocol.manifest import Variant
@@ -31,12 +31,9 @@ def verify_bundle(directory: Path) -> None:
 
 def replay(model: Path, variant: Variant, samples: Sequence[GoldenSample]) -> list[golden.Violation]:
     """Replay the golden set on a model file in the role of `variant`. Errors of the runtime pass through."""
-    session = open_session(str(model))
-    outputs = [spec.name for spec in variant.outputs]
+    runner = open_runner(model)
 
     def run(inputs: Sequence[Array]) -> Sequence[Array]:
-        feed = {spec.name: array for spec, array in zip(variant.inputs, inputs, strict=True)}
-        found: Sequence[Array] = session.run(outputs, feed)
-        return found
+        return runner.run({spec.name: array for spec, array in zip(variant.inputs, inputs, strict=True)})
 
     return golden.replay(samples, variant.tolerances, run)

@@ -21,9 +21,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime as ort
 
-from autoglm_edge_converter import operators
+from autoglm_edge_converter.runners import Runner, open_runner
 from autoglm_edge_converter.tensors import Array, Feed
 
 WARM_UP_RUNS = 3
@@ -32,23 +31,6 @@ ROUND_S = 0.008
 MEASURE_S = 1.0
 FEWEST_ROUNDS = 9
 MOST_ROUNDS = 60
-
-
-def session_options(threads: int = 1) -> ort.SessionOptions:
-    """Return what every session that is timed here has in common: so many threads, no spinning, no warnings."""
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    return options
-
-
-def open_session(model: str | bytes) -> ort.InferenceSession:
-    """Open a model for one thread on the CPU, without warnings. Errors of the runtime pass through."""
-    options = session_options()
-    operators.register(options)
-    return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
 class Feeds:
@@ -70,56 +52,58 @@ class Feeds:
 
 def run(feeds: Feeds, request: dict[str, Any]) -> dict[str, Any]:
     """Run one model over some samples and save its answers, arrays named `SAMPLE.OUTPUT` by position."""
-    session = open_session(request["model"])
+    runner = open_runner(Path(request["model"]))
     arrays: dict[str, Array] = {}
+    outputs = 0
     for position, index in enumerate(request["samples"]):
-        for number, output in enumerate(session.run(None, feeds[index])):
-            arrays[f"{position}.{number}"] = np.asarray(output)
+        found = runner.run(feeds[index])
+        outputs = len(found)
+        arrays |= {f"{position}.{number}": np.asarray(output) for number, output in enumerate(found)}
     with Path(request["outputs"]).open("wb") as file:
         np.savez(file, allow_pickle=False, **arrays)
-    return {"outputs": len(session.get_outputs())}
+    return {"outputs": outputs}
 
 
 def measure_time(feeds: Feeds, request: dict[str, Any]) -> dict[str, Any]:
     """Time models in turns, so that a change of clock or load meets all of them alike. Microseconds a run."""
-    sessions = [open_session(model) for model in request["models"]]
+    runners = [open_runner(Path(model)) for model in request["models"]]
     chosen = [feeds[index] for index in request["samples"]]
-    repeats = [max(1, int(ROUND_S / _warm_up(session, chosen[0]))) for session in sessions]
-    wall: list[list[float]] = [[] for _ in sessions]
-    cpu: list[list[float]] = [[] for _ in sessions]
-    until = time.monotonic() + MEASURE_S * len(sessions)
+    repeats = [max(1, int(ROUND_S / _warm_up(runner, chosen[0]))) for runner in runners]
+    wall: list[list[float]] = [[] for _ in runners]
+    cpu: list[list[float]] = [[] for _ in runners]
+    until = time.monotonic() + MEASURE_S * len(runners)
     rounds = 0
     while rounds < FEWEST_ROUNDS or (rounds < MOST_ROUNDS and time.monotonic() < until):
         feed = chosen[rounds % len(chosen)]
-        for number, session in enumerate(sessions):
-            session.run(None, feed)
-            wall_us, cpu_us = _time_runs(session, feed, repeats[number])
+        for number, runner in enumerate(runners):
+            runner.run(feed)
+            wall_us, cpu_us = _time_runs(runner, feed, repeats[number])
             wall[number].append(wall_us)
             cpu[number].append(cpu_us)
         rounds += 1
     return {"wall_us": [statistics.median(t) for t in wall], "cpu_us": [statistics.median(t) for t in cpu]}
 
 
-def _warm_up(session: ort.InferenceSession, feed: Feed) -> float:
+def _warm_up(runner: Runner, feed: Feed) -> float:
     started = time.perf_counter()
     for _ in range(WARM_UP_RUNS):
-        session.run(None, feed)
+        runner.run(feed)
     return (time.perf_counter() - started) / WARM_UP_RUNS
 
 
-def _time_runs(session: ort.InferenceSession, feed: Feed, repeats: int) -> tuple[float, float]:
+def _time_runs(runner: Runner, feed: Feed, repeats: int) -> tuple[float, float]:
     wall_ns, cpu_ns = time.perf_counter_ns(), time.process_time_ns()
     for _ in range(repeats):
-        session.run(None, feed)
+        runner.run(feed)
     wall_ns, cpu_ns = time.perf_counter_ns() - wall_ns, time.process_time_ns() - cpu_ns
     return wall_ns / 1000 / repeats, cpu_ns / 1000 / repeats
 
 
 def measure_memory(feeds: Feeds, request: dict[str, Any]) -> dict[str, Any]:
     """Load and run one model; only truthful in a process that did nothing else before."""
-    session = open_session(request["model"])
+    runner = open_runner(Path(request["model"]))
     for index in request["samples"]:
-        session.run(None, feeds[index])
+        runner.run(feeds[index])
     return {"peak_rss_bytes": peak_rss_bytes()}
 
 

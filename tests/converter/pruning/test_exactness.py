@@ -15,7 +15,7 @@ from tests.converter.pruning.networks import BLOCKS, network, pictures
 from autoglm_edge_converter.pruning.cut import cut, mask
 from autoglm_edge_converter.pruning.graph import prepared
 from autoglm_edge_converter.pruning.groups import ChannelMap, map_channels
-from autoglm_edge_converter.worker import open_session
+from autoglm_edge_converter.runners.onnx import open_session
 
 CLOSE = 2e-5
 """Sums over fewer channels are made in another order: single precision, answers of about 1."""

@@ -14,7 +14,7 @@ from autoglm_edge_converter.pruning import prune, prune_to, study
 from autoglm_edge_converter.pruning.importance import Reading, order
 from autoglm_edge_converter.pruning.moments import run_here
 from autoglm_edge_converter.pruning.refit import refit
-from autoglm_edge_converter.worker import open_session
+from autoglm_edge_converter.runners.onnx import open_session
 
 
 def moments_of(rows: np.ndarray) -> np.ndarray:

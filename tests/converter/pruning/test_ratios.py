@@ -27,7 +27,7 @@ from autoglm_edge_converter.pruning import (
     study,
 )
 from autoglm_edge_converter.pruning.ratios import spread
-from autoglm_edge_converter.worker import open_session
+from autoglm_edge_converter.runners.onnx import open_session
 
 
 @dataclass(frozen=True)

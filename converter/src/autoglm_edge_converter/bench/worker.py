@@ -19,8 +19,9 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 
+from autoglm_edge_converter.runners.onnx import session_options
 from autoglm_edge_converter.tensors import Feed
-from autoglm_edge_converter.worker import peak_rss_bytes, session_options
+from autoglm_edge_converter.worker import peak_rss_bytes
 
 CPU = "CPUExecutionProvider"
 WARM_UP_RUNS = 3

@@ -14,8 +14,8 @@ import onnx
 
 from autoglm_edge_converter.pruning.patches import Matrix, Window, rows_of
 from autoglm_edge_converter.pruning.tracer import Layer
+from autoglm_edge_converter.runners.onnx import open_session
 from autoglm_edge_converter.tensors import Array, Feed
-from autoglm_edge_converter.worker import open_session
 
 ROWS_PER_COLUMN = 8
 FEWEST_ROWS, MOST_ROWS = 4096, 16384
