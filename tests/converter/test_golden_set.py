@@ -10,7 +10,8 @@ from tests.converter.graphs import DIGITS, write_digits
 from autoglm_edge_converter.data.reading import read_data
 from autoglm_edge_converter.golden_set import GoldenLimits, choose_golden, golden_positions, margin
 from autoglm_edge_converter.laboratory import Laboratory
-from autoglm_edge_converter.source import load_source
+from autoglm_edge_converter.loading import Loading, load_original
+from autoglm_edge_converter.progress import Silent
 from autoglm_edge_converter.weights_only import half_weights
 from autoglm_edge_converter.workbench import open_workbench
 
@@ -47,7 +48,7 @@ def test_the_choice_is_distinct_sorted_and_bounded(gaps: list[float], most: int)
 
 
 def test_a_narrower_choice_keeps_to_the_samples_given_and_each_is_scored_alone(tmp_path: Path) -> None:
-    source = load_source(DIGITS / "mbn.onnx", {})
+    source = load_original(str(DIGITS / "mbn.onnx"), Loading(), tmp_path, Silent())
     data = read_data(write_digits(tmp_path / "s.npz", 90), source.inputs, 0)
     with Laboratory(data.feeds, tmp_path) as laboratory:
         bench = open_workbench(source, data, laboratory, tmp_path)

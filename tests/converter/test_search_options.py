@@ -16,11 +16,11 @@ from autoglm_edge_converter.deadline import Deadline
 from autoglm_edge_converter.errors import BadOption
 from autoglm_edge_converter.float_graphs import FloatGraph
 from autoglm_edge_converter.laboratory import Laboratory
+from autoglm_edge_converter.loading import Loading, load_original
 from autoglm_edge_converter.operators import VARIABLE
 from autoglm_edge_converter.pipeline import plan_conversion
 from autoglm_edge_converter.progress import Silent
 from autoglm_edge_converter.recipes import HALF, OPTIMISED, WEIGHTS, Candidate, Recipe
-from autoglm_edge_converter.source import load_source
 from autoglm_edge_converter.workbench import open_workbench
 from autoglm_edge_protocol import bundle
 
@@ -30,7 +30,7 @@ RECIPES = (Recipe("min-max"), Recipe("least-error"), Recipe(family=WEIGHTS), Rec
 def attempt(folder: Path, workers: int, cache: Path) -> tuple[list[object], int]:
     """Score the recipes on `mbn`, and rank its nodes."""
     folder.mkdir()
-    source = load_source(DIGITS / "mbn.onnx", {})
+    source = load_original(str(DIGITS / "mbn.onnx"), Loading(), folder, Silent())
     data = read_data(write_digits(folder / "s.npz", 24), source.inputs, 0)
     for number, node in enumerate(source.proto.graph.node):
         node.name = f"n{number}"
@@ -62,7 +62,7 @@ def test_other_custom_operators_are_another_question_to_the_cache(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same path may hold another build of the library, which computes something else."""
-    source = load_source(DIGITS / "mbn.onnx", {})
+    source = load_original(str(DIGITS / "mbn.onnx"), Loading(), tmp_path, Silent())
     data = read_data(write_digits(tmp_path / "s.npz", 24), source.inputs, 0)
     library = tmp_path / "ops.so"
     with Laboratory(data.feeds, tmp_path) as laboratory:

@@ -11,8 +11,9 @@ from pathlib import Path
 
 from autoglm_edge_converter.machine import machine_name, versions
 from autoglm_edge_converter.operators import CustomOperators, bundle_path
+from autoglm_edge_converter.original import Original
 from autoglm_edge_converter.results import Measured
-from autoglm_edge_converter.source import SourceModel, opset_of
+from autoglm_edge_converter.source import opset_of
 from autoglm_edge_converter.targets import OLDEST_READER
 from autoglm_edge_protocol.bundle import list_files, write_chunk_index
 from autoglm_edge_protocol.durable import Disk
@@ -54,7 +55,7 @@ class Contents:
 
     name: str
     version: str
-    source: SourceModel
+    source: Original
     calibration_sha256: str
     plan: dict[str, object]
     shipped: tuple[Shipped, ...]
@@ -102,9 +103,11 @@ def write_bundle(directory: Path, contents: Contents) -> Manifest:
 
 def _provenance(contents: Contents) -> Provenance:
     source = contents.source
-    tools = versions()
+    tools = versions() | dict(source.versions)
     return Provenance(
-        source=Source(file=source.path.name, format="onnx", size_bytes=source.size_bytes, sha256=source.sha256),
+        source=Source(
+            file=source.path.name, format=source.framework, size_bytes=source.size_bytes, sha256=source.sha256
+        ),
         calibration_sha256=contents.calibration_sha256,
         converter=f"autoglm-edge-converter {tools['autoglm-edge-converter']}",
         versions=tools,
@@ -112,7 +115,7 @@ def _provenance(contents: Contents) -> Provenance:
     )
 
 
-def describe(shipped: Shipped, source: SourceModel, ops: CustomOperators = CustomOperators()) -> Variant:  # noqa: B008
+def describe(shipped: Shipped, source: Original, ops: CustomOperators = CustomOperators()) -> Variant:  # noqa: B008
     """Return the manifest's entry of a variant."""
     measured = shipped.measured
     libraries = {

@@ -5,7 +5,6 @@ The wiring only; each stage is a module of its own.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,16 +17,17 @@ from autoglm_edge_converter.golden_set import golden_samples
 from autoglm_edge_converter.inspection import weighted_nodes
 from autoglm_edge_converter.labels import read_labels
 from autoglm_edge_converter.laboratory import Laboratory, default_workers
+from autoglm_edge_converter.loading import Loading, load_original, stem_of
 from autoglm_edge_converter.making import Made, make
 from autoglm_edge_converter.metrics.choice import check_name
 from autoglm_edge_converter.naming import bundle_id
 from autoglm_edge_converter.operators import in_use
+from autoglm_edge_converter.original import ONNX
 from autoglm_edge_converter.plan import FP32, PRECISIONS, Plan, plan_for
 from autoglm_edge_converter.progress import Progress, Silent
 from autoglm_edge_converter.pruned_graphs import check_prune
 from autoglm_edge_converter.report import Evidence, Report, collect, render
 from autoglm_edge_converter.results import ConversionResult, Options
-from autoglm_edge_converter.source import load_source
 from autoglm_edge_converter.targets import demands_of
 from autoglm_edge_converter.verify import verify_bundle
 from autoglm_edge_converter.workbench import Workbench, open_workbench
@@ -36,35 +36,38 @@ from autoglm_edge_protocol.bundle import pack
 
 
 def convert(
-    model: Path,
+    model: Path | str,
     calibration: Path,
     output: Path,
     options: Options = Options(),  # noqa: B008
     progress: Progress = Silent(),  # noqa: B008
 ) -> ConversionResult:
-    """Convert an ONNX model into a bundle of verified variants, `OUTPUT/NAME-VERSION/` and `.bundle`.
+    """Convert a model into a bundle of verified variants, `OUTPUT/NAME-VERSION/` and `.bundle`.
+
+    `model` is a file, a SavedModel's folder, or `module.py:factory` for PyTorch.
 
     Raises ConversionError with one line for a user; nothing is left behind then, nor after an interruption.
     """
     check_options(options)
-    identity = bundle_id(options.name, options.version, model.stem)
+    identity = bundle_id(options.name, options.version, stem_of(str(model)))
     destination = Destination(output, f"{identity.name}-{identity.version}", options.force)
-    with in_use(options.ops), destination.staged() as staging:
+    with (
+        in_use(options.ops),
+        destination.staged() as staging,
+        TemporaryDirectory(prefix="autoglm-convert-") as scratch,
+    ):
         progress.stage("load", 3)
-        source = load_source(model, dict(options.shapes))
-        progress.step(f"{model.name}, opset {source.opset}")
+        source = load_original(str(model), _loading(options), Path(scratch), progress)
         data = read_data(calibration, source.inputs, options.seed, options.data, options.labels)
         progress.step(f"{data.found} samples")
         workers = options.workers or default_workers()
-        with (
-            TemporaryDirectory(prefix="autoglm-convert-") as scratch,
-            Laboratory(data.feeds, Path(scratch), workers) as laboratory,
-        ):
+        with Laboratory(data.feeds, Path(scratch), workers) as laboratory:
             bench = open_workbench(source, data, laboratory, Path(scratch), options.metric)
             progress.step("the original's answers")
-            for note in (*data.notes, *bench.notes):
+            notes = (*source.notes, *data.notes, *bench.notes)
+            for note in notes:
                 progress.note(note)
-            made = make(bench, options, (*data.notes, *bench.notes), progress)
+            made = make(bench, options, notes, progress)
             progress.stage("bundle", 3)
             contents = _contents(bench, made, options, data, (identity.name, identity.version))
             try:
@@ -82,16 +85,21 @@ def convert(
     return ConversionResult(destination.directory, destination.packed, manifest, made.findings)
 
 
-def plan_conversion(model: Path, calibration: Path, options: Options = Options()) -> Plan:  # noqa: B008
+def plan_conversion(model: Path | str, calibration: Path, options: Options = Options()) -> Plan:  # noqa: B008
     """Return what `convert` would do, without doing it; nodes are those of the model before it is optimised.
 
     Raises ConversionError.
     """
     check_options(options)
-    with in_use(options.ops):
-        source = load_source(model, dict(options.shapes))
+    with in_use(options.ops), TemporaryDirectory(prefix="autoglm-convert-") as scratch:
+        source = load_original(str(model), _loading(options), Path(scratch), Silent())
         data = read_data(calibration, source.inputs, options.seed, options.data, options.labels)
-    return plan_for(options, data.parts, weighted_nodes(source.proto.graph))
+        nodes = weighted_nodes(source.proto.graph) if source.rendition(ONNX) else ()
+        return plan_for(options, data.parts, nodes)
+
+
+def _loading(options: Options) -> Loading:
+    return Loading(dict(options.shapes), options.formats, dict(options.loading))
 
 
 def check_options(options: Options) -> None:
@@ -139,7 +147,7 @@ def _contents(bench: Workbench, made: Made, options: Options, data: Data, identi
     return Contents(
         name=identity[0],
         version=identity[1],
-        source=replace(bench.source),
+        source=bench.source,
         calibration_sha256=data.digest,
         plan=made.plan.to_dict(),
         shipped=made.shipped,

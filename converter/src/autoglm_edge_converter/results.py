@@ -26,6 +26,10 @@ class Options:
     max_drop: float = 0.01
     precisions: tuple[str, ...] = ("fp32", "int8")
     shapes: tuple[tuple[str, tuple[int, ...]], ...] = ()
+    formats: tuple[str, ...] = ()
+    """Of `original.FORMATS`; empty: what suits the model's framework."""
+    loading: tuple[tuple[str, str], ...] = ()
+    """Options of the framework's road, `state_dict`, `signature`, `finetune`, ..., by name."""
     labels: Path | None = None
     license: Path | None = None
     ops: CustomOperators = field(default_factory=CustomOperators)

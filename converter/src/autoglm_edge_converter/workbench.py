@@ -14,10 +14,13 @@ from autoglm_edge_converter.errors import BrokenWeights, CandidateFailed, ModelD
 from autoglm_edge_converter.laboratory import Answers, Laboratory
 from autoglm_edge_converter.metrics.choice import AUTO, Subject, choose_metric
 from autoglm_edge_converter.operators import unknown_operator
+from autoglm_edge_converter.original import ONNX, Original
 from autoglm_edge_converter.quality import Score, TaskMetric, score
-from autoglm_edge_converter.source import SourceModel, all_nodes
+from autoglm_edge_converter.source import all_nodes
 from autoglm_edge_converter.split import Split
 from autoglm_edge_converter.tensors import Array, Feed
+
+_RUNTIMES = {"onnx": "onnxruntime", "tflite": "LiteRT"}
 
 CHECK_SAMPLES = 8
 """How many samples show that a rewrite changes nothing."""
@@ -30,7 +33,7 @@ SENSITIVITY_SAMPLES = 48
 class Workbench:
     """Everything a candidate is judged with. Indices are those of `feeds`, the samples in use."""
 
-    source: SourceModel
+    source: Original
     feeds: tuple[Feed, ...]
     parts: Split
     references: Answers
@@ -45,8 +48,8 @@ class Workbench:
 
     @property
     def original(self) -> Path:
-        """The original model as it was loaded."""
-        return self.scratch / "original.onnx"
+        """What gives the reference answers."""
+        return self.source.runnable
 
     @property
     def check_samples(self) -> tuple[int, ...]:
@@ -95,7 +98,7 @@ class Workbench:
 
 
 def open_workbench(
-    source: SourceModel, data: Data, laboratory: Laboratory, scratch: Path, metric: str = AUTO
+    source: Original, data: Data, laboratory: Laboratory, scratch: Path, metric: str = AUTO
 ) -> Workbench:
     """Run the original on every sample and choose the metric.
 
@@ -103,14 +106,16 @@ def open_workbench(
     """
     names = tuple(port.name for port in source.outputs)
     bench = Workbench(source, data.feeds, data.parts, (), laboratory, scratch, data.labels)
-    bench.write(source.proto, "original")
     try:
         references = laboratory.run(bench.original, range(len(data.feeds)))
     except CandidateFailed as error:
-        unknown = unknown_operator(str(error), tuple(all_nodes(source.proto.graph)))
-        if unknown is not None:
-            raise UnknownOperator(*unknown) from None
-        raise ModelDoesNotRun(f"onnxruntime does not run {source.path}: {error}") from None
+        if source.framework == ONNX:
+            unknown = unknown_operator(str(error), tuple(all_nodes(onnx.load(source.runnable).graph)))
+            if unknown is not None:
+                raise UnknownOperator(*unknown) from None
+        raise ModelDoesNotRun(
+            f"{_RUNTIMES.get(source.framework, source.framework)} does not run {source.path}: {error}"
+        ) from None
     for number, outputs in enumerate(references):
         for port, array in zip(source.outputs, outputs, strict=True):
             if np.issubdtype(array.dtype, np.floating) and np.isnan(array).any():
