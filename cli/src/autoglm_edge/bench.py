@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from autoglm_edge.console import err, out, print_json
-from autoglm_edge.convert import parse_shape
+from autoglm_edge.convert_options import parse_shape
 
 if TYPE_CHECKING:
     from autoglm_edge_converter.bench import Report

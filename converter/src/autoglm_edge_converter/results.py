@@ -36,6 +36,8 @@ class Options:
     """Libraries of custom operators, carried in the bundle."""
     data: DataOptions = field(default_factory=DataOptions)
     """How files become inputs of the model."""
+    int8_io: bool = False
+    """TFLite INT8 variants take and give INT8 numbers."""
     metric: str = "auto"
     """What quality is, see `metrics.choice`."""
     seed: int = 0

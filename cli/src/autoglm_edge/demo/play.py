@@ -12,7 +12,7 @@ import numpy as np
 import onnxruntime
 from rich.console import Console
 
-from autoglm_edge.convert import Bars
+from autoglm_edge.conversion_bars import Bars
 from autoglm_edge.demo.errors import DemoError
 from autoglm_edge.demo.filetypes import Classifier, LabelledFile, find_classifier, gather_files
 from autoglm_edge.demo.sabotage import damaged_copy
