@@ -1,0 +1,78 @@
+"""TFLite files, by LiteRT's interpreter on the CPU, with its XNNPACK kernels as it uses them by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ai_edge_litert.interpreter import Interpreter
+
+from autoglm_edge_converter.tensors import Array, Feed
+
+
+class TfliteRunner:
+    """A loaded file. Each run is by itself: what a stateful model remembers is forgotten before the next."""
+
+    def __init__(self, interpreter: Any) -> None:
+        self._interpreter = interpreter
+        names = _signature_names(interpreter)
+        self._inputs = {names.get(_identity(item), str(item["name"])): item for item in interpreter.get_input_details()}
+        self._outputs = [int(item["index"]) for item in interpreter.get_output_details()]
+        self._shapes = {name: tuple(int(size) for size in item["shape"]) for name, item in self._inputs.items()}
+        self._allocated = False
+
+    def run(self, feed: Feed) -> Sequence[Array]:
+        """See `Runner.run`. Inputs are resized to what is fed.
+
+        Raises ValueError for a name or dtype that the model does not have; errors of the runtime pass through.
+        """
+        arrays = {name: self._checked(name, array) for name, array in feed.items()}
+        missing = sorted(set(self._inputs) - set(arrays))
+        if missing:
+            raise ValueError(f"no value for input {missing[0]!r}")
+        self._resize(arrays)
+        self._interpreter.reset_all_variables()
+        for name, array in arrays.items():
+            self._interpreter.set_tensor(self._inputs[name]["index"], array)
+        self._interpreter.invoke()
+        return [self._interpreter.get_tensor(index) for index in self._outputs]
+
+    def _checked(self, name: str, array: Array) -> Array:
+        if name not in self._inputs:
+            raise ValueError(f"the model has no input {name!r}, its inputs are: {', '.join(self._inputs)}")
+        wanted = np.dtype(self._inputs[name]["dtype"])
+        if array.dtype != wanted and not (wanted.kind in "SO" and array.dtype.kind in "SUO"):
+            raise ValueError(f"input {name!r} takes {wanted.name}, not {array.dtype.name}")
+        return array
+
+    def _resize(self, arrays: Feed) -> None:
+        for name, array in arrays.items():
+            if array.shape != self._shapes[name]:
+                self._interpreter.resize_tensor_input(self._inputs[name]["index"], array.shape)
+                self._shapes[name] = array.shape
+                self._allocated = False
+        if not self._allocated:
+            self._interpreter.allocate_tensors()
+            self._allocated = True
+
+
+def open_tflite(path: Path, threads: int = 1) -> TfliteRunner:
+    """Open a file. Errors of the runtime pass through: ValueError, RuntimeError."""
+    return TfliteRunner(Interpreter(model_path=str(path), num_threads=threads))
+
+
+def _signature_names(interpreter: Any) -> dict[tuple[int, str], str]:
+    """Return what the first signature of the graph that is run calls its inputs."""
+    inputs = {_identity(item) for item in interpreter.get_input_details()}
+    for key in interpreter.get_signature_list():
+        named = interpreter.get_signature_runner(key).get_input_details()
+        names = {_identity(item): str(name) for name, item in named.items()}
+        if set(names) == inputs:
+            return names
+    return {}
+
+
+def _identity(tensor: dict[str, Any]) -> tuple[int, str]:
+    return int(tensor["index"]), str(tensor["name"])

@@ -1,0 +1,41 @@
+"""Files as objects that can be changed: every table unpacked, weights as views of the file."""
+
+from __future__ import annotations
+
+import flatbuffers
+import numpy as np
+from ai_edge_litert.tools import flatbuffer_utils
+
+from autoglm_edge_converter.errors import NotAModel
+from autoglm_edge_converter.tensors import Array
+from autoglm_edge_converter.tflite.flatbuffer import DAMAGE
+from autoglm_edge_converter.tflite.schema import DTYPES, IDENTIFIER, Table
+
+
+def unpack(data: bytes) -> Table:
+    """Return the `ModelT` of a file that `read_model` has found to be sound. Raises NotAModel where options are not.
+
+    Weights kept beside the tables are taken in, so that `serialize` gives a file of its own.
+    """
+    try:
+        return flatbuffer_utils.read_model_from_bytearray(data)
+    except DAMAGE:
+        raise NotAModel(
+            "the TFLite model is damaged in the options of its operators: export or copy it again"
+        ) from None
+
+
+def constant(model: Table, tensor: Table) -> Array | None:
+    """Return the value that the file gives a tensor, None where it gives none. Read only."""
+    raw = model.buffers[tensor.buffer].data
+    if raw is None or not len(raw) or tensor.type not in DTYPES or DTYPES[tensor.type] == "object":
+        return None
+    shape = () if tensor.shape is None else tuple(tensor.shape)
+    return np.frombuffer(bytes(raw), dtype=DTYPES[tensor.type])[: int(np.prod(shape))].reshape(shape)
+
+
+def serialize(model: Table) -> bytes:
+    """Return a changed model as a file. Equal models give equal bytes."""
+    builder = flatbuffers.Builder(1024)
+    builder.Finish(model.Pack(builder), file_identifier=IDENTIFIER)
+    return bytes(builder.Output())
