@@ -92,6 +92,7 @@ class Plan:
             "samples": {
                 "calibration": len(self.parts.calibration),
                 "search": len(self.parts.search),
+                "acceptance": len(self.parts.acceptance),
                 "evaluation": len(self.parts.evaluation),
             },
             "passes": list(self.passes),
@@ -111,11 +112,17 @@ class Plan:
                 f"quantize   {'; '.join(str(recipe) for recipe in self.recipes) or 'nothing'}",
                 f"search     {whole} whole candidates; at most {self.most_candidates} with refinement, "
                 f"{len(self.nodes)} nodes to rank, {self.budget_s:g} s",
-                f"samples    {len(self.parts.calibration)} calibrate, {len(self.parts.search)} rank, "
-                f"{len(self.parts.evaluation)} give the reported quality",
+                f"samples    {self._samples()}",
                 f"budget     {self._limits()}",
             ]
         )
+
+    def _samples(self) -> str:
+        parts = self.parts
+        first = f"{len(parts.calibration)} calibrate, {len(parts.search)} rank"
+        if parts.shared:
+            return f"{first}, {len(parts.evaluation)} say yes or no and give the reported quality"
+        return f"{first}, {len(parts.acceptance)} say yes or no, {len(parts.evaluation)} give the reported quality"
 
     def _limits(self) -> str:
         limits = [f"a drop of at most {self.max_drop:.2%}"]

@@ -1,4 +1,8 @@
-"""Splitting the samples: what calibrates, what ranks candidates and what gives the reported quality never overlap."""
+"""Splitting the samples: what calibrates, what ranks, what says yes or no, and what gives the reported quality.
+
+The four share nothing where there are `FEW` samples or more. With fewer, a fourth part would be too small to say
+anything: those that say yes or no then give the reported quality too, and the notes say so.
+"""
 
 from __future__ import annotations
 
@@ -11,25 +15,35 @@ from autoglm_edge_converter.errors import TooFewSamples
 
 FEWEST = 3
 FEW = 100
-"""Below this many samples the reported quality is coarse, and the notes say so."""
+"""Below this many samples the last two parts are one, the reported quality is coarse, and the notes say so."""
 
 
 @dataclass(frozen=True)
 class Split:
-    """Indices into the samples, each part sorted; the parts are disjoint."""
+    """Indices into the samples, each part sorted; the parts are disjoint but for the last two where `shared`."""
 
     calibration: tuple[int, ...]
+    """Give the ranges."""
     search: tuple[int, ...]
+    """Rank and tune the candidates."""
+    acceptance: tuple[int, ...]
+    """Say yes or no to few candidates, in the order in which they are preferred; hold the golden set."""
     evaluation: tuple[int, ...]
+    """Give the reported quality of what is shipped: nothing is ranked, tuned or preferred by them."""
+
+    @property
+    def shared(self) -> bool:
+        """True: there are too few samples to keep the last two parts apart."""
+        return self.acceptance == self.evaluation
 
     @property
     def used(self) -> tuple[int, ...]:
         """All indices that any part holds, sorted."""
-        return tuple(sorted((*self.calibration, *self.search, *self.evaluation)))
+        return tuple(sorted({*self.calibration, *self.search, *self.acceptance, *self.evaluation}))
 
     def moved(self, place: Mapping[int, int]) -> Split:
         """Return the same parts with each index replaced by its place."""
-        parts = (self.calibration, self.search, self.evaluation)
+        parts = (self.calibration, self.search, self.acceptance, self.evaluation)
         return Split(*(tuple(place[index] for index in part) for part in parts))
 
 
@@ -39,6 +53,7 @@ class SplitLimits:
 
     calibration: int = 256
     search: int = 256
+    acceptance: int = 256
     evaluation: int = 512
     bytes_in_all: int = 256 * 1024 * 1024
 
@@ -50,8 +65,9 @@ def split(
     limits: SplitLimits = SplitLimits(),
     classes: Sequence[int] | None = None,
 ) -> Split:
-    """Split `count` samples of about `sample_bytes` bytes each: 30 % calibrate, 30 % rank, 40 % evaluate.
+    """Split `count` samples of about `sample_bytes` bytes each in four equal parts.
 
+    Of fewer than `FEW`, 30 % calibrate, 30 % rank, and 40 % both accept and evaluate.
     With `classes`, one for each sample, every part holds each class in about the share that it has of all.
     Raises TooFewSamples.
     """
@@ -61,11 +77,18 @@ def split(
     choice = np.random.default_rng(seed)
     order = [int(index) for index in choice.permutation(count)]
     order = (_interleaved(order, classes, choice) if classes is not None else order)[:usable]
-    calibration = max(1, round(0.3 * usable))
-    search = max(1, round(0.3 * usable))
-    parts = order[:calibration], order[calibration : calibration + search], order[calibration + search :]
-    bounds = limits.calibration, limits.search, limits.evaluation
+    bounds = limits.calibration, limits.search, limits.acceptance, limits.evaluation
+    parts = _cut(order, usable)
     return Split(*(tuple(sorted(part[:bound])) for part, bound in zip(parts, bounds, strict=True)))
+
+
+def _cut(order: Sequence[int], usable: int) -> tuple[Sequence[int], Sequence[int], Sequence[int], Sequence[int]]:
+    if usable >= FEW:
+        size = usable // 4
+        return order[:size], order[size : 2 * size], order[2 * size : 3 * size], order[3 * size :]
+    size = max(1, round(0.3 * usable))
+    held_back = order[2 * size :]
+    return order[:size], order[size : 2 * size], held_back, held_back
 
 
 def _interleaved(order: Sequence[int], classes: Sequence[int], choice: np.random.Generator) -> list[int]:
@@ -83,9 +106,11 @@ def _interleaved(order: Sequence[int], classes: Sequence[int], choice: np.random
 def notes_on(parts: Split, count: int) -> tuple[str, ...]:
     """Return what a reader of the figures should know about the amount of data."""
     notes = []
-    if count < FEW:
+    if parts.shared:
+        few = f"only {count} samples" if count < FEW else f"only {len(parts.used)} samples fit into memory"
         notes.append(
-            f"only {count} samples: quality is known on {len(parts.evaluation)} of them, give {FEW} or more to trust it"
+            f"{few}: the same {len(parts.evaluation)} of them decide what is shipped and give its quality, which is "
+            f"known coarsely (see its interval) and may look a little better than it is; give {FEW} or more to trust it"
         )
     if len(parts.used) < count:
         notes.append(f"{len(parts.used)} of {count} samples were used, picked at random with the seed")

@@ -74,6 +74,7 @@ def document(report: Report, variants: Sequence[Variant]) -> ReportDocument:
         samples={
             "calibration": len(parts.calibration),
             "search": len(parts.search),
+            "acceptance": len(parts.acceptance),
             "evaluation": len(parts.evaluation),
         },
         entries=marked[: len(entries)],
