@@ -16,6 +16,7 @@ ConversionError
  |- BadOption                a hint, label file or name that does not fit the model
  |- UserCodeFailed            a function given as module.py:function that is not there or raises
  |- MissingPackage           an extra that is not installed
+ |- EnvironmentUnavailable   an isolated environment of another version that cannot be made here
  |- OutputUnavailable        the result cannot be written, or is there already
  `- CandidateFailed          a variant that crashed or gave an error; a finding of the search, not the user's fault
 """
@@ -111,6 +112,15 @@ class MissingPackage(ConversionError):
             f"{what} need the package {module}, which is not installed: pip install 'autoglm-edge-converter[{extra}]'"
         )
         self.extra = extra
+
+
+class EnvironmentUnavailable(ConversionError):
+    """An isolated environment cannot be made: no interpreter of its version, no package index, no room."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f"the isolated environment {name} could not be made: {reason}")
+        self.name = name
+        self.reason = reason
 
 
 class OutputUnavailable(ConversionError):
