@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import onnx
 
 from autoglm_edge_converter.errors import CandidateFailed
-from autoglm_edge_converter.passes import PASSES
+from autoglm_edge_converter.passes import Pass
 from autoglm_edge_converter.quality import Score
+from autoglm_edge_converter.source import opset_of
+from autoglm_edge_converter.targets import NEWEST_OPSET
 
 LEAST_SQNR_DB = 70.0
 """A float rewrite may reorder sums, which leaves 100 dB and more in single precision; 70 allows for deep networks."""
@@ -27,24 +29,36 @@ class PassOutcome:
 
 
 def optimise(
-    proto: onnx.ModelProto, names: Sequence[str], check: Check, done: Callable[[PassOutcome], None]
+    proto: onnx.ModelProto,
+    passes: Mapping[str, Pass],
+    check: Check,
+    done: Callable[[PassOutcome], None],
+    newest_opset: int = NEWEST_OPSET,
 ) -> onnx.ModelProto:
-    """Apply the passes named, in order, and report each. The model given is not changed."""
+    """Apply the passes, in order, and report each. The model given is not changed.
+
+    None is kept that needs a newer operator set than `newest_opset`.
+    """
     best = _copy(proto)
-    for name in names:
-        candidate, problem = _attempt(best, name, check)
+    for name, rewrite in passes.items():
+        candidate, problem = _attempt(best, rewrite, check, newest_opset)
         if candidate is not None:
             best = candidate
         done(PassOutcome(name, problem))
     return best
 
 
-def _attempt(proto: onnx.ModelProto, name: str, check: Check) -> tuple[onnx.ModelProto | None, str | None]:
+def _attempt(
+    proto: onnx.ModelProto, rewrite: Pass, check: Check, newest_opset: int
+) -> tuple[onnx.ModelProto | None, str | None]:
     try:
-        candidate = PASSES[name](_copy(proto))
+        candidate = rewrite(_copy(proto))
     except Exception as error:
         # Converters raise anything from ValueError to the errors of their C++ half; the reason goes to the report.
         return None, f"failed: {(str(error) or type(error).__name__).strip().splitlines()[0][:200]}"
+    opset = opset_of(candidate)
+    if opset > max(newest_opset, opset_of(proto)):
+        return None, f"needs operator set {opset}, the targets read up to {newest_opset}"
     problem = None if candidate == proto else _changes(candidate, check)
     return (candidate, None) if problem is None else (None, problem)
 

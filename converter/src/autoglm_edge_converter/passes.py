@@ -8,30 +8,30 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import onnx
 import onnxslim
 
 from autoglm_edge_converter.fusions import fuse_gelu, pool_means
 from autoglm_edge_converter.lookups import fold_tables, look_up_rows
-from autoglm_edge_converter.source import opset_of
+from autoglm_edge_converter.opsets import IR_OF_OPSET, inline_functions, lower_opset, oldest_format, raise_opset
 
 Pass = Callable[[onnx.ModelProto], onnx.ModelProto]
 """May change the model it is given."""
 
 OPSET = 17
 """What older graphs are upgraded to: per-channel weights need 13, LayerNormalization 17; onnxruntime reads it since
-1.12. Newer ones stay as they are, since a downgrade is seldom exact."""
-
-_IR_OF_OPSET = {17: 8, 18: 8, 19: 9, 20: 9, 21: 10, 22: 10, 23: 11, 24: 11, 25: 12}
+1.12."""
 
 
-def upgrade_opset(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """Convert a graph of an older operator set to `OPSET`, and write the oldest file format that can hold it."""
-    if 0 < opset_of(proto) < OPSET:
-        proto = onnx.version_converter.convert_version(proto, OPSET)
-    proto.ir_version = min(proto.ir_version, _IR_OF_OPSET.get(opset_of(proto), proto.ir_version))
-    proto.ir_version = max(proto.ir_version, _IR_OF_OPSET[OPSET])
+def own_constants(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """Take constants out of the inputs, where old files list them too: the runtime folds nothing that could be fed."""
+    graph = proto.graph
+    constants = {tensor.name for tensor in graph.initializer}
+    for value in [value for value in graph.input if value.name in constants]:
+        graph.input.remove(value)
+    proto.ir_version = max(proto.ir_version, IR_OF_OPSET[1])
     return proto
 
 
@@ -200,16 +200,25 @@ def strip_metadata(proto: onnx.ModelProto) -> onnx.ModelProto:
     return proto
 
 
-PASSES: dict[str, Pass] = {
-    "upgrade-opset": upgrade_opset,
-    "simplify": simplify,
-    "look-up-rows": look_up_rows,
-    "fold-tables": fold_tables,
-    "pool-means": pool_means,
-    "fuse-gelu": fuse_gelu,
-    "drop-unread": drop_unread,
-    "fuse-bias": fuse_bias,
-    "shorten-names": shorten_names,
-    "strip-metadata": strip_metadata,
-}
-"""In the order in which they are made."""
+def passes_for(newest_opset: int) -> dict[str, Pass]:
+    """Return the passes by name, in the order in which they are made, for runtimes that read this operator set."""
+    return {
+        "inline-functions": inline_functions,
+        "own-constants": own_constants,
+        "lower-opset": partial(lower_opset, newest=newest_opset),
+        "upgrade-opset": partial(raise_opset, wanted=min(OPSET, newest_opset)),
+        "oldest-format": oldest_format,
+        "simplify": simplify,
+        "look-up-rows": look_up_rows,
+        "fold-tables": fold_tables,
+        "pool-means": pool_means,
+        "fuse-gelu": fuse_gelu,
+        "drop-unread": drop_unread,
+        "fuse-bias": fuse_bias,
+        "shorten-names": shorten_names,
+        "strip-metadata": strip_metadata,
+    }
+
+
+PASSES = passes_for(onnx.defs.onnx_opset_version())
+"""Those where no target was named."""

@@ -11,6 +11,8 @@ import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import onnx
+
 from autoglm_edge_converter.errors import BadOption
 
 ONNX = "onnxruntime"
@@ -20,6 +22,9 @@ OLDEST_READER = {
     22: "1.20", 23: "1.23",
 }  # fmt: skip
 """The oldest onnxruntime that reads an operator set. Source: its compatibility table."""
+
+NEWEST_OPSET = onnx.defs.onnx_opset_version()
+"""No model here can have a newer one; the bound where no target sets another."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +124,7 @@ def demands_of(names: Sequence[str]) -> Demands:
             )
     return Demands(
         targets=tuple(names),
-        newest_opset=min(target.newest_opset for target in chosen) if names else max(OLDEST_READER),
+        newest_opset=min(target.newest_opset for target in chosen) if names else NEWEST_OPSET,
         # Where some want signed and others unsigned ones: x86 loses most by the wrong choice.
         signed=all(target.signed for target in chosen),
         memory_bytes=min(target.memory_bytes for target in chosen) if names else None,
