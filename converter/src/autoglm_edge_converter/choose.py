@@ -1,11 +1,13 @@
 """Choosing what is shipped, and why the rest is not. Pure: works on what was measured.
 
 Candidates within the budget on the search samples are timed in turns. Who is preferred follows from those figures; the
-held-back samples then only say yes or no, in the order of preference, to few candidates.
+acceptance samples then only say yes or no, in the order of preference, to few candidates. The evaluation samples
+report; they take back only what they prove to be over the budget, and nothing takes its place (docs/adr/0009).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,7 +15,7 @@ from autoglm_edge_converter.quality import Score
 from autoglm_edge_converter.recipes import HALF, STATIC, WEIGHTS
 from autoglm_edge_converter.results import Considered, Refusal
 from autoglm_edge_converter.search import SearchResult, Trial, safe, within
-from autoglm_edge_converter.search.trials import best, by_quality
+from autoglm_edge_converter.search.trials import best, by_quality, standard_error
 
 AS_FAST = 0.08
 """Processor times that differ by less are taken as equal, and quality decides: timing is no more exact than that."""
@@ -23,6 +25,12 @@ WORTHWHILE = 0.9
 
 WORTHWHILE_IF_SLOWER = 0.75
 """The same for a variant that is slower than float."""
+
+CLEARER_DB = 6.0
+"""Half the amplitude of the noise: less is no reason to ship one more variant."""
+
+MOST_VARIANTS = 5
+"""How many variants a bundle holds at most for one format, float included."""
 
 MOST_MIXED = 4
 """How many steps of the ladder are timed at most."""
@@ -74,7 +82,7 @@ NOTICEABLE = 1.05
 def fastest_first(entries: Sequence[Considered]) -> tuple[Considered, ...]:
     """Order 8-bit candidates that beat float: those about as fast as the fastest by quality, then the others by speed.
 
-    All of them keep the budget on the search samples; the held-back ones decide whether a fast one does.
+    All of them keep the budget on the search samples; the acceptance samples decide whether a fast one does.
     """
     able = [
         entry for entry in entries if entry.speedup >= NOTICEABLE and entry.trial.candidate.recipe.family not in _SIZE
@@ -100,6 +108,35 @@ def smallest_first(entries: Sequence[Considered], than_bytes: int) -> tuple[Cons
     return tuple(sorted(filter(worthwhile, entries), key=lambda entry: entry.size_bytes))
 
 
+def steps_up(entries: Sequence[Considered], shipped: Sequence[Considered]) -> tuple[Considered, ...]:
+    """Order the candidates that add a rung to the ladder: the fastest that answers clearly better than what is faster.
+
+    Each is faster than float, and beats everything that is shipped on a side of its own: quality on the search samples,
+    speed or size, by more than chance and timing explain.
+    """
+    able = [
+        entry for entry in entries if entry.speedup >= NOTICEABLE and entry.trial.candidate.recipe.family not in _SIZE
+    ]
+    useful = [entry for entry in able if all(_beats(entry, other) for other in shipped)]
+    return tuple(sorted(useful, key=lambda entry: -entry.speedup))
+
+
+def _beats(entry: Considered, other: Considered) -> bool:
+    faster = entry.speedup * (1 - AS_FAST) > other.speedup
+    smaller = entry.size_bytes <= other.size_bytes * WORTHWHILE
+    return faster or smaller or _clearer(entry.trial.score, other.trial.score)
+
+
+def _clearer(score: Score | None, other: Score | None) -> bool:
+    if score is None or other is None:
+        return False
+    gained = other.drop - score.drop
+    if abs(gained) > max(standard_error(score), standard_error(other)):
+        return gained > 0
+    least_db = math.inf if score.sqnr_db is None else score.sqnr_db
+    return least_db > (math.inf if other.sqnr_db is None else other.sqnr_db) + CLEARER_DB
+
+
 def refuse_search(result: SearchResult | None, max_drop: float) -> Refusal | None:
     """Return why the search gives nothing to measure, None when it does."""
     if result is None:
@@ -119,12 +156,42 @@ def refuse_search(result: SearchResult | None, max_drop: float) -> Refusal | Non
 
 
 def refuse_quality(score: Score, max_drop: float) -> str | None:
-    """Return why a candidate fails on the held-back samples, None when it does not."""
+    """Return why a candidate fails on the acceptance samples, None when it does not."""
     if not score.finite:
-        return "it gives NaN, infinity or another shape on held-back samples"
+        return "it gives NaN, infinity or another shape on acceptance samples"
     if score.drop > max_drop + 1e-9:
         return (
-            f"it loses {score.drop:.2%} of {score.metric} on {score.samples} held-back samples, "
+            f"it loses {score.drop:.2%} of {score.metric} on {score.samples} acceptance samples, "
             f"at most {max_drop:.2%} is allowed: raise --max-drop, or give more samples"
         )
     return None
+
+
+def refuse_reported(score: Score, max_drop: float) -> str | None:
+    """Return why what was accepted is not shipped after all: even the kind end of its interval is over the budget."""
+    if not score.finite:
+        return "it gives NaN, infinity or another shape on the final samples"
+    if least_drop(score) > max_drop + 1e-9:
+        return (
+            f"it was accepted, but loses {score.drop:.2%} of {score.metric} on {score.samples} final samples, more "
+            f"than chance explains with a budget of {max_drop:.2%}: give more samples, and more like those of use"
+        )
+    return None
+
+
+def doubt_reported(score: Score, max_drop: float) -> str | None:
+    """Return what to say of a variant that is shipped although its reported figure is over the budget."""
+    if score.drop <= max_drop + 1e-9:
+        return None
+    return (
+        f"over the budget on the {score.samples} final samples: it loses {score.drop:.2%} of {score.metric}, "
+        f"{max_drop:.2%} is allowed; the acceptance samples agreed, and so few samples may differ by so much"
+    )
+
+
+def least_drop(score: Score) -> float:
+    """Return the drop at the kind end of the 95 % interval; without one, two standard errors below the figure."""
+    if score.interval is None:
+        return score.drop - 2 * standard_error(score)
+    lost = score.baseline - score.interval[1]
+    return lost / abs(score.baseline) if abs(score.baseline) > 1e-12 else lost

@@ -8,10 +8,18 @@ from dataclasses import dataclass
 import numpy as np
 
 from autoglm_edge_converter.laboratory import Answers
+from autoglm_edge_converter.measure import FP32
 from autoglm_edge_converter.quality import TOP1, metric_of
+from autoglm_edge_converter.results import Measured
 from autoglm_edge_converter.tensors import Array, Feed
+from autoglm_edge_converter.tolerance import FLOAT_MARGIN, INT8_MARGIN, tolerances
 from autoglm_edge_converter.workbench import Workbench
 from autoglm_edge_protocol.golden import GoldenSample
+from autoglm_edge_protocol.manifest import Tolerance
+
+ON_THE_BORDER = 0.05
+"""A gap of less than this part of a row's spread: there another CPU's rounding may decide, and noise is most of what is
+left to measure. Samples near a border, but not on it, tell damage from rounding."""
 
 
 @dataclass(frozen=True)
@@ -27,12 +35,13 @@ def choose_golden(
 ) -> tuple[int, ...]:
     """Return positions into `answers` (the original's, one tuple per sample), ascending; never empty.
 
-    Every second one is the next nearest to a decision border, the others are spread evenly over the rest.
+    Every second one is the next nearest to a decision border but not on it, the others are spread evenly over the rest.
     `sample_bytes` is what each sample costs in the file, inputs and outputs together.
     """
-    nearest = sorted(range(len(answers)), key=lambda position: (margin(answers[position]), position))
+    margins = [margin(answer) for answer in answers]
+    off = [position for position, gap in enumerate(margins) if gap >= ON_THE_BORDER]
     count = min(limits.samples, len(answers))
-    borders = nearest[: count // 2]
+    borders = sorted(off, key=lambda position: (margins[position], position))[: count // 2]
     rest = sorted(set(range(len(answers))) - set(borders))
     spread = [rest[index * len(rest) // (count - len(borders))] for index in range(count - len(borders))]
     chosen: list[int] = []
@@ -53,18 +62,18 @@ def _alternate(first: Sequence[int], second: Sequence[int]) -> list[int]:
 
 
 def margin(outputs: Sequence[Array]) -> float:
-    """Return how far a sample is from another top answer: the least gap between the two largest entries of a row.
+    """Return how far a sample is from another top answer: the gap between the two largest entries, mean over the rows.
 
-    Relative to the spread of the row; infinity where no output is classification-like.
+    Relative to the spread of a row; the least of the outputs, infinity where none is classification-like.
     """
-    gaps = [_row_gap(array) for array in outputs if metric_of([array]) == TOP1]
+    gaps = [_mean_gap(array) for array in outputs if metric_of([array]) == TOP1]
     return min(gaps, default=float("inf"))
 
 
-def _row_gap(array: Array) -> float:
+def _mean_gap(array: Array) -> float:
     rows = np.sort(array.reshape(-1, array.shape[-1]).astype(np.float64), axis=1)
     spread = rows[:, -1] - rows[:, 0]
-    return float(np.min((rows[:, -1] - rows[:, -2]) / np.where(spread > 0, spread, 1.0)))
+    return float(np.mean((rows[:, -1] - rows[:, -2]) / np.where(spread > 0, spread, 1.0)))
 
 
 def golden_samples(names: Sequence[str], feeds: Sequence[Feed], answers: Answers) -> tuple[GoldenSample, ...]:
@@ -74,14 +83,21 @@ def golden_samples(names: Sequence[str], feeds: Sequence[Feed], answers: Answers
     )
 
 
-def golden_positions(bench: Workbench, among: Sequence[int] | None = None) -> tuple[int, ...]:
-    """Return indices of the golden samples; they come from the held-back part, which nothing was tuned on.
+def golden_positions(bench: Workbench) -> tuple[int, ...]:
+    """Return indices of the golden samples, chosen once for all variants, by the original's answers alone.
 
-    `among` narrows that part to some of its samples, one at least.
+    They come from the acceptance part: nothing was tuned on it, and it may refuse a variant.
     """
-    held_back = bench.parts.evaluation if among is None else among
-    sizes = [
-        sum(array.nbytes for array in (*bench.feeds[index].values(), *bench.references[index])) for index in held_back
-    ]
-    positions = choose_golden(tuple(bench.references[index] for index in held_back), sizes)
-    return tuple(held_back[position] for position in positions)
+    part = bench.parts.acceptance
+    sizes = [sum(array.nbytes for array in (*bench.feeds[index].values(), *bench.references[index])) for index in part]
+    positions = choose_golden(tuple(bench.references[index] for index in part), sizes)
+    return tuple(part[position] for position in positions)
+
+
+def tolerances_of(item: Measured, bench: Workbench, golden: Sequence[int]) -> tuple[Tolerance, ...] | None:
+    """Return a variant's tolerance for each output on the golden samples; None where damage could not be told.
+
+    Raises CandidateFailed.
+    """
+    margin = FLOAT_MARGIN if item.precision == FP32 and not item.pruning else INT8_MARGIN
+    return tolerances(bench.score(item.path, golden), margin)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import onnx
@@ -19,7 +19,7 @@ from autoglm_edge_converter.inspection import weighted_nodes
 from autoglm_edge_converter.laboratory import Timing
 from autoglm_edge_converter.measure import FP32, ORIGINAL, Form, measure_form, time_forms
 from autoglm_edge_converter.optimise import PassOutcome, optimise
-from autoglm_edge_converter.passes import PASSES
+from autoglm_edge_converter.passes import passes_for
 from autoglm_edge_converter.plan import FP16, Plan, plan_for
 from autoglm_edge_converter.progress import Progress
 from autoglm_edge_converter.pruned_graphs import Pruning, pruned_graphs
@@ -36,6 +36,7 @@ from autoglm_edge_converter.shipping import (
     report_quality,
     ship,
 )
+from autoglm_edge_converter.targets import demands_of
 from autoglm_edge_converter.workbench import Workbench
 
 STRICTER = 0.25
@@ -98,7 +99,7 @@ def make(bench: Workbench, options: Options, notes: Sequence[str], progress: Pro
 
 def _prepare(bench: Workbench, options: Options, progress: Progress) -> Prepared:
     outcomes: list[PassOutcome] = []
-    float_model = _optimise(bench, outcomes, progress)
+    float_model = _optimise(bench, outcomes, demands_of(options.targets).newest_opset, progress)
     plan = plan_for(options, bench.parts, weighted_nodes(float_model.graph))
     floats = (Form(ORIGINAL, FP32, bench.original), Form(FP32, FP32, bench.write(float_model, FP32)))
     pruned, pruning = pruned_graphs(float_model, bench, options.prune, plan.max_drop, plan.seed, progress)
@@ -106,8 +107,9 @@ def _prepare(bench: Workbench, options: Options, progress: Progress) -> Prepared
     return Prepared(plan, float_model, graphs, floats, tuple(outcomes), pruning)
 
 
-def _optimise(bench: Workbench, outcomes: list[PassOutcome], progress: Progress) -> onnx.ModelProto:
-    progress.stage("optimise", len(PASSES))
+def _optimise(bench: Workbench, outcomes: list[PassOutcome], newest_opset: int, progress: Progress) -> onnx.ModelProto:
+    passes = passes_for(newest_opset)
+    progress.stage("optimise", len(passes))
 
     def done(outcome: PassOutcome) -> None:
         outcomes.append(outcome)
@@ -115,7 +117,7 @@ def _optimise(bench: Workbench, outcomes: list[PassOutcome], progress: Progress)
         if outcome.dropped:
             progress.note(f"{outcome.name} dropped: {outcome.dropped}")
 
-    return optimise(bench.source.proto, tuple(PASSES), bench.check, done)
+    return optimise(bench.source.proto, passes, bench.check, done, newest_opset)
 
 
 def open_cache(options: Options) -> Cache:
@@ -161,7 +163,7 @@ def find(
 
 
 def _measure_floats(
-    floats: Sequence[Form], bench: Workbench, timings: dict[str, Timing] | None, progress: Progress
+    floats: Sequence[Form], bench: Workbench, timings: Mapping[str, Timing] | None, progress: Progress
 ) -> dict[str, Measured]:
     """Measure the original and the float variant. Raises CandidateFailed where the latter fails."""
     if timings is None:

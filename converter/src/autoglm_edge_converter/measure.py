@@ -1,4 +1,4 @@
-"""Measuring what may be shipped: time in turns, quality on held-back samples, memory in a fresh process."""
+"""Measuring what may be shipped: time in turns, quality on samples held back, memory in a fresh process."""
 
 from __future__ import annotations
 
@@ -54,15 +54,15 @@ def _together(forms: Sequence[Form], bench: Workbench, samples: Sequence[int]) -
     return {form.id: timing for form, timing in zip(forms, found, strict=True)}
 
 
-def measure_form(form: Form, bench: Workbench, timings: Mapping[str, Timing]) -> Measured:
-    """Measure quality on the held-back samples, and memory. Raises CandidateFailed."""
+def measure_form(form: Form, bench: Workbench, timings: Mapping[str, Timing], samples: Sequence[int]) -> Measured:
+    """Measure quality on the samples given, and memory. Raises CandidateFailed."""
     timing = timings.get(form.id)
     return Measured(
         id=form.id,
         precision=form.precision,
         path=form.path,
         size_bytes=form.path.stat().st_size,
-        quality=bench.score(form.path, bench.parts.evaluation, intervals=True),
+        quality=bench.score(form.path, samples, intervals=True),
         timing=timing,
         speedup=speedup(timings.get(FP32), timing),
         memory_bytes=bench.laboratory.peak_memory_bytes(form.path, bench.check_samples[:1]),

@@ -67,7 +67,7 @@ class Measured:
     path: Path
     size_bytes: int
     quality: Score
-    """On the evaluation samples."""
+    """On the evaluation samples; of what is refused before it gets there, on the acceptance samples."""
     timing: Timing | None
     speedup: float
     """Processor time of the float variant divided by this one's, in the same run; 0 where not measured."""
@@ -78,6 +78,10 @@ class Measured:
     """What it was made by; None for the original and the float variant."""
     pruning: float = 0.0
     """Fraction of the original's weights that was taken out."""
+    purpose: str = ""
+    """Why it is shipped beside the others."""
+    accepted: Score | None = None
+    """On the acceptance samples, which agreed to it; None for the original and the float variant."""
 
 
 @dataclass(frozen=True)

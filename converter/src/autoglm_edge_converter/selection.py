@@ -1,31 +1,44 @@
-"""From the search's trials to the variants: time the shortlist, ask the held-back samples in order of preference."""
+"""From the search's trials to the variants: time the shortlist, ask the acceptance samples in order of preference."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Protocol
 
-from autoglm_edge_converter.assemble import opset_in
-from autoglm_edge_converter.candidates import Candidates
-from autoglm_edge_converter.choose import Limits, refuse_quality, shortlist
-from autoglm_edge_converter.errors import CandidateFailed
+from autoglm_edge_converter.acceptance import Acceptance
+from autoglm_edge_converter.choose import Limits, shortlist
 from autoglm_edge_converter.laboratory import Timing
-from autoglm_edge_converter.measure import FP32, Form, measure_form, speedup, time_forms
+from autoglm_edge_converter.measure import FP32, Form, speedup, time_forms
 from autoglm_edge_converter.progress import Progress
 from autoglm_edge_converter.recipes import DYNAMIC, FLOAT, HALF, OPTIMISED, STATIC, WEIGHTS, Candidate
 from autoglm_edge_converter.results import Considered, Measured
-from autoglm_edge_converter.search import Trial
-from autoglm_edge_converter.targets import Demands, own_signed, unfit
+from autoglm_edge_converter.search import Experiments, Trial
+from autoglm_edge_converter.targets import own_signed
 from autoglm_edge_converter.workbench import Workbench
 
 MOST_JUDGED = 4
-"""How many candidates for one place the held-back samples may judge: each more makes them less held back."""
+"""How many candidates for one place the acceptance samples may judge: each more makes them less held back."""
 
 UNDECIDED, SHIPPED = Considered.outcome, "shipped"
 
-Accept = Callable[[Measured], str | None]
-"""Says why a measured candidate cannot be shipped after all, None where it can."""
+
+class Builder(Experiments, Protocol):
+    """Makes candidates of one format; the stages know no more of it."""
+
+    @property
+    def prunings(self) -> Mapping[str, float]:
+        """Fraction of the weights taken out, by float graph."""
+
+    def usable(self, candidates: Sequence[Candidate]) -> Sequence[Candidate]:
+        """Return the candidates that mean something for their graphs."""
+
+    def work(self) -> Mapping[str, float]:
+        """Return the multiplications of each node of the optimised graph."""
+
+    def write(self, candidate: Candidate, name: str) -> Path:
+        """Build a candidate and write it where it can be measured. Raises CandidateFailed, OSError."""
 
 
 def variant_id(candidate: Candidate) -> str:
@@ -46,8 +59,14 @@ class Selection:
     """By the form that a candidate was timed under."""
     prunings: Mapping[str, float]
     """By float graph."""
-    measured: list[Measured] = field(default_factory=list)
+    refused: list[Measured] = field(default_factory=list)
+    """What the acceptance samples refused."""
     chosen: list[Measured] = field(default_factory=list)
+
+    @property
+    def shipped(self) -> tuple[Considered, ...]:
+        """The candidates that became variants."""
+        return tuple(entry for entry in self.considered if entry.outcome == SHIPPED)
 
     @property
     def undecided(self) -> tuple[Considered, ...]:
@@ -63,7 +82,7 @@ class Selection:
 def consider(
     trials: Sequence[Trial],
     floats: Sequence[Form],
-    candidates: Candidates,
+    builder: Builder,
     bench: Workbench,
     limits: Limits,
     progress: Progress,
@@ -74,11 +93,11 @@ def consider(
     forms, twins = [], {}
     for number, trial in enumerate(listed):
         candidate = trial.candidate
-        path = candidates.write(candidate, f"candidate-{number}")
+        path = builder.write(candidate, f"candidate-{number}")
         forms.append(Form(f"candidate-{number}", candidate.precision, path, candidate))
         if candidate.recipe.family == STATIC and candidate.recipe.signed != own_signed():
             twin = replace(candidate, recipe=replace(candidate.recipe, signed=own_signed()))
-            twins[forms[-1].id] = Form(f"twin-{number}", twin.precision, candidates.write(twin, f"twin-{number}"))
+            twins[forms[-1].id] = Form(f"twin-{number}", twin.precision, builder.write(twin, f"twin-{number}"))
         progress.step(f"write {candidate}")
     timings, problems = time_forms([*floats, *forms, *twins.values()], bench)
     progress.step("latency")
@@ -89,7 +108,7 @@ def consider(
         gain = speedup(timings.get(FP32), timing)
         entry = Considered(trial, form.id, form.path.stat().st_size, timing, gain)
         considered.append(replace(entry, outcome=_first_outcome(entry, problems.get(form.id), limits)))
-    return Selection(considered, timings, {form.id: form.path for form in forms}, candidates.prunings)
+    return Selection(considered, timings, {form.id: form.path for form in forms}, builder.prunings)
 
 
 def _first_outcome(entry: Considered, problem: str | None, limits: Limits) -> str:
@@ -101,44 +120,32 @@ def _first_outcome(entry: Considered, problem: str | None, limits: Limits) -> st
 
 
 def fill_place(
-    selection: Selection,
-    order: Sequence[Considered],
-    bench: Workbench,
-    limits: Limits,
-    demands: Demands,
-    accept: Accept,
+    selection: Selection, order: Sequence[Considered], purpose: str, acceptance: Acceptance
 ) -> Measured | None:
-    """Judge candidates on the held-back samples, in order, until one passes; return it."""
+    """Judge candidates on the acceptance samples, in order, until one passes; return it."""
     for entry in order[:MOST_JUDGED]:
         name = _free_id(variant_id(entry.trial.candidate), {item.id for item in selection.chosen})
-        found, reason = _judge(selection, entry, name, bench, limits, demands)
-        if found is not None and reason is None:
-            reason = accept(found)
-        if found is not None and reason is None:
-            selection.measured.append(found)
+        verdict = acceptance.judge(_form(selection, entry, name), _timings(selection, entry, name))
+        if verdict.measured is not None and verdict.refusal is None:
+            found = replace(verdict.measured, purpose=purpose)
             selection.chosen.append(found)
             selection.decide(entry, SHIPPED, name)
             return found
-        selection.decide(entry, reason or "it was not measured")
-        if found is not None:
-            selection.measured.append(replace(found, id=entry.form))
+        selection.decide(entry, verdict.refusal or "it was not measured")
+        if verdict.measured is not None:
+            selection.refused.append(replace(verdict.measured, id=entry.form))
     return None
 
 
-def _judge(
-    selection: Selection, entry: Considered, name: str, bench: Workbench, limits: Limits, demands: Demands
-) -> tuple[Measured | None, str | None]:
+def _form(selection: Selection, entry: Considered, name: str) -> Form:
     candidate = entry.trial.candidate
-    path = selection.paths[entry.form]
-    form = Form(name, candidate.precision, path, candidate, selection.prunings.get(candidate.graph, 0.0))
-    timings = dict(selection.timings)
-    if entry.form in timings:
-        timings[name] = timings[entry.form]
-    try:
-        found = measure_form(form, bench, timings)
-    except CandidateFailed as error:
-        return None, f"it fails when it is measured: {error}"
-    return found, refuse_quality(found.quality, limits.max_drop) or unfit(opset_in(path), found.memory_bytes, demands)
+    pruning = selection.prunings.get(candidate.graph, 0.0)
+    return Form(name, candidate.precision, selection.paths[entry.form], candidate, pruning)
+
+
+def _timings(selection: Selection, entry: Considered, name: str) -> Mapping[str, Timing]:
+    # The entry's own: a file for another kind of processor is timed as its twin for this one.
+    return {**selection.timings, name: entry.timing} if entry.timing else selection.timings
 
 
 def _free_id(name: str, taken: set[str]) -> str:

@@ -120,13 +120,13 @@ def _measured(item: Measured, shipped: Mapping[str, Variant], report: Report) ->
         cpu_us=item.timing.cpu_us if item.timing else None,
         speedup=item.speedup or None,
         memory_bytes=item.memory_bytes,
-        notes=variant.notes if variant else (),
+        notes=tuple(note for note in variant.notes if note != item.purpose) if variant else (),
     )
 
 
 def _why_measured(item: Measured, state: str, report: Report) -> str:
     if state == SHIPPED:
-        return "keeps the budget" if item.id != FP32 else "the float variant, same answers"
+        return item.purpose if item.id != FP32 else "the float variant, same answers"
     if state == REFERENCE:
         return "the model as it was given"
     for entry in report.findings.considered:

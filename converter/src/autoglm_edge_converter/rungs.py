@@ -1,0 +1,54 @@
+"""Filling the rungs of a bundle with what was timed: the fastest, the smallest, and what lies between on the front."""
+
+from __future__ import annotations
+
+from autoglm_edge_converter.acceptance import Acceptance
+from autoglm_edge_converter.choose import MOST_VARIANTS, NOTICEABLE, fastest_first, smallest_first, steps_up
+from autoglm_edge_converter.progress import Progress
+from autoglm_edge_converter.recipes import HALF
+from autoglm_edge_converter.results import Considered
+from autoglm_edge_converter.selection import Selection, fill_place
+
+FASTEST = "the fastest within the budget"
+HALF_SIZE = "weights on 16 bits: half the size, nearly the float answers"
+SMALLEST = "the smallest within the budget"
+BETTER = "clearly better answers than the faster ones, faster than float"
+
+
+def fill_fastest(selection: Selection, acceptance: Acceptance) -> bool:
+    """Fill the first place; tell whether there were candidates for it, and each was refused."""
+    fast = fastest_first([entry for entry in selection.undecided if not is_half(entry)])
+    fill_place(selection, fast, FASTEST, acceptance)
+    return bool(fast) and not selection.chosen
+
+
+def fill_rungs(
+    selection: Selection, acceptance: Acceptance, float_bytes: int, halves_wanted: bool, progress: Progress
+) -> None:
+    """Fill the other places and say why what is left over is not shipped. `float_bytes`: size of the float variant."""
+    progress.stage("judge", 3)
+    if halves_wanted or not selection.chosen:
+        fill_place(selection, [entry for entry in selection.undecided if is_half(entry)], HALF_SIZE, acceptance)
+    progress.step("16 bits")
+    smallest = min([float_bytes, *(item.size_bytes for item in selection.chosen)])
+    left = [entry for entry in selection.undecided if not is_half(entry)]
+    fill_place(selection, smallest_first(left, smallest), SMALLEST, acceptance)
+    progress.step("smallest")
+    _fill_between(selection, acceptance)
+    progress.step("between")
+    for entry in selection.undecided:
+        if entry.speedup < NOTICEABLE:
+            how = "slower" if entry.speedup < 1.0 else "hardly faster"
+            selection.decide(entry, f"it is {how} than float here ({entry.speedup:.2f} times its speed)")
+
+
+def _fill_between(selection: Selection, acceptance: Acceptance) -> None:
+    while selection.chosen and len(selection.chosen) + 1 < MOST_VARIANTS:
+        order = steps_up(selection.undecided, selection.shipped)
+        if fill_place(selection, order, BETTER, acceptance) is None:
+            return
+
+
+def is_half(entry: Considered) -> bool:
+    """Tell whether a candidate keeps its weights on 16 bits."""
+    return entry.trial.candidate.recipe.family == HALF

@@ -1,0 +1,122 @@
+"""From the chosen candidates to the variants of the bundle: their reported quality, order, tolerances and notes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from autoglm_edge_converter.assemble import Shipped, opset_in
+from autoglm_edge_converter.choose import doubt_reported, refuse_reported, refuse_search
+from autoglm_edge_converter.errors import CandidateFailed
+from autoglm_edge_converter.golden_set import tolerances_of
+from autoglm_edge_converter.plan import FP16, FP32, INT8, Plan
+from autoglm_edge_converter.quality import Score
+from autoglm_edge_converter.recipes import DYNAMIC, STATIC, WEIGHTS, Candidate
+from autoglm_edge_converter.results import Considered, Measured, Refusal
+from autoglm_edge_converter.rungs import is_half
+from autoglm_edge_converter.search import SearchResult
+from autoglm_edge_converter.selection import UNDECIDED, Selection
+from autoglm_edge_converter.targets import own_signed
+from autoglm_edge_converter.workbench import Workbench
+
+NOTHING = "no candidate was within the budget"
+
+
+@dataclass(frozen=True)
+class Reported:
+    """The chosen variants in the ladder's order, and those that the final samples took back."""
+
+    variants: tuple[Measured, ...]
+    withdrawn: tuple[Measured, ...] = ()
+
+
+def report_quality(selection: Selection, bench: Workbench, max_drop: float) -> Reported:
+    """Measure what was chosen on the evaluation samples, and withdraw what these prove to be over the budget.
+
+    The order is that of the acceptance samples, best first, so that the figures reported rank nothing.
+    """
+    ordered = sorted(selection.chosen, key=_accepted_rank, reverse=True)
+    kept, withdrawn = [], []
+    for item in ordered:
+        try:
+            # Where the two parts are one, this was measured already.
+            final = item.quality if bench.parts.shared else _final(item, bench)
+            refusal = refuse_reported(final, max_drop)
+        except CandidateFailed as error:
+            final, refusal = item.quality, f"it fails when it is measured: {error}"
+        measured = replace(item, quality=final)
+        if refusal is None:
+            kept.append(measured)
+        else:
+            withdrawn.append(measured)
+            entry = next(entry for entry in selection.shipped if entry.form == item.id)
+            selection.decide(entry, refusal)
+    return Reported(tuple(kept), tuple(withdrawn))
+
+
+def _final(item: Measured, bench: Workbench) -> Score:
+    return bench.score(item.path, bench.parts.evaluation, intervals=True)
+
+
+def _accepted_rank(item: Measured) -> tuple[float, float]:
+    return (item.accepted or item.quality).rank
+
+
+def ship(item: Measured, bench: Workbench, golden: Sequence[int], plan: Plan, refused: int = 0) -> Shipped | None:
+    """Return a variant as it goes into the bundle; None where no tolerance would tell it from a damaged one.
+
+    `refused`: how many candidates the acceptance samples refused. Raises CandidateFailed, OSError.
+    """
+    limits = tolerances_of(item, bench, golden)
+    if limits is None:
+        return None
+    notes = _notes(item, item.candidate, plan.max_drop, refused) if item.candidate is not None else []
+    if plan.demands.targets:
+        targets = ", ".join(plan.demands.targets)
+        notes.append(f"operator set checked by table for {targets}; speed measured on this machine only")
+    return Shipped(item, limits, tuple(notes), opset_in(item.path))
+
+
+def _notes(item: Measured, candidate: Candidate, max_drop: float, refused: int) -> list[str]:
+    doubt = doubt_reported(item.quality, max_drop)
+    notes = [item.purpose, *([doubt] if doubt else []), f"recipe: {candidate.recipe}"]
+    notes += [f"kept in float: {', '.join(candidate.float_nodes)}"] if candidate.float_nodes else []
+    notes += [f"{len(candidate.tuned)} ranges tuned"] if candidate.tuned else []
+    if candidate.recipe.family == STATIC and candidate.recipe.signed != own_signed():
+        kind = "signed" if own_signed() else "unsigned"
+        notes.append(f"timed with {kind} activations instead, which suit the machine that converted")
+    notes += [f"{item.speedup:.2f} times the speed of float here"] if item.speedup < 1.0 else []
+    notes += [f"{refused} candidates were refused by the acceptance samples"] if refused else []
+    return notes
+
+
+def refusals_of(
+    plan: Plan, result: SearchResult | None, considered: Sequence[Considered], shipped: Sequence[str], float_bytes: int
+) -> tuple[Refusal, ...]:
+    """Return what was asked for and is not among the variants shipped, with the reason."""
+    refusals: list[Refusal] = []
+    there = [entry for entry in considered if entry.form in shipped]
+    if INT8 in plan.precisions and not any(map(is_on_8_bits, there)):
+        reason = _reason([entry for entry in considered if is_on_8_bits(entry)])
+        refusals.append(refuse_search(result, plan.max_drop) or Refusal(INT8, reason))
+    if FP16 in plan.precisions and not any(map(is_half, there)):
+        refusals.append(Refusal(FP16, _reason([entry for entry in considered if is_half(entry)])))
+    limit = plan.max_size_bytes
+    if limit is not None and float_bytes > limit and not there:
+        refusals.append(Refusal("small", f"nothing within the budget has at most {limit:,} bytes"))
+    return tuple(refusals)
+
+
+def is_on_8_bits(entry: Considered) -> bool:
+    """Tell whether a candidate keeps its weights on 8 bits."""
+    return entry.trial.candidate.recipe.family in (STATIC, DYNAMIC, WEIGHTS)
+
+
+def _reason(entries: Sequence[Considered]) -> str:
+    told = [entry.outcome for entry in entries if entry.outcome != UNDECIDED]
+    return (told or [entry.outcome for entry in entries] or [NOTHING])[0]
+
+
+def float_wanted(plan: Plan, others: Sequence[Measured]) -> bool:
+    """Tell whether the float variant is shipped: where it is asked for, or nothing else is left."""
+    return FP32 in plan.precisions or not others
