@@ -29,6 +29,8 @@ class Recipe:
 
     followers: bool = True
     """Also quantize the cheap operators between weighted nodes (see `inspection`); else they stay in float."""
+    everything: bool = False
+    """Also quantize what loses much by it, for accelerators that know nothing but integers; only TFLite."""
 
     def __str__(self) -> str:
         if self.family != STATIC:
@@ -37,6 +39,7 @@ class Recipe:
         parts += ["equalised"] if self.equalise else []
         parts += ["bias corrected"] if self.correct_bias else []
         parts += [] if self.followers else ["products only"]
+        parts += ["everything"] if self.everything else []
         return ", ".join([*parts, "signed"] if self.signed else parts)
 
 

@@ -35,10 +35,16 @@ def rename_ports(model: bytes, inputs: Sequence[str], outputs: Sequence[str]) ->
     graph = changed.subgraphs[0]
     graph.inputs = [found.main.inputs[at] for at in _order(_names(found, "inputs"), inputs, "inputs")]
     graph.outputs = [found.main.outputs[at] for at in _order(_names(found, "outputs"), outputs, "outputs")]
-    _name_tensors(graph, dict(zip([*graph.outputs, *graph.inputs], [*outputs, *inputs], strict=True)))
-    kept = [entry for entry in changed.signatureDefs or [] if entry.subgraphIndex != 0]
-    changed.signatureDefs = [_signature(graph, inputs, outputs), *kept]
+    name_ports(changed, inputs, outputs)
     return serialize(changed)
+
+
+def name_ports(model: Table, inputs: Sequence[str], outputs: Sequence[str]) -> None:
+    """Give the inputs and outputs these names, by position; a signature says so too. Changes the model."""
+    graph = model.subgraphs[0]
+    _name_tensors(graph, dict(zip([*graph.outputs, *graph.inputs], [*outputs, *inputs], strict=True)))
+    kept = [entry for entry in model.signatureDefs or [] if entry.subgraphIndex != 0]
+    model.signatureDefs = [_signature(graph, inputs, outputs), *kept]
 
 
 def _names(found: TfliteModel, side: str) -> tuple[str, ...]:

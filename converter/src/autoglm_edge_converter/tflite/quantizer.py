@@ -1,0 +1,148 @@
+"""Bringing a float TFLite file to fewer bits by a recipe, with ai-edge-quantizer.
+
+What is quantized is named tensor by tensor; everything else stays as it is. Equal questions give equal bytes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from ai_edge_quantizer.algorithm_manager import AlgorithmName
+from ai_edge_quantizer.model_modifier import ModelModifier
+from ai_edge_quantizer.params_generator import ParamsGenerator
+from ai_edge_quantizer.qtyping import (
+    ComputePrecision,
+    OpQuantizationConfig,
+    QuantGranularity,
+    TensorDataType,
+    TensorQuantizationConfig,
+    TFLOperationName,
+)
+from ai_edge_quantizer.recipe_manager import RecipeManager
+
+from autoglm_edge_converter.ranges import RANGES, Activation, Range
+from autoglm_edge_converter.recipes import DYNAMIC, FLOAT, HALF, STATIC, WEIGHTS, Recipe, Tuned
+from autoglm_edge_converter.tflite.editing import drop_metadata, serialize, unpack
+from autoglm_edge_converter.tflite.nodes import Prepared, quantized_operations
+from autoglm_edge_converter.tflite.ports import name_ports
+from autoglm_edge_converter.tflite.versions import stamp_versions
+
+Observation = Mapping[int, Activation]
+"""By tensor of the prepared file."""
+
+
+def quantize(
+    prepared: Prepared,
+    recipe: Recipe,
+    chosen: Collection[str],
+    observation: Observation,
+    tuned: Sequence[Tuned] = (),
+    *,
+    integer_ports: bool = False,
+) -> bytes:
+    """Return the file with the nodes named on fewer bits; inputs and outputs keep their names, order and dtype.
+
+    `integer_ports` makes them int8 where a static recipe quantizes what reads and makes them. Raises ValueError and
+    whatever else the quantizer raises on operators that it cannot do.
+    """
+    changed = unpack(prepared.data)
+    outputs = _outputs(prepared, recipe, chosen)
+    if outputs and recipe.family != FLOAT:
+        manager = RecipeManager()
+        _CONFIGURE[recipe.family](manager, _scope(outputs), recipe)
+        if recipe.family == STATIC and not integer_ports:
+            for port in (TFLOperationName.INPUT, TFLOperationName.OUTPUT):
+                manager.add_quantization_config(".*", port, None, AlgorithmName.NO_QUANTIZE)
+        elif recipe.family == STATIC:
+            _static_ports(manager)
+        ranges = _ranges(prepared, recipe, observation, tuned) if recipe.family == STATIC else {}
+        parameters = ParamsGenerator(changed).generate_quantization_parameters(manager, ranges, False)
+        written = ModelModifier(changed).modify_model(parameters, enable_progress_bar=False)
+        changed = unpack(bytes(written))
+    drop_metadata(changed)
+    stamp_versions(changed)
+    name_ports(changed, prepared.inputs, prepared.outputs)
+    return serialize(changed)
+
+
+def _outputs(prepared: Prepared, recipe: Recipe, chosen: Collection[str]) -> list[str]:
+    """Return the first output of each operator to quantize, as the prepared file calls it."""
+    if recipe.family == STATIC:
+        found = quantized_operations(prepared, chosen, followers=recipe.followers, everything=recipe.everything)
+        return [f"t{entry.outputs[0]}" for entry in found]
+    return [f"t{node.output}" for node in prepared.nodes if node.constant and node.name in set(chosen)]
+
+
+def _scope(outputs: Iterable[str]) -> str:
+    """Return a pattern for the quantizer's name of an operator: its outputs, each with a semicolon behind."""
+    return f"^(?:{'|'.join(re.escape(name) for name in outputs)});"
+
+
+def _weights(recipe: Recipe, bits: int, dtype: TensorDataType) -> TensorQuantizationConfig:
+    granularity = QuantGranularity.CHANNELWISE if recipe.per_channel else QuantGranularity.TENSORWISE
+    return TensorQuantizationConfig(num_bits=bits, symmetric=True, granularity=granularity, dtype=dtype)
+
+
+def _static(manager: RecipeManager, scope: str, recipe: Recipe) -> None:
+    _add(manager, scope, _static_config(_weights(recipe, 8, TensorDataType.INT)))
+
+
+def _static_config(weights: TensorQuantizationConfig) -> OpQuantizationConfig:
+    return OpQuantizationConfig(
+        activation_tensor_config=TensorQuantizationConfig(num_bits=8, symmetric=False),
+        weight_tensor_config=weights,
+        compute_precision=ComputePrecision.INTEGER,
+    )
+
+
+def _static_ports(manager: RecipeManager) -> None:
+    config = _static_config(TensorQuantizationConfig(num_bits=8))
+    for port in (TFLOperationName.INPUT, TFLOperationName.OUTPUT):
+        manager.add_quantization_config(".*", port, config, AlgorithmName.MIN_MAX_UNIFORM_QUANT)
+
+
+def _dynamic(manager: RecipeManager, scope: str, recipe: Recipe) -> None:
+    weights = _weights(recipe, 8, TensorDataType.INT)
+    _add(manager, scope, OpQuantizationConfig(None, weights, ComputePrecision.INTEGER))
+
+
+def _weights_only(manager: RecipeManager, scope: str, recipe: Recipe) -> None:
+    weights = _weights(recipe, 8, TensorDataType.INT)
+    _add(manager, scope, OpQuantizationConfig(None, weights, ComputePrecision.FLOAT, explicit_dequantize=True))
+
+
+def _half(manager: RecipeManager, scope: str, recipe: Recipe) -> None:
+    weights = _weights(recipe, 16, TensorDataType.FLOAT)
+    config = OpQuantizationConfig(None, weights, ComputePrecision.FLOAT, explicit_dequantize=True)
+    _add(manager, scope, config, AlgorithmName.FLOAT_CASTING)
+
+
+_CONFIGURE = {STATIC: _static, DYNAMIC: _dynamic, WEIGHTS: _weights_only, HALF: _half}
+
+
+def _add(
+    manager: RecipeManager, scope: str, config: OpQuantizationConfig, how: Any = AlgorithmName.MIN_MAX_UNIFORM_QUANT
+) -> None:
+    manager.add_quantization_config(scope, TFLOperationName.ALL_SUPPORTED, config, how)
+
+
+def _ranges(
+    prepared: Prepared, recipe: Recipe, observation: Observation, tuned: Sequence[Tuned]
+) -> dict[str, dict[str, Any]]:
+    """Return the range of each tensor in the quantizer's form."""
+    factors = {entry.tensor: entry for entry in tuned}
+    found: dict[str, dict[str, Any]] = {}
+    for index, activation in observation.items():
+        low, high = RANGES[recipe.ranges](activation)
+        entry = factors.get(prepared.names[index])
+        if entry is not None:
+            low, high = low * entry.low, high * entry.high
+        found[f"t{index}"] = _extremes((low, high))
+    return found
+
+
+def _extremes(ends: Range) -> dict[str, Any]:
+    return {"min": np.array([ends[0]], np.float32), "max": np.array([ends[1]], np.float32)}
