@@ -2,8 +2,20 @@
 
 from __future__ import annotations
 
-from autoglm_edge_converter.choose import AS_FAST, fastest_first, shortlist
-from autoglm_edge_converter.quality import TOP1, OutputScore, Score
+from dataclasses import replace
+
+import pytest
+
+from autoglm_edge_converter.choose import (
+    AS_FAST,
+    doubt_reported,
+    fastest_first,
+    refuse_reported,
+    shortlist,
+    steps_up,
+)
+from autoglm_edge_converter.metrics.shares import wilson
+from autoglm_edge_converter.quality import TOP1, Figure, OutputScore, Score
 from autoglm_edge_converter.recipes import WEIGHTS, Candidate, Recipe
 from autoglm_edge_converter.results import Considered
 from autoglm_edge_converter.search import Trial
@@ -38,3 +50,52 @@ def test_one_of_each_family_is_timed_with_followers_and_without() -> None:
     lost = trial(Recipe("min-max", per_channel=False), drop=0.5)
     mixed = trial(Recipe("min-max"), floats=("a", "b"))
     assert set(shortlist([worse, best, products, even, lost, mixed], 0.01)) == {best, products, even, mixed}
+
+
+def sized(entry: Considered, size_bytes: int) -> Considered:
+    return replace(entry, size_bytes=size_bytes)
+
+
+def test_steps_up_are_those_on_the_front_that_answer_clearly_better() -> None:
+    pruned = sized(considered("pruned", 4.6, 20), 60)
+    plain, mixed = considered("plain", 2.9, 37), considered("mixed", 1.8, 48)
+    dull = considered("hardly better", 2.5, 38)
+    slow = considered("slower than float", 0.9, 70)
+    assert [entry.form for entry in steps_up([mixed, slow, dull, plain], [pruned])] == [
+        "plain",
+        "hardly better",
+        "mixed",
+    ]
+    assert [entry.form for entry in steps_up([mixed, slow, dull], [pruned, plain])] == ["mixed"]
+    assert steps_up([slow, dull], [pruned, plain, mixed]) == ()
+
+
+def test_fewer_errors_count_more_than_less_noise() -> None:
+    lossy = Considered(trial(Recipe(), drop=0.02, sqnr_db=40), "lossy", 100, None, 3.0)
+    exact = Considered(trial(Recipe(), drop=0.0, sqnr_db=35), "exact", 100, None, 2.0)
+    assert steps_up([exact], [lossy]) == (exact,)
+    assert steps_up([lossy], [replace(exact, speedup=3.0)]) == ()
+
+
+def reported(wrong: int, samples: int, finite: bool = True) -> Score:
+    right = samples - wrong
+    low, high = wilson(right, samples)
+    output = OutputScore("y", TOP1, right / samples, 30.0, finite)
+    return Score((output,), samples, Figure(TOP1, right / samples, 1.0, low, high))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "samples", "doubted", "refused"),
+    [(0, 25, False, False), (1, 25, True, False), (5, 25, True, True), (4, 500, False, False), (8, 500, True, False),
+     (15, 500, True, True)],
+)  # fmt: skip
+def test_the_final_samples_doubt_what_chance_explains_and_withdraw_the_rest(
+    wrong: int, samples: int, doubted: bool, refused: bool
+) -> None:
+    score = reported(wrong, samples)
+    assert (doubt_reported(score, 0.01) is not None) == doubted
+    assert (refuse_reported(score, 0.01) is not None) == refused
+
+
+def test_answers_that_are_not_finite_are_withdrawn() -> None:
+    assert "NaN" in (refuse_reported(reported(0, 500, finite=False), 0.01) or "")
