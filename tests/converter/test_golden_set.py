@@ -10,6 +10,8 @@ from tests.converter.graphs import DIGITS, write_digits
 from autoglm_edge_converter.data.reading import read_data
 from autoglm_edge_converter.golden_set import ON_THE_BORDER, GoldenLimits, choose_golden, golden_positions, margin
 from autoglm_edge_converter.laboratory import Laboratory
+from autoglm_edge_converter.loading import Loading, load_original
+from autoglm_edge_converter.progress import Silent
 from autoglm_edge_converter.workbench import open_workbench
 
 

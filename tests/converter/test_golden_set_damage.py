@@ -23,7 +23,7 @@ def no_channel(weights: Weights) -> Weights:
     """Zero the larger half of the output channels."""
     strength = np.abs(weights).reshape(len(weights), -1).sum(axis=1)
     kept = strength < np.median(strength)
-    return weights * kept.reshape(-1, *[1] * (weights.ndim - 1))
+    return np.asarray(weights * kept.reshape(-1, *[1] * (weights.ndim - 1)), np.float64)
 
 
 DAMAGES: dict[str, Callable[[Weights], Weights]] = {
