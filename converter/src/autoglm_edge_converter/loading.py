@@ -14,7 +14,7 @@ from pathlib import Path
 from autoglm_edge_converter.errors import BadOption, NotAModel
 from autoglm_edge_converter.original import FORMATS, ONNX, TFLITE, Original, Rendition
 from autoglm_edge_converter.progress import Progress
-from autoglm_edge_converter.roads.travel import Request, travel
+from autoglm_edge_converter.roads.travel import Request, program_of, travel
 from autoglm_edge_converter.source import load_source
 from autoglm_edge_converter.usercode import file_of, is_reference
 from autoglm_edge_protocol.digests import sha256_of_file
@@ -100,7 +100,7 @@ def load_original(model: str, loading: Loading, scratch: Path, progress: Progres
     if not path.exists():
         raise NotAModel(f"{path} is not a file: give the path of a model")
     request = Request(model, scratch, formats, loading.shapes, loading.options)
-    found = travel(framework, request, progress)
+    found = travel(program_of(framework), request, progress)
     sha256, size_bytes = _content(path, loading.options)
     return Original(
         path=path,

@@ -71,12 +71,17 @@ class Request:
         )
 
 
-def travel(framework: str, request: Request, progress: Progress) -> Departure:
-    """Have the program of a framework load a model and write its float files. Raises ConversionError, OSError."""
-    place = request.scratch / f"{framework}.request.json"
+def program_of(framework: str) -> tuple[str, ...]:
+    """Return the command of a framework's program, without its request."""
+    return (sys.executable, "-m", f"{__package__}.{framework}")
+
+
+def travel(program: Sequence[str], request: Request, progress: Progress) -> Departure:
+    """Have a road program load a model and write its float files. Raises ConversionError, OSError."""
+    place = request.scratch / "request.json"
     place.write_text(request.to_text(), encoding="utf-8")
-    log = request.scratch / f"{framework}.log"
-    command = [sys.executable, "-m", f"{__package__}.{framework}", str(place)]
+    log = request.scratch / "road.log"
+    command = [*program, str(place)]
     with log.open("w") as errors_to:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors_to, text=True, encoding="utf-8")
         try:
@@ -86,13 +91,13 @@ def travel(framework: str, request: Request, progress: Progress) -> Departure:
         finally:
             _end(process)
     if last is None:
-        raise errors.BadModel(f"{request.model}: converting it from {framework} failed: {_last_words(process, log)}")
+        raise errors.BadModel(f"{request.model} could not be loaded: {_last_words(process, log)}")
     return last
 
 
 def _follow(lines: Any, progress: Progress) -> Departure | None:
     for line in lines:
-        said = json.loads(line)
+        said = _said(line)
         if "step" in said:
             progress.step(said["step"])
         elif "note" in said:
@@ -102,6 +107,14 @@ def _follow(lines: Any, progress: Progress) -> Departure | None:
         elif "departure" in said:
             return read_departure(said["departure"])
     return None
+
+
+def _said(line: str) -> dict[str, Any]:
+    try:
+        said = json.loads(line)
+    except ValueError:
+        return {}  # a library that prints to the descriptor itself
+    return said if isinstance(said, dict) else {}
 
 
 def read_departure(said: Mapping[str, Any]) -> Departure:
