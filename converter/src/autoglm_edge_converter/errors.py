@@ -45,13 +45,14 @@ class BrokenWeights(BadModel):
 
 
 class UnknownOperator(BadModel):
-    """A node's operator is not known here."""
+    """A node's operator is not known here; `problem` says why and what to do where it is not ONNX Runtime's."""
 
-    def __init__(self, operator: str, node: str) -> None:
-        super().__init__(
-            f"operator {operator} (node {node!r}) is not known to this onnxruntime: "
-            "give its library with --ops, export the model with standard ONNX operators, or update onnxruntime"
+    def __init__(self, operator: str, node: str, problem: str | None = None) -> None:
+        known = (
+            "is not known to this onnxruntime: give its library with --ops, "
+            "export the model with standard ONNX operators, or update onnxruntime"
         )
+        super().__init__(f"operator {operator} (node {node!r}) {problem or known}")
         self.operator = operator
         self.node = node
 

@@ -93,6 +93,19 @@ def foreign() -> bytes:
     return make([Spec("x", (1, 2)), Spec("y", (1, 2))], [Step("Swirl", (0,), (1,), custom=True)], (0,), (1,))
 
 
+def naming(kind: str, version: int) -> bytes:
+    """A file that names an operator and has none: runtimes look up what is named."""
+    model = tables.ModelT()
+    model.version = 3
+    model.buffers = [tables.BufferT()]
+    model.operatorCodes = [_code(Step(kind, (), (), version=version))]
+    graph = tables.SubGraphT()
+    graph.tensors, graph.operators = [_tensor(model, Spec("x", (1,)))], []
+    graph.inputs, graph.outputs = [0], [0]
+    model.subgraphs = [graph]
+    return serialize(model)
+
+
 def _tensor(model: Any, spec: Spec) -> Any:
     tensor = tables.TensorT()
     tensor.name = spec.name
@@ -109,15 +122,19 @@ def _tensor(model: Any, spec: Spec) -> Any:
     return tensor
 
 
-def _operator(model: Any, step: Step) -> Any:
+def _code(step: Step) -> Any:
     code = tables.OperatorCodeT()
     number = getattr(tables.BuiltinOperator, "CUSTOM" if step.custom else step.kind)
     code.builtinCode, code.deprecatedBuiltinCode = number, min(number, 127)
     code.customCode = step.kind if step.custom else None
     code.version = step.version
+    return code
+
+
+def _operator(model: Any, step: Step) -> Any:
     operator = tables.OperatorT()
     operator.opcodeIndex = len(model.operatorCodes)
-    model.operatorCodes.append(code)
+    model.operatorCodes.append(_code(step))
     operator.inputs, operator.outputs = list(step.inputs), list(step.outputs)
     if step.options is not None:
         kind = type(step.options).__name__.removesuffix("T")

@@ -53,12 +53,18 @@ class Tensor:
 
 
 @dataclass(frozen=True)
-class Operation:
-    """An operator in use: builtin ones by the schema's name, custom ones by their own."""
+class OperatorCode:
+    """An operator that a runtime must have: builtin ones by the schema's name, custom ones by their own."""
 
     kind: str
     version: int
     custom: bool
+
+
+@dataclass(frozen=True)
+class Operation(OperatorCode):
+    """An operator in use."""
+
     inputs: tuple[int, ...]
     """Indices of the subgraph's tensors; -1 where an optional one is left out."""
     outputs: tuple[int, ...]
@@ -88,6 +94,8 @@ class Signature:
 class TfliteModel:
     """What a file holds."""
 
+    codes: tuple[OperatorCode, ...]
+    """What a runtime looks up when it loads the file, in use or not."""
     subgraphs: tuple[Subgraph, ...]
     signatures: tuple[Signature, ...]
     weights_bytes: int
@@ -152,14 +160,14 @@ class _Reader:
         self._data = data
         self._budget = MOST_SHARED * len(data)
         self._root: Table = schema.tables.Model.GetRootAs(data, 0)
-        self._codes: list[tuple[str, int, bool]] = []
+        self._codes: tuple[OperatorCode, ...] = ()
         self._buffers: list[int] = []
 
     def model(self) -> TfliteModel:
         root = self._root
         if root.Version() != schema.VERSION:
             raise _Refused(f"schema version {root.Version()} instead of {schema.VERSION}")
-        self._codes = [self._code(entry) for entry in self._each(root.OperatorCodesLength(), root.OperatorCodes)]
+        self._codes = tuple(self._code(entry) for entry in self._each(root.OperatorCodesLength(), root.OperatorCodes))
         self._buffers = [self._size(entry) for entry in self._each(root.BuffersLength(), root.Buffers)]
         graphs = tuple(self._subgraph(entry) for entry in self._each(root.SubgraphsLength(), root.Subgraphs))
         if not graphs:
@@ -168,7 +176,7 @@ class _Reader:
             raise _Refused("it has no output")
         signatures = self._each(root.SignatureDefsLength(), root.SignatureDefs)
         named = tuple(self._signature(entry, graphs) for entry in signatures)
-        return TfliteModel(graphs, named, sum(self._buffers))
+        return TfliteModel(self._codes, graphs, named, sum(self._buffers))
 
     def _spend(self, count: int) -> None:
         self._budget -= max(0, count) + 1
@@ -193,14 +201,14 @@ class _Reader:
         self._spend(found.size)
         return tuple(int(value) for value in found)
 
-    def _code(self, entry: Table) -> tuple[str, int, bool]:
+    def _code(self, entry: Table) -> OperatorCode:
         number = max(entry.BuiltinCode(), entry.DeprecatedBuiltinCode())
         kind = OPERATORS.get(number)
         custom = kind == CUSTOM
         name = self._text(entry.CustomCode()) if custom else kind
         if kind is None:
             name = f"BUILTIN_{number}"
-        return name or CUSTOM, int(entry.Version()), custom
+        return OperatorCode(name or CUSTOM, int(entry.Version()), custom)
 
     def _size(self, entry: Table) -> int:
         offset, size = int(entry.Offset()), int(entry.Size())
@@ -232,9 +240,10 @@ class _Reader:
         index = int(entry.OpcodeIndex())
         if index >= len(self._codes):
             raise _Refused("an operator that is not there is referred to")
-        kind, version, custom = self._codes[index]
+        code = self._codes[index]
         inputs = self._indices(entry.InputsAsNumpy(), -1, tensors)
-        return Operation(kind, version, custom, inputs, self._indices(entry.OutputsAsNumpy(), -1, tensors))
+        outputs = self._indices(entry.OutputsAsNumpy(), -1, tensors)
+        return Operation(code.kind, code.version, code.custom, inputs, outputs)
 
     def _tensor(self, entry: Table) -> Tensor:
         name = self._text(entry.Name())

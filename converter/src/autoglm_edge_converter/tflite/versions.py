@@ -54,16 +54,16 @@ def _needed(model: Table, graph: Table, operator: Table) -> int:
     if data is None:
         return 1
     if kind == "DEQUANTIZE":
-        return 3 if data.type == _FLOAT16 else (5 if _per_channel(data) else 2) if data.type == _INT8 else 1
+        return {_FLOAT16: 3, _INT8: 5 if _per_channel(data) else 2}.get(data.type, 1)
     if kind in _HYBRID and data.type == _FLOAT32:
         weight = inputs[1]
-        if weight is None or weight.type != _INT8:
-            return 1
-        return _HYBRID[kind][_per_channel(weight)]
-    if data.type != _INT8:
-        return 1
+        return _HYBRID[kind][_per_channel(weight)] if weight is not None and weight.type == _INT8 else 1
+    return _for_int8(kind, graph, operator) if data.type == _INT8 else 1
+
+
+def _for_int8(kind: str, graph: Table, operator: Table) -> int:
     if kind == "TRANSPOSE_CONV":
-        return 3 if len(inputs) > 3 and inputs[3] is not None else 2
+        return 3 if len(operator.inputs) > 3 and operator.inputs[3] >= 0 else 2
     if kind == "MUL" and _rescales_up(graph, operator):
         return 3
     return _ON_INT8.get(kind, 2)
