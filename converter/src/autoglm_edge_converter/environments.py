@@ -32,7 +32,8 @@ FOLDER_VARIABLE = "AUTOGLM_EDGE_ENVIRONMENTS"
 
 _MB = 1024 * 1024
 _PINNED = re.compile(r"^([A-Za-z0-9_.\-]+)==(\S+)", re.MULTILINE)
-_COLLECTING = re.compile(r"^Collecting (\S+)")
+_TAKEN_UP = re.compile(r"^(?:Collecting|Processing) (?:\S*/)?([A-Za-z0-9_.]+)")
+"""What pip says of a package from the index, and of a file of its own."""
 
 
 @dataclass(frozen=True)
@@ -202,7 +203,7 @@ def _follow(lines: IO[str], progress: Progress) -> str:
     said = []
     for line in lines:
         said.append(line)
-        found = _COLLECTING.match(line)
+        found = _TAKEN_UP.match(line)
         if found:
             progress.step(found.group(1))
     return "".join(said)
