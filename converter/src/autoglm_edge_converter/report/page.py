@@ -76,8 +76,8 @@ def _variants(report: ReportDocument) -> str:
     rows = [_measured_row(entry) for entry in report.entries]
     return (
         f"<section><h2>What was measured</h2>{_table(head, rows)}<p class=legend>Quality is on samples that took no "
-        "part in calibration or search; below it is the 95 % interval. Latency and CPU time: medians of runs in "
-        f"turns, one thread, on {escape(report.machine)}. Speed: CPU time of the float variant divided by that of the "
+        "part in calibration or search nor, where there are enough, in the choice; below it is the 95 % interval. "
+        f"Latency and CPU time: medians of runs in turns, one thread, on {escape(report.machine)}. Speed: CPU time of the float variant divided by that of the "
         "form, in the same run. Memory: peak of a process that loads and runs it.</p></section>"
     )
 
