@@ -77,8 +77,9 @@ def _variants(report: ReportDocument) -> str:
     return (
         f"<section><h2>What was measured</h2>{_table(head, rows)}<p class=legend>Quality is on samples that took no "
         "part in calibration or search nor, where there are enough, in the choice; below it is the 95 % interval. "
-        f"Latency and CPU time: medians of runs in turns, one thread, on {escape(report.machine)}. Speed: CPU time of the float variant divided by that of the "
-        "form, in the same run. Memory: peak of a process that loads and runs it.</p></section>"
+        "Latency and CPU time: medians of runs in turns, one thread, on "
+        f"{escape(report.machine)}. Speed: CPU time of the float variant divided by that of the form, in the same run. "
+        "Memory: peak of a process that loads and runs it.</p></section>"
     )
 
 
