@@ -38,10 +38,10 @@ _SAME = 1e-5
 _RUNNING_S = 180.0
 
 _PREAMBLE = re.compile(
-    r"^(\[ONNXRuntimeError\] : \d+ : \w+ : )?(Load model from .*? failed:)?\s*(/onnxruntime_src/.*&\) )?"
+    r"^(\[ONNXRuntimeError\] : \d+ : \w+ : )?(Load model from .*? failed:)?\s*(/onnxruntime_src/.*?\) (?=[A-Z]))?"
     r"(ONNX Runtime only \*guarantees\* .*? versions\. )?"
 )
-"""What ONNX Runtime says before it comes to the point: a code, our path, its own source file and function, a reminder."""
+"""What ONNX Runtime says before it comes to the point: a code, our path, its source and function, a reminder."""
 
 _READERS = {".onnx": ("onnxruntime",), ".tflite": ("litert", "tflite")}
 _PROGRAM = Path("isolated") / "programs" / "old_runtime.py"
