@@ -10,7 +10,7 @@ from tests.converter.graphs import DIGITS, linear, linear_samples, write_digits
 
 from autoglm_edge_converter import Options, convert
 from autoglm_edge_converter.cache import FolderCache
-from autoglm_edge_converter.candidates import Candidates, identity
+from autoglm_edge_converter.candidates import Candidates
 from autoglm_edge_converter.data.reading import read_data
 from autoglm_edge_converter.deadline import Deadline
 from autoglm_edge_converter.errors import BadOption
@@ -21,6 +21,7 @@ from autoglm_edge_converter.operators import VARIABLE
 from autoglm_edge_converter.pipeline import plan_conversion
 from autoglm_edge_converter.progress import Silent
 from autoglm_edge_converter.recipes import HALF, OPTIMISED, WEIGHTS, Candidate, Recipe
+from autoglm_edge_converter.trying import identity
 from autoglm_edge_converter.workbench import open_workbench
 from autoglm_edge_protocol import bundle
 

@@ -8,12 +8,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-import numpy as np
 import onnx
 
 from autoglm_edge_converter.inspection import WeightedNode, weighted_nodes, with_followers
 from autoglm_edge_converter.quantize import needless_boundaries, quantized_nodes
-from autoglm_edge_converter.ranges import LEVELS, RANGES, Activation, Observation, observe, tensors_of
+from autoglm_edge_converter.ranges import Activation, Observation, observe, own_noise, tensors_of
 from autoglm_edge_converter.recipes import Recipe
 from autoglm_edge_converter.tensors import Feed
 
@@ -52,7 +51,7 @@ class Calibrated:
         chosen = quantized_nodes(graph, [node.name for node in self.nodes], recipe)
         kept = needless_boundaries(graph, chosen)
         names = [name for name in tensors_of(graph, chosen) if name in self.observation and name not in kept]
-        return tuple(sorted(names, key=lambda name: -_own_noise(self.observation[name], recipe)))
+        return tuple(sorted(names, key=lambda name: -own_noise(self.observation[name], recipe.ranges)))
 
 
 def calibrate(proto: onnx.ModelProto, feeds: Sequence[Feed], seen: Callable[[], None]) -> Calibrated:
@@ -75,9 +74,3 @@ def _multiplications(node: WeightedNode, output: Activation | None) -> float:
     size = math.prod(output.shape) if output else 0
     columns = node.weight_shape[0] if node.operator == "Conv" else node.weight_shape[-1]
     return size * math.prod(node.weight_shape) / max(1, columns)
-
-
-def _own_noise(activation: Activation, recipe: Recipe) -> float:
-    low, high = RANGES[recipe.ranges](activation)
-    power = float(np.mean([np.square(values, dtype=np.float64).mean() for values in activation.kept]))
-    return ((high - low) / LEVELS) ** 2 / 12 / power if power > 0 else 0.0

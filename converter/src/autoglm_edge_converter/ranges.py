@@ -136,6 +136,13 @@ RANGES: dict[str, Callable[[Activation], Range]] = {
 }
 
 
+def own_noise(activation: Activation, ranges: str) -> float:
+    """Return the power of a tensor's rounding error as a share of its own; `ranges` is a key of `RANGES`."""
+    low, high = RANGES[ranges](activation)
+    power = float(np.mean([np.square(values, dtype=np.float64).mean() for values in activation.kept]))
+    return ((high - low) / LEVELS) ** 2 / 12 / power if power > 0 else 0.0
+
+
 def observe(
     proto: onnx.ModelProto,
     tensors: Iterable[str],
