@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import onnx
 
 from autoglm_edge_converter.errors import CandidateFailed
-from autoglm_edge_converter.passes import Pass
+from autoglm_edge_converter.passes import INSTEAD, Pass
 from autoglm_edge_converter.quality import Score
 from autoglm_edge_converter.source import opset_of
 from autoglm_edge_converter.targets import NEWEST_OPSET
@@ -42,6 +42,9 @@ def optimise(
     best = _copy(proto)
     for name, rewrite in passes.items():
         candidate, problem = _attempt(best, rewrite, check, newest_opset)
+        for gentler in INSTEAD.get(name, ()):
+            if candidate is None:
+                candidate, _ = _attempt(best, gentler, check, newest_opset)
         if candidate is not None:
             best = candidate
         done(PassOutcome(name, problem))

@@ -41,6 +41,25 @@ def simplify(proto: onnx.ModelProto) -> onnx.ModelProto:
     return slim
 
 
+def simplify_gently(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """Fold constants and no more: onnxslim believes the shapes that a file states, which may be wrong."""
+    slim: onnx.ModelProto = onnxslim.slim(proto, skip_optimizations=["dead_node_elimination", "graph_fusion"])
+    return slim
+
+
+def lift_constants(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """Turn `Constant` nodes into initializers, which is where the quantizer looks for weights."""
+    graph = proto.graph
+    for node in list(graph.node):
+        value = next((attribute.t for attribute in node.attribute if attribute.name == "value"), None)
+        if node.op_type == "Constant" and value is not None:
+            tensor = graph.initializer.add()
+            tensor.CopyFrom(value)
+            tensor.name = node.output[0]
+            graph.node.remove(node)
+    return proto
+
+
 def drop_unread(proto: onnx.ModelProto) -> onnx.ModelProto:
     """Take out nodes whose results nobody reads, and constants likewise."""
     graph = proto.graph
@@ -198,6 +217,10 @@ def strip_metadata(proto: onnx.ModelProto) -> onnx.ModelProto:
         item.doc_string = ""
         del item.metadata_props[:]
     return proto
+
+
+INSTEAD: dict[str, tuple[Pass, ...]] = {"simplify": (simplify_gently, lift_constants)}
+"""What is tried, in this order, where a pass itself cannot be kept."""
 
 
 def passes_for(newest_opset: int) -> dict[str, Pass]:

@@ -15,7 +15,7 @@ from autoglm_edge_converter.destination import Destination
 from autoglm_edge_converter.errors import BadOption, ConversionError, OutputUnavailable
 from autoglm_edge_converter.golden_set import golden_samples
 from autoglm_edge_converter.inspection import weighted_nodes
-from autoglm_edge_converter.labels import read_labels
+from autoglm_edge_converter.labels import labels_from_names, read_labels
 from autoglm_edge_converter.laboratory import Laboratory, default_workers
 from autoglm_edge_converter.loading import Loading, load_original, stem_of
 from autoglm_edge_converter.making import Made, make
@@ -129,7 +129,8 @@ def _contents(bench: Workbench, made: Made, options: Options, data: Data, identi
     chosen_feeds = [bench.feeds[index] for index in made.golden]
     names = [port.name for port in bench.source.inputs]
     answers = [bench.references[index] for index in made.golden]
-    labels = read_labels(options.labels, bench.references) if options.labels else None
+    labels = labels_from_names(data.class_names, bench.references)
+    labels = read_labels(options.labels, bench.references) if options.labels else labels
     report = Report(
         name=identity[0],
         version=identity[1],

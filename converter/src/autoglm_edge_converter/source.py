@@ -5,6 +5,8 @@ Whether the runtime accepts the model is found out by running it (see `laborator
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -59,6 +61,8 @@ def load_source(path: Path, shapes: Mapping[str, tuple[int, ...]] | None = None)
     proto = _read(path)
     _check_operators(proto)
     _check_weights(proto)
+    _check_kinds(proto.graph)
+    _name_nodes(proto.graph)
     inputs = fix_shapes(input_ports(proto.graph), shapes or {})
     if not inputs:
         raise BadModel(f"{path} takes no input, so there is nothing to calibrate")
@@ -70,7 +74,9 @@ def _read(path: Path) -> onnx.ModelProto:
     if not path.is_file():
         raise NotAModel(f"{path} is not a file: give the path of an ONNX model")
     try:
-        proto = onnx.load(path)
+        proto = onnx.load(path, load_external_data=False)
+        _check_size(path, proto)
+        onnx.load_external_data_for_model(proto, str(path.parent))
     except (DecodeError, UnicodeDecodeError) as error:
         raise NotAModel(f"{path} is not an ONNX model, or is cut short ({error}): export or copy it again") from None
     except (onnx.checker.ValidationError, FileNotFoundError) as error:
@@ -78,9 +84,21 @@ def _read(path: Path) -> onnx.ModelProto:
         raise MissingWeights(f"{path} keeps weights in another file that cannot be read: {reason}") from None
     if not proto.graph.node or not proto.opset_import:
         raise NotAModel(f"{path} holds no ONNX graph: export the model again")
-    if proto.ByteSize() > _LARGEST_BYTES:
-        raise BadModel(f"{path} has {proto.ByteSize()} bytes of weights; models above 2 GiB cannot be converted yet")
     return proto
+
+
+def _check_size(path: Path, proto: onnx.ModelProto) -> None:
+    """Before the weights are read, which may be more than there is memory."""
+    size_bytes = path.stat().st_size + sum(_external_bytes(tensor) for tensor in proto.graph.initializer)
+    if size_bytes > _LARGEST_BYTES:
+        raise BadModel(f"{path} has {size_bytes} bytes of weights; models above 2 GiB cannot be converted yet")
+
+
+def _external_bytes(tensor: onnx.TensorProto) -> int:
+    if tensor.data_location != onnx.TensorProto.EXTERNAL:
+        return 0
+    items = math.prod(tensor.dims)
+    return int(items * onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize)
 
 
 def all_nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
@@ -100,6 +118,32 @@ def _check_operators(proto: onnx.ModelProto) -> None:
             continue
         if not onnx.defs.has(node.op_type, opset, ""):
             raise UnknownOperator(node.op_type, node.name or node.output[0])
+
+
+def _check_kinds(graph: onnx.GraphProto) -> None:
+    """Only arrays of numbers can be calibrated with, compared, and kept in a golden set."""
+    constants = {tensor.name for tensor in graph.initializer}
+    inputs = [("input", value) for value in graph.input if value.name not in constants]
+    for role, value in (*inputs, *(("output", value) for value in graph.output)):
+        kind = value.type.WhichOneof("value") or "tensor_type"
+        if kind != "tensor_type" or value.type.tensor_type.elem_type == onnx.TensorProto.STRING:
+            found = "text" if kind == "tensor_type" else f"of the kind {kind.removesuffix('_type')}"
+            raise BadModel(
+                f"{role} {value.name!r} is {found}; only arrays of numbers can be converted: cut the model so that "
+                "what makes or takes it is outside"
+            )
+
+
+def _name_nodes(graph: onnx.GraphProto) -> None:
+    """Give nodes without a name of their own one: the runtime refuses two alike, and nodes are told apart by it."""
+    taken = {node.name for node in graph.node}
+    seen = {""}
+    for number, node in enumerate(graph.node):
+        if node.name in seen:
+            fresh = (f"{node.op_type}_{number}{'_' * times}" for times in itertools.count())
+            node.name = next(name for name in fresh if name not in taken)
+            taken.add(node.name)
+        seen.add(node.name)
 
 
 def _check_weights(proto: onnx.ModelProto) -> None:

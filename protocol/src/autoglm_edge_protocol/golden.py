@@ -72,7 +72,7 @@ def save(samples: Sequence[GoldenSample]) -> bytes:
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
         for name, array in arrays.items():
             with archive.open(zipfile.ZipInfo(f"{name}.npy", (1980, 1, 1, 0, 0, 0)), "w") as file:
-                np.lib.format.write_array(file, np.ascontiguousarray(array), allow_pickle=False)
+                np.lib.format.write_array(file, np.asarray(array, order="C"), allow_pickle=False)
     if buffer.tell() > LIMITS.golden_bytes:
         raise MalformedDocument("golden set", f"{buffer.tell()} bytes, at most {LIMITS.golden_bytes} are accepted")
     return buffer.getvalue()

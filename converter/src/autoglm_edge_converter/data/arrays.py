@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from autoglm_edge_converter.data.classes import number_classes
+from autoglm_edge_converter.data.classes import Numbered, number_classes
 from autoglm_edge_converter.data.dataset import Dataset
 from autoglm_edge_converter.data.fit import check, cut, match
 from autoglm_edge_converter.data.folder import Files, labels_of
@@ -53,23 +53,22 @@ def folder(files: Files, inputs: Sequence[Port], class_names: Sequence[str] | No
             check(arrays[port.name], port, where)
         return arrays
 
-    labels, notes = _folder_labels(files, inputs, class_names)
-    return Dataset(files.names, load, files.digest, labels, notes=notes)
+    found = _folder_labels(files, inputs, class_names)
+    labels, notes, names = (found.labels, found.notes, found.names) if found else (None, (), ())
+    return Dataset(files.names, load, files.digest, labels, notes=notes, class_names=names)
 
 
-def _folder_labels(
-    files: Files, inputs: Sequence[Port], class_names: Sequence[str] | None
-) -> tuple[tuple[Array, ...] | None, tuple[str, ...]]:
+def _folder_labels(files: Files, inputs: Sequence[Port], class_names: Sequence[str] | None) -> Numbered | None:
     numbered = labels_of(files, class_names)
     if numbered is not None:
-        return numbered.labels, numbered.notes
+        return numbered
     if not files.paths or files.paths[0].suffix == ".npy" or _without_labels(_read(files.paths[0]), inputs)[1] is None:
-        return None, ()
+        return None
     found = [_without_labels(_read(path), inputs)[1] for path in files.paths]
     missing = next((path for path, label in zip(files.paths, found, strict=True) if label is None), None)
     if missing is not None:
         raise SampleMismatch(f"{missing} has no labels, other files have: give them in all or in none")
-    return tuple(label for label in found if label is not None), ()
+    return Numbered(tuple(label for label in found if label is not None))
 
 
 def _read(path: Path) -> dict[str, Array]:

@@ -18,6 +18,8 @@ class Numbered:
 
     labels: tuple[Array, ...]
     notes: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
+    """Of the classes by number, where the samples alone named them."""
 
 
 def number_classes(written: Sequence[str], class_names: Sequence[str] | None) -> Numbered:
@@ -41,7 +43,7 @@ def number_classes(written: Sequence[str], class_names: Sequence[str] | None) ->
     note = (
         f"classes are numbered by name ({few}{', ...' if len(found) > 4 else ''}): if the model's differ, give --labels"
     )
-    return Numbered(_arrays([order[text] for text in texts]), (note,))
+    return Numbered(_arrays([order[text] for text in texts]), (note,), tuple(found))
 
 
 def _is_number(text: str) -> bool:

@@ -26,6 +26,8 @@ class Dataset:
     """One array for each sample; class numbers are int64 [rows]."""
     preprocessing: Preprocessing | None = None
     notes: tuple[str, ...] = ()
+    class_names: tuple[str, ...] = ()
+    """By number, where the data names its classes and no file does."""
 
     def __len__(self) -> int:
         return len(self.names)

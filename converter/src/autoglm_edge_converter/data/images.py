@@ -55,6 +55,7 @@ def images(files: Files, port: Port, options: DataOptions, class_names: Sequence
         labels=numbered.labels if numbered else None,
         preprocessing=Preprocessing(input=port.name, image=steps),
         notes=(*_note(resolved, port), *(numbered.notes if numbered else ())),
+        class_names=numbered.names if numbered else (),
     )
 
 

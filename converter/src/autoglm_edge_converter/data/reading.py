@@ -42,6 +42,8 @@ class Data:
     """How many samples there were in all."""
     source: str
     """The name of the file, folder or function, without the folders above it."""
+    class_names: tuple[str, ...] = ()
+    """By number, where the data names its classes and no file does."""
 
 
 def read_data(
@@ -72,6 +74,7 @@ def read_data(
         notes=(*dataset.notes, *notes_on(parts, len(dataset))),
         found=len(dataset),
         source=path.name,
+        class_names=dataset.class_names,
     )
 
 

@@ -63,6 +63,7 @@ def sounds(files: Files, port: Port, options: DataOptions, class_names: Sequence
         labels=tuple(numbered.labels[file] for file, _ in places) if numbered else None,
         preprocessing=Preprocessing(input=port.name, audio=steps),
         notes=(*_note(resolved, port, rates), *(numbered.notes if numbered else ())),
+        class_names=numbered.names if numbered else (),
     )
 
 

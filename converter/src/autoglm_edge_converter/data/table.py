@@ -51,6 +51,7 @@ def table(path: Path, inputs: Sequence[Port], options: DataOptions, class_names:
         digest=lambda: sha256_of_file(path),
         labels=numbered.labels if numbered else None,
         notes=(*notes, *(numbered.notes if numbered else ())),
+        class_names=numbered.names if numbered else (),
     )
 
 
