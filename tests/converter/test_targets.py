@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autoglm_edge_converter.errors import BadOption
-from autoglm_edge_converter.targets import ONNX, TARGETS, demands_of, newest_opset, unfit
+from autoglm_edge_converter.targets import ONNX, TARGETS, demands_of, newest_opset
 
 ABLE = [name for name, target in TARGETS.items() if target.runtime(ONNX)]
 
@@ -53,9 +53,10 @@ def test_unknown_boards_and_boards_without_the_runtime_are_refused() -> None:
         demands_of(["armv7"])
 
 
-def test_a_file_that_is_too_new_or_too_large_is_refused() -> None:
-    demands = demands_of(["rpi-zero2w"])
-    assert unfit(17, 100 * 2**20, demands) is None
-    assert "operator set 23" in (unfit(23, None, demands) or "")
-    assert "512 MB" in (unfit(17, 600 * 2**20, demands) or "")
-    assert unfit(23, 600 * 2**20, demands_of([])) is None
+def test_a_target_needs_a_runtime_for_one_of_the_formats() -> None:
+    assert demands_of(["armv7"], ("onnx", "tflite")).oldest_for("onnx") == ()
+    both = demands_of(["armv7", "rpi5"], ("onnx", "tflite"))
+    assert [runtime.name for runtime in both.oldest_for("tflite")] == ["litert", "tflite"]
+    assert [runtime.name for runtime in both.oldest_for("onnx")] == ["onnxruntime"]
+    with pytest.raises(BadOption, match="add --format tflite"):
+        demands_of(["armv7"], ("onnx",))

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from autoglm_edge_converter.assemble import opset_in
 from autoglm_edge_converter.choose import Limits, refuse_quality
 from autoglm_edge_converter.errors import CandidateFailed
+from autoglm_edge_converter.formats import unfit
 from autoglm_edge_converter.golden_set import tolerances_of
 from autoglm_edge_converter.laboratory import Timing
 from autoglm_edge_converter.measure import Form, measure_form
 from autoglm_edge_converter.results import Measured
-from autoglm_edge_converter.targets import Demands, unfit
+from autoglm_edge_converter.targets import Demands
 from autoglm_edge_converter.workbench import Workbench
 
 VAGUE = "its answers on the golden set are so far off that damage could not be told from them"
@@ -46,7 +46,7 @@ class Acceptance:
 
     def _refuse(self, found: Measured) -> str | None:
         refusal = refuse_quality(found.quality, self.limits.max_drop)
-        refusal = refusal or unfit(opset_in(found.path), found.memory_bytes, self.demands)
+        refusal = refusal or unfit(found.path, found.memory_bytes, self.demands)
         if refusal is None and tolerances_of(found, self.bench, self.golden) is None:
             return VAGUE
         return refusal

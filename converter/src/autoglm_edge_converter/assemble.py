@@ -9,12 +9,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from autoglm_edge_converter.formats import format_of, installed_runtime, readers_of
 from autoglm_edge_converter.machine import machine_name, versions
 from autoglm_edge_converter.operators import CustomOperators, bundle_path
-from autoglm_edge_converter.original import Original
+from autoglm_edge_converter.original import ONNX, Original
 from autoglm_edge_converter.results import Measured
-from autoglm_edge_converter.source import opset_of
-from autoglm_edge_converter.targets import OLDEST_READER
 from autoglm_edge_protocol.bundle import list_files, write_chunk_index
 from autoglm_edge_protocol.durable import Disk
 from autoglm_edge_protocol.manifest import (
@@ -41,12 +40,16 @@ class Shipped:
     measured: Measured
     tolerances: tuple[Tolerance, ...]
     notes: tuple[str, ...]
-    opset: int
+
+    @property
+    def format(self) -> str:
+        """Of `original.FORMATS`."""
+        return format_of(self.measured.path)
 
     @property
     def path(self) -> str:
         """Where its model lies in the bundle."""
-        return f"variants/{self.measured.id}/model.onnx"
+        return f"variants/{self.measured.id}/model.{self.format}"
 
 
 @dataclass(frozen=True)
@@ -121,17 +124,20 @@ def describe(shipped: Shipped, source: Original, ops: CustomOperators = CustomOp
     libraries = {
         machine: tuple(bundle_path(machine, path) for path in paths) for machine, paths in ops.by_machine().items()
     }
+    custom_ops = libraries if shipped.format == ONNX else {}
+    readers = readers_of(measured.path)
     return Variant(
         id=measured.id,
-        format="onnx",
+        format=shipped.format,
         precision=measured.precision,
         model=shipped.path,
-        files=(shipped.path, *(path for paths in libraries.values() for path in paths)),
+        files=(shipped.path, *(path for paths in custom_ops.values() for path in paths)),
         needs=RuntimeNeeds(
-            runtime="onnxruntime",
-            min_version=OLDEST_READER.get(shipped.opset),
+            runtime=readers.runtime,
+            min_version=readers.oldest,
+            alternatives=dict(readers.others),
             memory_bytes=measured.memory_bytes,
-            custom_ops=libraries,
+            custom_ops=custom_ops,
         ),
         inputs=tuple(port.spec() for port in source.inputs),
         outputs=tuple(port.spec() for port in source.outputs),
@@ -160,19 +166,11 @@ def _quality(measured: Measured) -> Quality:
 
 def _latency(measured: Measured) -> Latency:
     timing = measured.timing
-    runtime = f"onnxruntime {versions()['onnxruntime']}"
     return Latency(
         median_us=round(timing.wall_us, 1) if timing else 0.0,
         cpu_us=round(timing.cpu_us, 1) if timing else None,
         speedup=round(measured.speedup, 3),
         machine=machine_name(),
-        runtime=runtime,
+        runtime=installed_runtime(format_of(measured.path)),
         threads=1,
     )
-
-
-def opset_in(path: Path) -> int:
-    """Return the operator set of a written model. Raises OSError."""
-    import onnx
-
-    return opset_of(onnx.load(path, load_external_data=False))

@@ -68,6 +68,8 @@ class Candidate:
     float_nodes: tuple[str, ...] = ()
     tuned: tuple[Tuned, ...] = ()
     graph: str = OPTIMISED
+    format: str = "onnx"
+    """Of `original.FORMATS`: what the float graph is written in."""
 
     @property
     def precision(self) -> str:
@@ -84,4 +86,4 @@ class Candidate:
         parts += [f"{len(self.float_nodes)} in float"] if self.float_nodes else []
         parts += [f"{len(self.tuned)} ranges tuned"] if self.tuned else []
         parts += [self.graph] if self.graph != OPTIMISED else []
-        return ", ".join(parts)
+        return ("" if self.format == "onnx" else "TFLite ") + ", ".join(parts)

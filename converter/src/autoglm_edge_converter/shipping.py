@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from autoglm_edge_converter.assemble import Shipped, opset_in
+from autoglm_edge_converter.assemble import Shipped
 from autoglm_edge_converter.choose import doubt_reported, refuse_reported, refuse_search
 from autoglm_edge_converter.errors import CandidateFailed
 from autoglm_edge_converter.golden_set import tolerances_of
@@ -74,7 +74,7 @@ def ship(item: Measured, bench: Workbench, golden: Sequence[int], plan: Plan, re
     if plan.demands.targets:
         targets = ", ".join(plan.demands.targets)
         notes.append(f"operator set checked by table for {targets}; speed measured on this machine only")
-    return Shipped(item, limits, tuple(notes), opset_in(item.path))
+    return Shipped(item, limits, tuple(notes))
 
 
 def _notes(item: Measured, candidate: Candidate, max_drop: float, refused: int) -> list[str]:

@@ -16,6 +16,9 @@ import onnx
 from autoglm_edge_converter.errors import BadOption
 
 ONNX = "onnxruntime"
+LITERT, TFLITE_RUNTIME = "litert", "tflite"
+RUNTIMES = {"onnx": (ONNX,), "tflite": (LITERT, TFLITE_RUNTIME)}
+"""Which runtimes run a format, the maintained one first."""
 
 OLDEST_READER = {
     13: "1.6", 14: "1.8", 15: "1.10", 16: "1.11", 17: "1.12", 18: "1.14", 19: "1.15", 20: "1.17", 21: "1.18",
@@ -111,24 +114,54 @@ class Demands:
     signed: bool
     memory_bytes: int | None
     """Of the target with the least; None where no target was named."""
+    oldest: tuple[tuple[str, Runtime], ...] = ()
+    """By format: the oldest runtimes that have to load a file of it; none where no target was named."""
+
+    def oldest_for(self, form: str) -> tuple[Runtime, ...]:
+        """Return the oldest runtimes that have to load a file of a format."""
+        return tuple(runtime for name, runtime in self.oldest if name == form)
 
 
-def demands_of(names: Sequence[str]) -> Demands:
-    """Return what all targets together demand; without any, the signs that suit this machine. Raises BadOption."""
+def demands_of(names: Sequence[str], formats: Sequence[str] = ("onnx",)) -> Demands:
+    """Return what all targets together demand; without any, the signs that suit this machine.
+
+    A target must have a runtime for one of the formats. Raises BadOption.
+    """
     chosen = [find_target(name) for name in names] or [_own_kind()]
     for target in chosen:
-        if target.runtime(ONNX) is None:
+        if not any(_runtime_for(target, form) for form in formats):
             raise BadOption(
-                f"--target {target.name}: ONNX Runtime has no wheel for {target.architecture}, only TensorFlow Lite "
-                "runs there: choose another target, or a 64-bit system on the board"
+                f"--target {target.name}: {_NAMES[formats[0]]} has no wheel for {target.architecture}: "
+                f"{_remedy(target, formats)}"
             )
+    opsets = [target.newest_opset for target in chosen if target.runtime(ONNX) is not None]
     return Demands(
         targets=tuple(names),
-        newest_opset=min(target.newest_opset for target in chosen) if names else NEWEST_OPSET,
+        newest_opset=min(opsets) if names and opsets else NEWEST_OPSET,
+        oldest=tuple(_oldest(chosen, formats)) if names else (),
         # Where some want signed and others unsigned ones: x86 loses most by the wrong choice.
         signed=all(target.signed for target in chosen),
         memory_bytes=min(target.memory_bytes for target in chosen) if names else None,
     )
+
+
+_NAMES = {"onnx": "ONNX Runtime", "tflite": "LiteRT"}
+
+
+def _remedy(target: Target, formats: Sequence[str]) -> str:
+    others = [form for form in RUNTIMES if form not in formats and _runtime_for(target, form)]
+    return f"add --format {others[0]}" if others else "choose another target"
+
+
+def _runtime_for(target: Target, form: str) -> Runtime | None:
+    """Return the runtime of a target that runs a format, the maintained one where there are two."""
+    return next((found for name in RUNTIMES[form] if (found := target.runtime(name)) is not None), None)
+
+
+def _oldest(targets: Sequence[Target], formats: Sequence[str]) -> list[tuple[str, Runtime]]:
+    found = {(form, _runtime_for(target, form)) for form in formats for target in targets}
+    known = [(form, runtime) for form, runtime in found if runtime is not None]
+    return sorted(known, key=lambda entry: (entry[0], entry[1].name, _numbers(entry[1].oldest)))
 
 
 def find_target(name: str) -> Target:
@@ -154,15 +187,3 @@ def newest_opset(version: str) -> int:
 
 def _numbers(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in version.split(".")[:2])
-
-
-def unfit(opset: int, memory_bytes: int | None, demands: Demands) -> str | None:
-    """Return why a written model does not suit the targets, None where it does. Checked by table, not by a run."""
-    if opset > demands.newest_opset:
-        return (
-            f"operator set {opset} needs onnxruntime {OLDEST_READER.get(opset, 'newer')}, the oldest supported of the "
-            f"targets reads up to {demands.newest_opset}"
-        )
-    if demands.memory_bytes is not None and memory_bytes is not None and memory_bytes > demands.memory_bytes:
-        return f"it takes {memory_bytes / MB:.0f} MB of memory, the smallest target has {demands.memory_bytes // MB} MB"
-    return None

@@ -60,6 +60,8 @@ class RuntimeNeeds(Part):
     """`onnxruntime`, `litert`, ... ; a device that does not know the name passes the variant over."""
     min_version: str | None = Field(default=None, max_length=64)
     """The oldest version of the runtime that reads the file, `1.18`."""
+    alternatives: dict[str, str] = Field(default_factory=dict)
+    """Other runtimes that read the same file, and the oldest version of each that does: `{"tflite": "2.14"}`."""
     memory_bytes: int | None = Field(default=None, ge=0)
     """Peak resident memory of a process that runs the variant, as measured by the converter."""
     custom_ops: dict[str, tuple[RelativePath, ...]] = Field(default_factory=dict)

@@ -155,6 +155,12 @@ def unreadable(model: TfliteModel, runtime: str, release: str) -> tuple[Unreadab
     )
 
 
+def oldest_reader(model: TfliteModel, runtime: str) -> str | None:
+    """Return the oldest release in the table that reads a file, None where none does. Raises KeyError as above."""
+    releases = [release for name, release in _NEWEST if name == runtime]
+    return next((release for release in releases if not unreadable(model, runtime, release)), None)
+
+
 def foreign_operators(model: TfliteModel) -> tuple[str, ...]:
     """Return the custom operators of a file that no runtime brings along, each once."""
     names = dict.fromkeys(entry.kind for entry in model.codes if entry.custom)
