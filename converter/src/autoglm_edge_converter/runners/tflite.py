@@ -11,6 +11,8 @@ from ai_edge_litert.interpreter import Interpreter
 
 from autoglm_edge_converter.tensors import Array, Feed
 
+_INTEGERS = (np.dtype(np.int8), np.dtype(np.uint8))
+
 
 class TfliteRunner:
     """A loaded file. Each run is by itself: what a stateful model remembers is forgotten before the next."""
@@ -19,16 +21,19 @@ class TfliteRunner:
         self._interpreter = interpreter
         names = _signature_names(interpreter)
         self._inputs = {names.get(_identity(item), str(item["name"])): item for item in interpreter.get_input_details()}
-        self._outputs = [int(item["index"]) for item in interpreter.get_output_details()]
+        self._outputs = list(interpreter.get_output_details())
         self._shapes = {name: tuple(int(size) for size in item["shape"]) for name, item in self._inputs.items()}
         self._allocated = False
 
     def run(self, feed: Feed) -> Sequence[Array]:
         """See `Runner.run`. Inputs are resized to what is fed.
 
+        A file whose inputs are quantized takes their integers or real numbers, float32; its quantized outputs are
+        given as what was fed: integers, or the real numbers that they stand for.
         Raises ValueError for a name or dtype that the model does not have; errors of the runtime pass through.
         """
         arrays = {name: self._checked(name, array) for name, array in feed.items()}
+        as_real = any(arrays[name].dtype != array.dtype for name, array in feed.items())
         missing = sorted(set(self._inputs) - set(arrays))
         if missing:
             raise ValueError(f"no value for input {missing[0]!r}")
@@ -37,12 +42,25 @@ class TfliteRunner:
         for name, array in arrays.items():
             self._interpreter.set_tensor(self._inputs[name]["index"], array)
         self._interpreter.invoke()
-        return [self._interpreter.get_tensor(index) for index in self._outputs]
+        return [self._answer(item, as_real) for item in self._outputs]
+
+    def _answer(self, item: dict[str, Any], as_real: bool) -> Array:
+        found: Array = self._interpreter.get_tensor(int(item["index"]))
+        scale, zero_point = item["quantization"]
+        if not as_real or not scale:
+            return found
+        real: Array = (found.astype(np.float32) - np.float32(zero_point)) * np.float32(scale)
+        return real
 
     def _checked(self, name: str, array: Array) -> Array:
         if name not in self._inputs:
             raise ValueError(f"the model has no input {name!r}, its inputs are: {', '.join(self._inputs)}")
         wanted = np.dtype(self._inputs[name]["dtype"])
+        scale, zero_point = self._inputs[name]["quantization"]
+        if array.dtype == np.float32 and wanted in _INTEGERS and scale:
+            ends = np.iinfo(wanted)
+            rounded = np.round(array / np.float32(scale)) + zero_point
+            array = np.clip(rounded, ends.min, ends.max).astype(wanted)
         if array.dtype != wanted and not (wanted.kind in "SO" and array.dtype.kind in "SUO"):
             raise ValueError(f"input {name!r} takes {wanted.name}, not {array.dtype.name}")
         return array

@@ -6,7 +6,7 @@ What is quantized is named tensor by tensor; everything else stays as it is. Equ
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -23,28 +23,26 @@ from ai_edge_quantizer.qtyping import (
 )
 from ai_edge_quantizer.recipe_manager import RecipeManager
 
-from autoglm_edge_converter.ranges import RANGES, Activation, Range
-from autoglm_edge_converter.recipes import DYNAMIC, FLOAT, HALF, STATIC, WEIGHTS, Recipe, Tuned
+from autoglm_edge_converter.ranges import Range
+from autoglm_edge_converter.recipes import DYNAMIC, FLOAT, HALF, STATIC, WEIGHTS, Recipe
 from autoglm_edge_converter.tflite.editing import drop_metadata, serialize, unpack
 from autoglm_edge_converter.tflite.nodes import Prepared, quantized_operations
 from autoglm_edge_converter.tflite.ports import name_ports
+from autoglm_edge_converter.tflite.schema import Table
 from autoglm_edge_converter.tflite.versions import stamp_versions
-
-Observation = Mapping[int, Activation]
-"""By tensor of the prepared file."""
 
 
 def quantize(
     prepared: Prepared,
     recipe: Recipe,
     chosen: Collection[str],
-    observation: Observation,
-    tuned: Sequence[Tuned] = (),
+    ranges: Mapping[int, Range],
     *,
     integer_ports: bool = False,
 ) -> bytes:
     """Return the file with the nodes named on fewer bits; inputs and outputs keep their names, order and dtype.
 
+    `ranges` holds what the float tensors of the prepared file take, by index; only static recipes need it.
     `integer_ports` makes them int8 where a static recipe quantizes what reads and makes them. Raises ValueError and
     whatever else the quantizer raises on operators that it cannot do.
     """
@@ -58,14 +56,25 @@ def quantize(
                 manager.add_quantization_config(".*", port, None, AlgorithmName.NO_QUANTIZE)
         elif recipe.family == STATIC:
             _static_ports(manager)
-        ranges = _ranges(prepared, recipe, observation, tuned) if recipe.family == STATIC else {}
-        parameters = ParamsGenerator(changed).generate_quantization_parameters(manager, ranges, False)
+        ends = {f"t{index}": _extremes(entry) for index, entry in ranges.items()}
+        parameters = ParamsGenerator(changed).generate_quantization_parameters(manager, ends, False)
         written = ModelModifier(changed).modify_model(parameters, enable_progress_bar=False)
         changed = unpack(bytes(written))
     drop_metadata(changed)
+    _free_axes(changed, prepared)
     stamp_versions(changed)
     name_ports(changed, prepared.inputs, prepared.outputs)
     return serialize(changed)
+
+
+def _free_axes(changed: Table, prepared: Prepared) -> None:
+    """Tell again which axes of the ports are free: the quantizer makes new tensors for them and forgets it."""
+    graph = changed.subgraphs[0]
+    before = (*prepared.graph.inputs, *prepared.graph.outputs)
+    for now, was in zip((*graph.inputs, *graph.outputs), before, strict=True):
+        shape = prepared.graph.tensors[was].shape
+        if None in shape:
+            graph.tensors[now].shapeSignature = [-1 if size is None else size for size in shape]
 
 
 def _outputs(prepared: Prepared, recipe: Recipe, chosen: Collection[str]) -> list[str]:
@@ -127,21 +136,6 @@ def _add(
     manager: RecipeManager, scope: str, config: OpQuantizationConfig, how: Any = AlgorithmName.MIN_MAX_UNIFORM_QUANT
 ) -> None:
     manager.add_quantization_config(scope, TFLOperationName.ALL_SUPPORTED, config, how)
-
-
-def _ranges(
-    prepared: Prepared, recipe: Recipe, observation: Observation, tuned: Sequence[Tuned]
-) -> dict[str, dict[str, Any]]:
-    """Return the range of each tensor in the quantizer's form."""
-    factors = {entry.tensor: entry for entry in tuned}
-    found: dict[str, dict[str, Any]] = {}
-    for index, activation in observation.items():
-        low, high = RANGES[recipe.ranges](activation)
-        entry = factors.get(prepared.names[index])
-        if entry is not None:
-            low, high = low * entry.low, high * entry.high
-        found[f"t{index}"] = _extremes((low, high))
-    return found
 
 
 def _extremes(ends: Range) -> dict[str, Any]:

@@ -1,0 +1,115 @@
+"""Candidates of one or more float TFLite files. Calibration runs once for each; candidates share it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version
+
+from autoglm_edge_converter.cache import Cache, NoCache
+from autoglm_edge_converter.deadline import Deadline
+from autoglm_edge_converter.progress import Progress
+from autoglm_edge_converter.recipes import DYNAMIC, HALF, OPTIMISED, STATIC, WEIGHTS, Candidate, Recipe
+from autoglm_edge_converter.tflite.calibration import Calibrated, calibrate
+from autoglm_edge_converter.tflite.quantizer import quantize
+from autoglm_edge_converter.trying import Trying
+from autoglm_edge_converter.workbench import Workbench
+from autoglm_edge_protocol.digests import sha256_of
+
+TFLITE_RECIPES = (
+    Recipe("min-max"),
+    Recipe("percentile"),
+    Recipe("least-error"),
+    Recipe("entropy"),
+    Recipe("min-max", per_channel=False),
+    Recipe("least-error", followers=False),
+    Recipe(family=WEIGHTS),
+    Recipe(family=WEIGHTS, per_channel=False),
+    Recipe(family=HALF),
+    Recipe(family=DYNAMIC),
+    Recipe(family=DYNAMIC, per_channel=False),
+)
+"""What is tried on the whole graph. Scales per channel ask some operators for newer versions than old runtimes have, so
+each family has one without. LiteRT's kernels take signed activations only; scaling channels alike and correcting biases
+are ONNX rewrites."""
+
+INTEGERS = Recipe("min-max", everything=True)
+"""For accelerators that know nothing but integers."""
+
+_TOOLS = ("ai-edge-litert", "ai-edge-quantizer")
+
+
+@dataclass(frozen=True)
+class FloatFile:
+    """A float TFLite file that candidates are made of, with the departure's ports."""
+
+    name: str
+    """`recipes.OPTIMISED`, or what a pruned one is called."""
+    data: bytes
+    pruning: float = 0.0
+    """Fraction of the original's weights that was taken out."""
+
+
+class TfliteWorkshop:
+    """Makes TFLite candidates. Is a `trying.Workshop`."""
+
+    suffix = ".tflite"
+
+    def __init__(
+        self, files: Sequence[FloatFile], bench: Workbench, progress: Progress, integer_ports: bool = False
+    ) -> None:
+        feeds = [bench.feeds[index] for index in bench.parts.calibration]
+        self.prunings: Mapping[str, float] = {file.name: file.pruning for file in files}
+        self._integer_ports = integer_ports
+        self._calibrated: dict[str, Calibrated] = {}
+        for file in files:
+            self._calibrated[file.name] = calibrate(file.data, feeds, partial(progress.step, f"calibrate {file.name}"))
+
+    def usable(self, candidate: Candidate) -> bool:
+        """See `Workshop`: what changes the graph first is ONNX's, and so are unsigned activations."""
+        recipe = candidate.recipe
+        return candidate.graph in self._calibrated and not (recipe.equalise or recipe.correct_bias or recipe.signed)
+
+    def work(self) -> Mapping[str, float]:
+        """See `Workshop`."""
+        return self._calibrated[OPTIMISED].work()
+
+    def nodes(self, candidate: Candidate) -> Mapping[str, str]:
+        """See `Workshop`."""
+        return {node.name: node.kind for node in self._calibrated[candidate.graph].prepared.nodes}
+
+    def activations(self, candidate: Candidate) -> Sequence[str]:
+        """See `Workshop`."""
+        return self._calibrated[candidate.graph].rounded(candidate.recipe)
+
+    def digest(self, candidate: Candidate) -> str:
+        """See `Workshop`."""
+        tools = {tool: version(tool) for tool in _TOOLS}
+        facts = [self._calibrated[candidate.graph].digest, self._integer_ports, tools]
+        return sha256_of(json.dumps(facts, sort_keys=True).encode())
+
+    def make(self, candidate: Candidate, chosen: Sequence[str]) -> bytes:
+        """See `Workshop`."""
+        calibrated = self._calibrated[candidate.graph]
+        recipe = candidate.recipe
+        ranges = calibrated.ranges(recipe.ranges, candidate.tuned) if recipe.family == STATIC else {}
+        return quantize(calibrated.prepared, recipe, chosen, ranges, integer_ports=self._integer_ports)
+
+
+class TfliteCandidates(Trying):
+    """Tries TFLite candidates. `integer_ports`: inputs and outputs are int8 where that can be had."""
+
+    def __init__(
+        self,
+        files: Sequence[FloatFile],
+        bench: Workbench,
+        progress: Progress,
+        deadline: Deadline,
+        cache: Cache = NoCache(),  # noqa: B008
+        *,
+        integer_ports: bool = False,
+    ) -> None:
+        workshop = TfliteWorkshop(files, bench, progress, integer_ports)
+        super().__init__(workshop, bench, progress, deadline, cache)

@@ -1,0 +1,179 @@
+"""Quantizing TFLite files: what is quantized, what stays, and what the file says of itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.converter.graphs import DIGITS
+from tests.converter.tflite.files import MBN, Spec, Step, make, remembering
+
+from autoglm_edge_converter.recipes import DYNAMIC, FLOAT, HALF, WEIGHTS, Recipe
+from autoglm_edge_converter.runners import open_runner
+from autoglm_edge_converter.tensors import Array
+from autoglm_edge_converter.tflite.calibration import Calibrated, calibrate
+from autoglm_edge_converter.tflite.editing import constant, unpack
+from autoglm_edge_converter.tflite.flatbuffer import TfliteModel, read_model
+from autoglm_edge_converter.tflite.operators import unreadable
+from autoglm_edge_converter.tflite.quantizer import quantize
+from autoglm_edge_converter.tflite.schema import tables
+
+Quantize = Callable[..., bytes]
+
+
+def _images(part: str, count: int) -> Array:
+    with np.load(DIGITS / "digits32.npz") as digits:
+        found: Array = digits[part][:count, :, :, None].astype(np.float32) / 255
+    return found
+
+
+@pytest.fixture(scope="module")
+def calibrated() -> Calibrated:
+    return calibrate(MBN.read_bytes(), [{"x": image[None]} for image in _images("calibration", 64)], lambda: None)
+
+
+@pytest.fixture
+def make_file(calibrated: Calibrated) -> Quantize:
+    names = [node.name for node in calibrated.prepared.nodes]
+
+    def build(recipe: Recipe, chosen: list[str] | None = None, *, integer_ports: bool = False) -> bytes:
+        nodes = names if chosen is None else chosen
+        ranges = calibrated.ranges(recipe.ranges)
+        return quantize(calibrated.prepared, recipe, nodes, ranges, integer_ports=integer_ports)
+
+    return build
+
+
+def _noise_db(folder: Path, data: bytes) -> float:
+    path = folder / "quantized.tflite"
+    path.write_bytes(data)
+    images = _images("test", 100)
+    (found,), (expected,) = open_runner(path).run({"x": images}), open_runner(MBN).run({"x": images})
+    return float(10 * np.log10((expected**2).sum() / ((expected - found) ** 2).sum()))
+
+
+# Levels of the digits network as measured, less a decibel or two for other processors' rounding.
+@pytest.mark.parametrize(
+    ("recipe", "least_db", "most_bytes"),
+    [
+        (Recipe("min-max"), 32.5, 192_000),
+        (Recipe("percentile"), 32, 192_000),
+        (Recipe("least-error"), 32.5, 192_000),
+        (Recipe("min-max", per_channel=False), 30, 163_000),
+        (Recipe("min-max", followers=False), 32.5, 194_000),
+        (Recipe(family=DYNAMIC), 37, 180_000),
+        (Recipe(family=WEIGHTS), 39, 182_000),
+        (Recipe(family=HALF), 66, 303_000),
+        (Recipe(family=FLOAT), 100, 588_000),
+    ],
+    ids=str,
+)
+def test_each_recipe_keeps_the_answers_and_saves_bytes(
+    tmp_path: Path, make_file: Quantize, recipe: Recipe, least_db: float, most_bytes: int
+) -> None:
+    data = make_file(recipe)
+    assert len(data) <= most_bytes
+    with np.errstate(divide="ignore"):
+        assert _noise_db(tmp_path, data) >= least_db
+    found, source = read_model(data), read_model(MBN.read_bytes())
+    assert (found.inputs, found.outputs) == (source.inputs, source.outputs)
+    assert make_file(recipe) == data
+
+
+def test_nothing_is_left_of_the_converter_s_notes_and_long_names(make_file: Quantize) -> None:
+    model = unpack(make_file(Recipe("min-max")))
+    assert model.metadata is None
+    assert model.description is None
+    assert max(len(tensor.name) for tensor in model.subgraphs[0].tensors) < 24
+
+
+def _kinds_on(model: TfliteModel, dtype: str) -> list[str]:
+    graph = model.main
+    return [entry.kind for entry in graph.operations if graph.tensors[entry.outputs[0]].dtype == dtype]
+
+
+def test_nodes_left_out_stay_in_float_and_followers_follow(calibrated: Calibrated, make_file: Quantize) -> None:
+    first, *others = [node.name for node in calibrated.prepared.nodes]
+    alone = read_model(make_file(Recipe("min-max"), [first]))
+    assert _kinds_on(alone, "int8") == ["QUANTIZE", "CONV_2D"]
+    mixed = read_model(make_file(Recipe("min-max"), others))
+    assert [kind for kind in _kinds_on(mixed, "float32") if kind != "DEQUANTIZE"] == ["CONV_2D"]
+    assert {"ADD", "PAD", "MEAN"} <= set(_kinds_on(mixed, "int8"))
+    products = read_model(make_file(Recipe("min-max", followers=False)))
+    assert {"ADD", "PAD", "MEAN"} <= set(_kinds_on(products, "float32"))
+
+
+def test_names_that_mean_something_to_a_pattern_are_taken_literally() -> None:
+    eye = np.eye(4, dtype=np.float32)
+    specs = [Spec("x", (1, 4)), Spec("w", (4, 4), value=eye), Spec("a.*", (1, 4)), Spec("v", (4, 4), value=-eye)]
+    specs += [Spec("a(b|.;", (1, 4))]
+    options = tables.FullyConnectedOptionsT()
+    steps = [Step("FULLY_CONNECTED", (0, 1, -1), (2,), options), Step("FULLY_CONNECTED", (2, 3, -1), (4,), options)]
+    data = make(specs, steps, (0,), (4,))
+    found = calibrate(data, [{"x": np.ones((1, 4), np.float32)}], lambda: None)
+    assert [node.name for node in found.prepared.nodes] == ["a.*", "a(b|.;"]
+    only = read_model(quantize(found.prepared, Recipe("min-max"), ["a(b|.;"], found.ranges("min-max")))
+    assert _kinds_on(only, "int8") == ["QUANTIZE", "FULLY_CONNECTED"]
+    assert [port.name for port in only.outputs] == ["a(b|.;"]
+
+
+def test_versions_say_what_a_runtime_needs(make_file: Quantize) -> None:
+    static = read_model(make_file(Recipe("min-max")))
+    assert {(entry.kind, entry.version) for entry in static.operations()} >= {("CONV_2D", 3), ("FULLY_CONNECTED", 4)}
+    assert unreadable(static, "tflite", "2.14") == ()
+    dynamic = read_model(make_file(Recipe(family=DYNAMIC)))
+    (found,) = unreadable(dynamic, "tflite", "2.14")
+    assert (found.kind, found.version) == ("FULLY_CONNECTED", 12)
+    assert unreadable(read_model(make_file(Recipe(family=DYNAMIC, per_channel=False))), "tflite", "2.14") == ()
+
+
+def test_inputs_and_outputs_can_be_integers(tmp_path: Path, make_file: Quantize) -> None:
+    recipe = Recipe("min-max", everything=True)
+    data = make_file(recipe, integer_ports=True)
+    found = read_model(data)
+    assert [port.dtype for port in (*found.inputs, *found.outputs)] == ["int8", "int8"]
+    assert _kinds_on(found, "float32") == []
+    assert not {"QUANTIZE", "DEQUANTIZE"} & {entry.kind for entry in found.operations()}
+    # Real numbers are rounded to the port's integers at the border; in the twin with real ports, inside.
+    assert abs(_noise_db(tmp_path, data) - _noise_db(tmp_path, make_file(recipe))) < 0.1
+
+
+def test_weights_are_what_they_were_to_within_half_a_step(make_file: Quantize) -> None:
+    model, source = unpack(make_file(Recipe("min-max"))), unpack(MBN.read_bytes())
+    weights, before = (_first_weights(entry) for entry in (model, source))
+    scales = np.asarray(model.subgraphs[0].tensors[_first_operator(model, "CONV_2D").inputs[1]].quantization.scale)
+    step = scales.reshape(-1, 1, 1, 1)
+    # Half a step, and a little for the division in float32.
+    assert (np.abs(weights.astype(np.float32) * step - before) <= 0.5001 * step).all()
+
+
+def _first_operator(model: Any, kind: str) -> Any:
+    number = getattr(tables.BuiltinOperator, kind)
+    operators = model.subgraphs[0].operators
+    return next(entry for entry in operators if model.operatorCodes[entry.opcodeIndex].builtinCode == number)
+
+
+def _first_weights(model: Any) -> Array:
+    found = constant(model, model.subgraphs[0].tensors[_first_operator(model, "CONV_2D").inputs[1]])
+    assert found is not None
+    return found
+
+
+def test_what_a_cell_remembers_is_forgotten_between_samples() -> None:
+    found = calibrate(remembering(), [{"x": np.full((1, 2), value, np.float32)} for value in (1, 2, 4)], lambda: None)
+    answers = found.observation[found.prepared.graph.outputs[0]]
+    assert (min(answers.minima), max(answers.maxima)) == (1, 4)  # sums over samples would reach 7
+
+
+def test_multiplications_are_counted_on_the_shapes_that_were_seen(calibrated: Calibrated) -> None:
+    work = calibrated.work()
+    kinds = {node.name: node.kind for node in calibrated.prepared.nodes}
+    first = next(name for name, kind in kinds.items() if kind == "CONV_2D")
+    depthwise = next(name for name, kind in kinds.items() if kind == "DEPTHWISE_CONV_2D")
+    last = next(name for name, kind in kinds.items() if kind == "FULLY_CONNECTED")
+    assert work[first] == 32 * 32 * 16 * 9
+    assert work[depthwise] == 16 * 16 * 64 * 9
+    assert work[last] == 256 * 10
