@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 
 from autoglm_edge_converter.assemble import Contents, write_bundle
 from autoglm_edge_converter.data.reading import Data, read_data
-from autoglm_edge_converter.destination import Destination
+from autoglm_edge_converter.destination import BUNDLE, Destination
 from autoglm_edge_converter.errors import BadOption, ConversionError, OutputUnavailable
 from autoglm_edge_converter.golden_set import golden_samples
 from autoglm_edge_converter.inspection import weighted_nodes
@@ -71,13 +71,12 @@ def convert(
             progress.stage("bundle", 3)
             contents = _contents(bench, made, options, data, (identity.name, identity.version))
             try:
-                manifest = write_bundle(staging / "bundle", contents)
+                manifest = write_bundle(staging / BUNDLE, contents)
                 progress.step("variants and golden set")
-                verify_bundle(staging / "bundle")
+                verify_bundle(staging / BUNDLE)
                 progress.step("verified")
-                packed = staging / destination.packed.name
-                pack(staging / "bundle", packed)
-                destination.publish(staging / "bundle", packed)
+                pack(staging / BUNDLE, staging / destination.packed.name)
+                destination.publish()
             except OSError as error:
                 reason = error.strerror or str(error)
                 raise OutputUnavailable(f"cannot write the bundle to {output}: {reason}") from None
