@@ -58,7 +58,7 @@ def test_the_choice_is_distinct_sorted_and_bounded(gaps: list[float], most: int)
 
 def test_the_set_comes_from_the_acceptance_part_and_depends_on_no_variant(tmp_path: Path) -> None:
     source = load_original(str(DIGITS / "mbn.onnx"), Loading(), tmp_path, Silent())
-    data = read_data(write_digits(tmp_path / "s.npz", 120), source.inputs, 0)
+    data = read_data(write_digits(tmp_path / "s.npz", 240), source.inputs, 0)
     with Laboratory(data.feeds, tmp_path) as laboratory:
         bench = open_workbench(source, data, laboratory, tmp_path)
         golden = golden_positions(bench)

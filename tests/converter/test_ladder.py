@@ -43,7 +43,7 @@ def test_a_pruned_variant_is_shipped_beside_the_better_whole_one(tmp_path: Path)
 
 @pytest.mark.slow
 def test_what_fails_on_the_final_samples_is_withdrawn_and_nothing_takes_its_place(tmp_path: Path) -> None:
-    count = 160
+    count = 240
     images = np.load(write_digits(tmp_path / "plain.npz", count))["x"]
     final = list(split(count, 0).evaluation)
     # Far outside of the ranges that calibration saw, as if the device's camera were another one.

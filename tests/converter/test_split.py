@@ -30,7 +30,13 @@ def test_parts_are_disjoint_filled_and_bounded(count: int, seed: int) -> None:
 
 @pytest.mark.parametrize(
     ("count", "sizes"),
-    [(30, (9, 9, 12, 12)), (100, (20, 26, 26, 28)), (400, (80, 106, 106, 108)), (2000, (256, 256, 256, 512))],
+    [
+        (30, (9, 9, 12, 12)),
+        (100, (30, 30, 40, 40)),
+        (200, (40, 53, 53, 54)),
+        (400, (80, 106, 106, 108)),
+        (2000, (256, 256, 256, 512)),
+    ],
 )
 def test_what_users_with_so_many_samples_get(count: int, sizes: tuple[int, ...]) -> None:
     parts = split(count, 0)

@@ -14,7 +14,7 @@ import numpy as np
 from autoglm_edge_converter.errors import TooFewSamples
 
 FEWEST = 3
-FEW = 100
+FEW = 200
 """Below this many samples the last two parts are one, the reported quality is coarse, and the notes say so."""
 
 
