@@ -11,32 +11,12 @@ from importlib.metadata import version
 from autoglm_edge_converter.cache import Cache, NoCache
 from autoglm_edge_converter.deadline import Deadline
 from autoglm_edge_converter.progress import Progress
-from autoglm_edge_converter.recipes import DYNAMIC, HALF, OPTIMISED, STATIC, WEIGHTS, Candidate, Recipe
+from autoglm_edge_converter.recipes import OPTIMISED, STATIC, Candidate
 from autoglm_edge_converter.tflite.calibration import Calibrated, calibrate
 from autoglm_edge_converter.tflite.quantizer import quantize
 from autoglm_edge_converter.trying import Trying
 from autoglm_edge_converter.workbench import Workbench
 from autoglm_edge_protocol.digests import sha256_of
-
-TFLITE_RECIPES = (
-    Recipe("min-max"),
-    Recipe("percentile"),
-    Recipe("least-error"),
-    Recipe("entropy"),
-    Recipe("min-max", per_channel=False),
-    Recipe("least-error", followers=False),
-    Recipe(family=WEIGHTS),
-    Recipe(family=WEIGHTS, per_channel=False),
-    Recipe(family=HALF),
-    Recipe(family=DYNAMIC),
-    Recipe(family=DYNAMIC, per_channel=False),
-)
-"""What is tried on the whole graph. Scales per channel ask some operators for newer versions than old runtimes have, so
-each family has one without. LiteRT's kernels take signed activations only; scaling channels alike and correcting biases
-are ONNX rewrites."""
-
-INTEGERS = Recipe("min-max", everything=True)
-"""For accelerators that know nothing but integers."""
 
 _TOOLS = ("ai-edge-litert", "ai-edge-quantizer")
 
