@@ -1,0 +1,81 @@
+"""Float files of a PyTorch model: each one that can be had, and why another cannot."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import torch
+
+from autoglm_edge_converter.errors import ConversionError
+from autoglm_edge_converter.original import ONNX, TFLITE
+from autoglm_edge_converter.roads.pytorch_blame import is_data_dependent, place_of, root_of, said
+from autoglm_edge_converter.roads.pytorch_export import DynamicControlFlow
+from autoglm_edge_converter.roads.pytorch_onnx import OPSET, trace_onnx, write_onnx
+from autoglm_edge_converter.roads.pytorch_originals import TorchOriginal
+from autoglm_edge_converter.roads.pytorch_tflite import write_tflite
+
+Step = Callable[[str], None]
+
+
+def renditions(
+    original: TorchOriginal, stem: Path, formats: Sequence[str], step: Step, opset: int = OPSET, pruning: float = 0.0
+) -> list[dict[str, object]]:
+    """Write a file for each format beside `stem`; what fails is told in its `problem`. Raises DynamicControlFlow."""
+    roads = {ONNX: ("torch.onnx.export", _onnx), TFLITE: ("litert-torch", _tflite)}
+    found = []
+    for name in formats:
+        tool, road = roads[name]
+        step(tool)
+        entry: dict[str, object] = {"format": name, "path": None, "road": tool, "problem": None}
+        try:
+            path = stem.with_name(f"{stem.name}.{name}")
+            entry["road"] = road(original, path, opset)
+            entry["path"] = str(path)
+        except DynamicControlFlow:
+            raise
+        except Exception as error:
+            entry["problem"] = _problem(tool, error)
+        found.append(entry | ({"pruning": pruning} if pruning else {}))
+    return found
+
+
+def _problem(tool: str, error: Exception) -> str:
+    if isinstance(error, ConversionError):
+        return str(error)
+    root = root_of(error)
+    place = place_of(error)
+    return f"{tool} fails{f' at {place}' if place else ''}: {said(root)}"
+
+
+def _onnx(original: TorchOriginal, path: Path, opset: int) -> str:
+    inputs, outputs = list(original.tensors), list(original.outputs)
+    if original.program is not None:
+        return write_onnx(original.program, path, inputs, outputs, opset)
+    assert original.examples is not None
+    try:
+        return trace_onnx(original.module, original.examples, path, outputs, opset)
+    except Exception as error:
+        if is_data_dependent(error):
+            raise DynamicControlFlow(place_of(error)) from None
+        raise
+
+
+def _tflite(original: TorchOriginal, path: Path, opset: int) -> str:
+    if original.problem is not None:
+        raise ConversionError(original.problem)
+    args, kwargs = original.call_of_one()
+    ports = list(original.tensors), list(original.outputs)
+    return write_tflite(original.module, args, kwargs, path, ports)
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what makes the files."""
+    found = {"torch": str(torch.__version__)}
+    for name in ("onnxscript", "litert-torch", "torch-pruning"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
