@@ -37,13 +37,20 @@ def own_constants(proto: onnx.ModelProto) -> onnx.ModelProto:
 
 def simplify(proto: onnx.ModelProto) -> onnx.ModelProto:
     """Fold constants, drop dead and repeated nodes, fuse what onnxslim knows to fuse."""
-    slim: onnx.ModelProto = onnxslim.slim(proto)
-    return slim
+    return _slimmed(proto, [])
 
 
 def simplify_gently(proto: onnx.ModelProto) -> onnx.ModelProto:
     """Fold constants and no more: onnxslim believes the shapes that a file states, which may be wrong."""
-    slim: onnx.ModelProto = onnxslim.slim(proto, skip_optimizations=["dead_node_elimination", "graph_fusion"])
+    return _slimmed(proto, ["dead_node_elimination", "graph_fusion"])
+
+
+def _slimmed(proto: onnx.ModelProto, without: list[str]) -> onnx.ModelProto:
+    """Leave the inputs as they were: onnxslim takes those out that nothing reads, which callers feed all the same."""
+    inputs = [onnx.ValueInfoProto.FromString(value.SerializeToString()) for value in proto.graph.input]
+    slim: onnx.ModelProto = onnxslim.slim(proto, skip_optimizations=without)
+    del slim.graph.input[:]
+    slim.graph.input.extend(inputs)
     return slim
 
 
