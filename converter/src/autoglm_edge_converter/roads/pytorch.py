@@ -1,4 +1,4 @@
-"""The road from PyTorch: `python -m autoglm_edge_converter.roads.pytorch REQUEST.json`; see the package for what it says.
+"""The road from PyTorch: `python -m autoglm_edge_converter.roads.pytorch REQUEST.json`; the package says what it prints.
 
 Options of the request: `state_dict` (.pt, .pth, .safetensors), `example_inputs` (.npz), `opset`, and for pruning with
 training `finetune` (`module.py:function`), `prune` (fraction of the multiplications) and `prune_steps`.
@@ -65,7 +65,8 @@ def _load(request: Mapping[str, Any], options: Mapping[str, Any], scratch: Path)
     for option in ("state_dict", "finetune"):
         if options.get(option):
             raise BadOption(
-                f"--{option.replace('_', '-')} goes with a model given as module.py:factory, not with {Path(model).name}"
+                f"--{option.replace('_', '-')} goes with a model given as module.py:factory, "
+                f"not with {Path(model).name}"
             )
     return from_program(Path(model), scratch)
 
