@@ -43,6 +43,12 @@ def test_outputs_without_classes_have_no_border() -> None:
     assert margin(answer(0.25)) == 0.25
 
 
+def test_answers_without_classes_are_taken_where_they_are_strong() -> None:
+    loud = {5, 17, 40}
+    answers = [(np.full((1, 1, 4, 4), 1.0 if number in loud else 1e-3, np.float32),) for number in range(60)]
+    assert loud <= set(choose_golden(answers, [100] * 60))
+
+
 def test_rows_of_one_sample_count_together() -> None:
     rows = np.array([[[0.5, 0.5, 0.0], [1.0, 0.0, 0.0]]], np.float32)
     assert margin((rows,)) == 0.5

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -35,13 +36,12 @@ def choose_golden(
 ) -> tuple[int, ...]:
     """Return positions into `answers` (the original's, one tuple per sample), ascending; never empty.
 
-    Every second one is the next nearest to a decision border but not on it, the others are spread evenly over the rest.
+    Every second one is the next nearest to a decision border but not on it (where there are no classes: the next
+    strongest answer, since noise under silence tells nothing), the others are spread evenly over the rest.
     `sample_bytes` is what each sample costs in the file, inputs and outputs together.
     """
-    margins = [margin(answer) for answer in answers]
-    off = [position for position, gap in enumerate(margins) if gap >= ON_THE_BORDER]
     count = min(limits.samples, len(answers))
-    borders = sorted(off, key=lambda position: (margins[position], position))[: count // 2]
+    borders = _telling(answers)[: count // 2]
     rest = sorted(set(range(len(answers))) - set(borders))
     spread = [rest[index * len(rest) // (count - len(borders))] for index in range(count - len(borders))]
     chosen: list[int] = []
@@ -52,6 +52,27 @@ def choose_golden(
             break
         chosen.append(position)
     return tuple(sorted(chosen))
+
+
+def _telling(answers: Sequence[Sequence[Array]]) -> list[int]:
+    """Return the positions whose answers show damage best, those first."""
+    margins = [margin(answer) for answer in answers]
+    if not all(map(math.isinf, margins)):
+        off = [position for position, gap in enumerate(margins) if gap >= ON_THE_BORDER]
+        return sorted(off, key=lambda position: (margins[position], position))
+    shares = _power_shares(answers)
+    return sorted(range(len(answers)), key=lambda position: (-shares[position], position))
+
+
+def _power_shares(answers: Sequence[Sequence[Array]]) -> list[float]:
+    """Return the share that each sample has of the power of an output over all samples, of its weakest output."""
+    powers = np.array([[_power(array) for array in answer] for answer in answers], np.float64)
+    totals = powers.sum(axis=0)
+    return [float(share) for share in (powers / np.where(totals > 0, totals, 1.0)).min(axis=1, initial=1.0)]
+
+
+def _power(array: Array) -> float:
+    return float(np.square(np.nan_to_num(array.astype(np.float64), posinf=0.0, neginf=0.0)).sum())
 
 
 def _alternate(first: Sequence[int], second: Sequence[int]) -> list[int]:
