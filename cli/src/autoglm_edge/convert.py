@@ -10,7 +10,7 @@ from rich.markup import escape
 
 from autoglm_edge import convert_options as given
 from autoglm_edge.bundle import certainty, variants_table
-from autoglm_edge.console import EXIT_PARTIAL, out, print_json
+from autoglm_edge.console import EXIT_INTERRUPTED, EXIT_PARTIAL, err, out, print_json
 from autoglm_edge.conversion_bars import Bars
 from autoglm_edge.conversion_document import as_document
 
@@ -119,8 +119,13 @@ def convert(
 
 
 def _run(run: Any, model: str, calibration: Path, output: Path, options: Options) -> ConversionResult:
-    with Bars() as bars:
-        result: ConversionResult = run(model, calibration, output, options, bars)
+    try:
+        with Bars() as bars:
+            result: ConversionResult = run(model, calibration, output, options, bars)
+    except KeyboardInterrupt:
+        kept = ", what was scored is kept for the next run" if options.cache else ""
+        err.print(f"[red]autoglm-edge:[/red] interrupted; nothing was written{kept}", soft_wrap=True)
+        raise typer.Exit(EXIT_INTERRUPTED) from None
     return result
 
 
