@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from autoglm_edge_converter.errors import BadOption, NotAModel
+from autoglm_edge_converter.errors import BadOption, MissingPackage, NotAModel
 from autoglm_edge_converter.original import FORMATS, ONNX, TFLITE, Original, Rendition
 from autoglm_edge_converter.progress import Progress
 from autoglm_edge_converter.roads.travel import Request, program_of, travel
@@ -96,6 +96,8 @@ def load_original(model: str, loading: Loading, scratch: Path, progress: Progres
     formats = formats_of(framework, loading.formats)
     if framework == ONNX:
         return _from_onnx(Path(model), loading.shapes, formats, scratch, progress)
+    if framework == TFLITE:
+        return _from_tflite(Path(model), scratch, progress)
     path = file_of(model) if is_reference(model) else Path(model)
     if not path.exists():
         raise NotAModel(f"{path} is not a file: give the path of a model")
@@ -144,6 +146,34 @@ def _from_onnx(
         outputs=source.outputs,
         runnable=runnable,
         renditions=tuple(renditions),
+    )
+
+
+def _from_tflite(path: Path, scratch: Path, progress: Progress) -> Original:
+    try:
+        from autoglm_edge_converter.tflite.flatbuffer import read_model
+        from autoglm_edge_converter.tflite.operators import check_operators
+        from autoglm_edge_converter.tflite.ports import rename_ports
+    except ModuleNotFoundError as error:
+        raise MissingPackage("TFLite models", "tflite", error.name or "ai-edge-litert") from None
+    if not path.is_file():
+        raise NotAModel(f"{path} is not a file: give the path of a TFLite model")
+    data = path.read_bytes()
+    found = read_model(data, str(path))
+    check_operators(found)
+    runnable = scratch / "original.tflite"
+    names = [[port.name for port in ports] for ports in (found.inputs, found.outputs)]
+    runnable.write_bytes(rename_ports(data, *names))
+    progress.step(f"{path.name}, {len(found.main.operations)} operators")
+    return Original(
+        path=path,
+        framework=TFLITE,
+        sha256=sha256_of_file(path),
+        size_bytes=len(data),
+        inputs=found.inputs,
+        outputs=found.outputs,
+        runnable=runnable,
+        renditions=(Rendition(TFLITE, runnable, AS_IT_CAME),),
     )
 
 

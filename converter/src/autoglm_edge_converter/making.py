@@ -1,42 +1,41 @@
-"""Making the variants, stage by stage: optimise, search, accept, report. What is decided goes into the findings."""
+"""Making the variants, format by format: prepare, search, accept, report. What is decided goes into the findings."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-
-import onnx
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from autoglm_edge_converter.acceptance import Acceptance
 from autoglm_edge_converter.assemble import Shipped
 from autoglm_edge_converter.cache import Cache, FolderCache, NoCache
-from autoglm_edge_converter.candidates import Candidates
 from autoglm_edge_converter.choose import Limits
 from autoglm_edge_converter.deadline import Deadline
-from autoglm_edge_converter.float_graphs import FloatGraph
+from autoglm_edge_converter.errors import ConversionError, MissingPackage
+from autoglm_edge_converter.faithful import check_rendition
+from autoglm_edge_converter.formats import format_of
 from autoglm_edge_converter.golden_set import golden_positions
-from autoglm_edge_converter.inspection import weighted_nodes
 from autoglm_edge_converter.laboratory import Timing
-from autoglm_edge_converter.measure import FP32, ORIGINAL, Form, measure_form, time_forms
-from autoglm_edge_converter.optimise import PassOutcome, optimise
-from autoglm_edge_converter.passes import passes_for
+from autoglm_edge_converter.measure import Form, measure_form, time_forms, time_together
+from autoglm_edge_converter.onnx_side import prepare_onnx
+from autoglm_edge_converter.original import FORMATS, ONNX, TFLITE
 from autoglm_edge_converter.plan import FP16, Plan, plan_for
 from autoglm_edge_converter.progress import Progress
-from autoglm_edge_converter.pruned_graphs import Pruning, pruned_graphs
-from autoglm_edge_converter.recipes import OPTIMISED, Candidate
-from autoglm_edge_converter.results import Findings, Measured, Options
+from autoglm_edge_converter.recipes import Candidate
+from autoglm_edge_converter.results import Findings, Measured, Options, Refusal
 from autoglm_edge_converter.rungs import fill_fastest, fill_rungs
-from autoglm_edge_converter.search import SearchResult, search
+from autoglm_edge_converter.search import SearchResult, joined, search
 from autoglm_edge_converter.selection import Builder, Selection, consider
 from autoglm_edge_converter.shipping import (
     Reported,
+    by_acceptance,
     float_wanted,
     is_on_8_bits,
     refusals_of,
     report_quality,
     ship,
 )
-from autoglm_edge_converter.targets import demands_of
+from autoglm_edge_converter.sides import Side, steps_of
 from autoglm_edge_converter.workbench import Workbench
 
 STRICTER = 0.25
@@ -48,8 +47,9 @@ class Made:
     """The variants to ship and how they came about."""
 
     plan: Plan
-    float_model: onnx.ModelProto
     measured: dict[str, Measured]
+    floats: Mapping[str, Measured]
+    """The float variant of each format."""
     shipped: tuple[Shipped, ...]
     golden: tuple[int, ...]
     findings: Findings
@@ -64,60 +64,69 @@ class Found:
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """The float side of a conversion, before anything is searched."""
+class Done:
+    """One format, done: what was found, and its figures."""
 
-    plan: Plan
-    float_model: onnx.ModelProto
-    graphs: tuple[FloatGraph, ...]
-    floats: tuple[Form, ...]
-    """The original and the float variant."""
-    passes: tuple[PassOutcome, ...]
-    pruning: Pruning | None
+    side: Side
+    found: Found | None
+    reference: Mapping[str, Measured]
+    """The original, where it is of this format, and the float variant, by id."""
+    reported: Reported
+
+    @property
+    def float_variant(self) -> Measured:
+        """The float variant as it was measured."""
+        return self.reference[self.side.float_variant.id]
+
+
+Prepare = Callable[[Workbench, Path, Options, Sequence[str], Progress], Side]
+
+
+def _prepare_tflite(bench: Workbench, path: Path, options: Options, formats: Sequence[str], progress: Progress) -> Side:
+    try:
+        from autoglm_edge_converter.tflite_side import prepare_tflite  # needs packages that ONNX does without
+    except ModuleNotFoundError as error:
+        raise MissingPackage("TFLite variants", "tflite", error.name or "ai-edge-litert") from None
+    return prepare_tflite(bench, path, options, formats, progress)
+
+
+_PREPARE: dict[str, Prepare] = {ONNX: prepare_onnx, TFLITE: _prepare_tflite}
 
 
 def make(bench: Workbench, options: Options, notes: Sequence[str], progress: Progress) -> Made:
-    """Make everything that is shipped but the bundle. Raises CandidateFailed where even the float variant fails."""
-    prepared = _prepare(bench, options, progress)
-    plan = prepared.plan
+    """Make everything that is shipped but the bundle. Raises CandidateFailed where even the float variants fail."""
+    sides, lacking = _prepare(bench, options, progress)
+    formats = [side.format for side in sides]
+    nodes = next((side.nodes for side in sides if side.format == ONNX), ())
+    tflite_nodes = next((side.tflite_nodes for side in sides if side.format == TFLITE), ())
+    plan = plan_for(options, bench.parts, nodes, formats, tflite_nodes)
     acceptance = Acceptance(bench, limits_of(plan), plan.demands, golden_positions(bench))
-    found = None
-    planned = plan.candidates([graph.name for graph in prepared.graphs if graph.name != OPTIMISED])
-    if planned:
-        steps = len(bench.parts.calibration) * (1 + len(prepared.graphs)) + len(planned)
-        progress.stage("search", steps)
-        builder = Candidates(prepared.graphs, bench, progress, Deadline(plan.budget_s), open_cache(options))
-        found = find(builder, planned, prepared.floats, acceptance, progress)
-        if found.result.out_of_time:
-            progress.note(f"the search ended after {plan.budget_s:g} s: a larger --budget-s may find better")
-    reference = _measure_floats(prepared.floats, bench, found.selection.timings if found else None, progress)
-    if found:
-        halves_wanted = FP16 in plan.precisions or plan.max_size_bytes is not None
-        fill_rungs(found.selection, acceptance, reference[FP32].size_bytes, halves_wanted, progress)
-    return _finish(prepared, bench, acceptance.golden, reference, found, notes, progress)
+    cache = open_cache(options)
+    done = [_do(side, acceptance, plan, cache, plan.budget_s / len(sides), progress) for side in sides]
+    return _finish(done, bench, plan, acceptance.golden, lacking, notes, progress)
 
 
-def _prepare(bench: Workbench, options: Options, progress: Progress) -> Prepared:
-    outcomes: list[PassOutcome] = []
-    float_model = _optimise(bench, outcomes, demands_of(options.targets).newest_opset, progress)
-    plan = plan_for(options, bench.parts, weighted_nodes(float_model.graph))
-    floats = (Form(ORIGINAL, FP32, bench.original), Form(FP32, FP32, bench.write(float_model, FP32)))
-    pruned, pruning = pruned_graphs(float_model, bench, options.prune, plan.max_drop, plan.seed, progress)
-    graphs = (FloatGraph(OPTIMISED, float_model), *pruned)
-    return Prepared(plan, float_model, graphs, floats, tuple(outcomes), pruning)
-
-
-def _optimise(bench: Workbench, outcomes: list[PassOutcome], newest_opset: int, progress: Progress) -> onnx.ModelProto:
-    passes = passes_for(newest_opset)
-    progress.stage("optimise", len(passes))
-
-    def done(outcome: PassOutcome) -> None:
-        outcomes.append(outcome)
-        progress.step(outcome.name)
-        if outcome.dropped:
-            progress.note(f"{outcome.name} dropped: {outcome.dropped}")
-
-    return optimise(bench.source.proto, passes, bench.check, done, newest_opset)
+def _prepare(bench: Workbench, options: Options, progress: Progress) -> tuple[list[Side], list[Refusal]]:
+    """Prepare each format that the original was rendered in; say why another has none. Raises ConversionError."""
+    lacking = [
+        Refusal(entry.format, f"{entry.road}: {entry.problem}")
+        for entry in bench.source.renditions
+        if entry.path is None and not entry.pruning
+    ]
+    found = [entry for form in FORMATS if (entry := bench.source.rendition(form)) is not None]
+    formats = [entry.format for entry in found]
+    sides: list[Side] = []
+    for rendition in found:
+        assert rendition.path is not None
+        problem = check_rendition(bench, rendition)
+        if problem is None:
+            sides.append(_PREPARE[rendition.format](bench, rendition.path, options, formats, progress))
+        else:
+            lacking.append(Refusal(rendition.format, f"{rendition.road}: {problem}"))
+    if not sides:
+        told = "; ".join(f"{entry.precision}: {entry.reason}" for entry in lacking)
+        raise ConversionError(f"{bench.source.path} could not be brought into any format: {told}")
+    return sides, lacking
 
 
 def open_cache(options: Options) -> Cache:
@@ -133,6 +142,27 @@ def limits_of(plan: Plan) -> Limits:
     """Return what the plan asks of a variant."""
     latency_us = None if plan.max_latency_ms is None else plan.max_latency_ms * 1000
     return Limits(plan.max_drop, plan.max_size_bytes, latency_us)
+
+
+def _do(side: Side, acceptance: Acceptance, plan: Plan, cache: Cache, budget_s: float, progress: Progress) -> Done:
+    """Search one format, fill its rungs and measure what they hold. Raises CandidateFailed, OSError."""
+    bench = acceptance.bench
+    planned = plan.candidates(side.pruned) if side.format == ONNX else plan.tflite_candidates(side.pruned)
+    if not planned:
+        progress.stage("measure", 1)
+        timings, _ = time_forms(side.floats, bench)
+        progress.step("latency")
+        return Done(side, None, _measure(side.floats, bench, timings), Reported(()))
+    progress.stage("search", steps_of(side, len(bench.parts.calibration), planned))
+    builder = side.open(Deadline(budget_s), cache, progress)
+    found = find(builder, planned, side.floats, acceptance, progress)
+    if found.result.out_of_time:
+        progress.note(f"the search ended after {budget_s:g} s: a larger --budget-s may find better")
+    reference = _measure(side.floats, bench, found.selection.timings)
+    halves_wanted = FP16 in plan.precisions or plan.max_size_bytes is not None
+    float_bytes = reference[side.float_variant.id].size_bytes
+    fill_rungs(found.selection, acceptance, float_bytes, halves_wanted, progress)
+    return Done(side, found, reference, report_quality(found.selection, bench, plan.max_drop))
 
 
 def find(
@@ -162,45 +192,66 @@ def find(
     return second
 
 
-def _measure_floats(
-    floats: Sequence[Form], bench: Workbench, timings: Mapping[str, Timing] | None, progress: Progress
-) -> dict[str, Measured]:
+def _measure(floats: Sequence[Form], bench: Workbench, timings: Mapping[str, Timing]) -> dict[str, Measured]:
     """Measure the original and the float variant. Raises CandidateFailed where the latter fails."""
-    if timings is None:
-        progress.stage("measure", 1)
-        timings, _ = time_forms(floats, bench)
-        progress.step("latency")
     return {form.id: measure_form(form, bench, timings, bench.parts.evaluation) for form in floats}
 
 
 def _finish(
-    prepared: Prepared,
+    done: Sequence[Done],
     bench: Workbench,
+    plan: Plan,
     golden: tuple[int, ...],
-    reference: dict[str, Measured],
-    found: Found | None,
+    lacking: Sequence[Refusal],
     notes: Sequence[str],
     progress: Progress,
 ) -> Made:
-    """Report on what was chosen, decide on the float variant, and say what could not be had."""
-    plan = prepared.plan
-    reported = report_quality(found.selection, bench, plan.max_drop) if found else Reported(())
-    refused = found.selection.refused if found else []
-    leading = (reference[FP32],) if float_wanted(plan, reported.variants) else ()
-    shipped = [ship(item, bench, golden, plan, len(refused)) for item in (*leading, *reported.variants)]
+    """Put the formats side by side, decide on the float variants, and say what could not be had."""
+    items = _side_by_side(done, bench)
+    variants = sorted((items[v.id] for entry in done for v in entry.reported.variants), key=by_acceptance, reverse=True)
+    leading = [items[entry.float_variant.id] for entry in done if float_wanted(plan, entry.reported.variants)]
+    refused = {entry.side.format: len(entry.found.selection.refused) if entry.found else 0 for entry in done}
+    shipped = [ship(item, bench, golden, plan, refused.get(format_of(item.path), 0)) for item in (*leading, *variants)]
     kept = tuple(entry for entry in shipped if entry is not None)
-    findings = _findings(prepared, found, [entry.measured.id for entry in kept], reference[FP32].size_bytes, notes)
+    findings = _findings(done, plan, [entry.measured.id for entry in kept], lacking, notes)
     for refusal in findings.refusals:
         progress.note(f"no {refusal.precision} variant: {refusal.reason}")
-    everything = (*reference.values(), *refused, *reported.withdrawn, *reported.variants)
-    return Made(plan, prepared.float_model, {item.id: item for item in everything}, kept, golden, findings)
+    floats = {entry.side.format: items[entry.float_variant.id] for entry in done}
+    return Made(plan, items, floats, kept, golden, findings)
+
+
+def _side_by_side(done: Sequence[Done], bench: Workbench) -> dict[str, Measured]:
+    """Return all that was measured, by id; several formats are timed once more in turns, since they compete."""
+    items: dict[str, Measured] = {}
+    for entry in done:
+        items |= entry.reference
+        refused = entry.found.selection.refused if entry.found else ()
+        items |= {item.id: item for item in (*refused, *entry.reported.withdrawn, *entry.reported.variants)}
+    if len(done) < 2:
+        return items
+    chosen = [items[item.id] for entry in done for item in (*entry.reference.values(), *entry.reported.variants)]
+    base = done[0].float_variant.id
+    return items | {item.id: item for item in time_together(chosen, base, bench)}
 
 
 def _findings(
-    prepared: Prepared, found: Found | None, shipped: Sequence[str], float_bytes: int, notes: Sequence[str]
+    done: Sequence[Done], plan: Plan, shipped: Sequence[str], lacking: Sequence[Refusal], notes: Sequence[str]
 ) -> Findings:
-    considered = tuple(found.selection.considered) if found else ()
-    refusals = refusals_of(prepared.plan, found.result if found else None, considered, shipped, float_bytes)
-    eight = [entry.trial for entry in considered if entry.form in shipped and is_on_8_bits(entry)]
-    result = found.result.choosing(eight[0] if eight else None) if found else None
-    return Findings(prepared.passes, result, refusals, tuple(notes), considered, prepared.pruning)
+    refusals: list[Refusal] = list(lacking)
+    for entry in done:
+        considered = tuple(entry.found.selection.considered) if entry.found else ()
+        result = entry.found.result if entry.found else None
+        found = refusals_of(plan, result, considered, shipped, entry.float_variant.size_bytes)
+        prefix = "" if entry.side.format == ONNX else f"{entry.side.format}-"
+        refusals += [replace(refusal, precision=f"{prefix}{refusal.precision}") for refusal in found]
+    considered = tuple(one for entry in done if entry.found for one in entry.found.selection.considered)
+    eight = [one.trial for one in considered if one.form in shipped and is_on_8_bits(one)]
+    results = [entry.found.result for entry in done if entry.found]
+    return Findings(
+        passes=tuple(outcome for entry in done for outcome in entry.side.passes),
+        search=joined(results).choosing(eight[0] if eight else None) if results else None,
+        refusals=tuple(refusals),
+        notes=tuple(notes),
+        considered=considered,
+        pruning=next((entry.side.pruning for entry in done if entry.side.pruning), None),
+    )

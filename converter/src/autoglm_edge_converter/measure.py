@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from autoglm_edge_converter.errors import CandidateFailed
+from autoglm_edge_converter.formats import format_of
 from autoglm_edge_converter.laboratory import Timing
+from autoglm_edge_converter.original import ONNX
 from autoglm_edge_converter.recipes import Candidate
 from autoglm_edge_converter.results import Measured
 from autoglm_edge_converter.workbench import Workbench
 
 TIMED_SAMPLES = 8
 ORIGINAL, FP32 = "original", "fp32"
+
+
+def float_id(form: str) -> str:
+    """Return what the float variant of a format is called: ONNX's has the plain name."""
+    return FP32 if form == ONNX else f"{form}-{FP32}"
 
 
 @dataclass(frozen=True)
@@ -26,13 +33,18 @@ class Form:
     candidate: Candidate | None = None
     pruning: float = 0.0
 
+    @property
+    def base(self) -> str:
+        """The id of the float variant of the same format."""
+        return float_id(format_of(self.path))
+
 
 def time_forms(forms: Sequence[Form], bench: Workbench) -> tuple[dict[str, Timing], dict[str, str]]:
     """Time all forms in turns; return timings and problems by id.
 
     When one of them ends the process, each is tried alone first, and those that live are timed together.
     """
-    samples = bench.parts.search[:TIMED_SAMPLES]
+    samples = _timed(bench)
     problems: dict[str, str] = {}
     try:
         return _together(forms, bench, samples), problems
@@ -47,6 +59,19 @@ def time_forms(forms: Sequence[Form], bench: Workbench) -> tuple[dict[str, Timin
             return _together(alive, bench, samples), problems
         except CandidateFailed as error:
             return {}, {form.id: str(error) for form in forms}
+
+
+def time_together(items: Sequence[Measured], base: str, bench: Workbench) -> list[Measured]:
+    """Return the same with timings of one run, in turns, speeds being those to the form `base`.
+
+    Raises CandidateFailed.
+    """
+    timings = _together([Form(item.id, item.precision, item.path) for item in items], bench, _timed(bench))
+    return [replace(item, timing=timings[item.id], speedup=speedup(timings[base], timings[item.id])) for item in items]
+
+
+def _timed(bench: Workbench) -> Sequence[int]:
+    return bench.parts.search[:TIMED_SAMPLES]
 
 
 def _together(forms: Sequence[Form], bench: Workbench, samples: Sequence[int]) -> dict[str, Timing]:
@@ -64,7 +89,7 @@ def measure_form(form: Form, bench: Workbench, timings: Mapping[str, Timing], sa
         size_bytes=form.path.stat().st_size,
         quality=bench.score(form.path, samples, intervals=True),
         timing=timing,
-        speedup=speedup(timings.get(FP32), timing),
+        speedup=speedup(timings.get(form.base), timing),
         memory_bytes=bench.laboratory.peak_memory_bytes(form.path, bench.check_samples[:1]),
         speedup_to_original=speedup(timings.get(ORIGINAL), timing),
         candidate=form.candidate,

@@ -13,6 +13,7 @@ from autoglm_edge_converter.assemble import Contents, write_bundle
 from autoglm_edge_converter.data.reading import Data, read_data
 from autoglm_edge_converter.destination import BUNDLE, Destination
 from autoglm_edge_converter.errors import BadOption, ConversionError, OutputUnavailable
+from autoglm_edge_converter.formats import format_of
 from autoglm_edge_converter.golden_set import golden_samples
 from autoglm_edge_converter.inspection import weighted_nodes
 from autoglm_edge_converter.labels import labels_from_names, read_labels
@@ -22,8 +23,8 @@ from autoglm_edge_converter.making import Made, make
 from autoglm_edge_converter.metrics.choice import check_name
 from autoglm_edge_converter.naming import bundle_id
 from autoglm_edge_converter.operators import in_use
-from autoglm_edge_converter.original import ONNX
-from autoglm_edge_converter.plan import FP32, PRECISIONS, Plan, plan_for
+from autoglm_edge_converter.original import FORMATS, ONNX
+from autoglm_edge_converter.plan import PRECISIONS, Plan, plan_for
 from autoglm_edge_converter.progress import Progress, Silent
 from autoglm_edge_converter.pruned_graphs import check_prune
 from autoglm_edge_converter.report import Evidence, Report, collect, render
@@ -114,7 +115,7 @@ def check_options(options: Options) -> None:
         raise BadOption("--max-size and --max-latency-ms are greater than 0")
     check_name(options.metric)
     check_prune(options.prune)
-    demands_of(options.targets)
+    demands_of(options.targets, options.formats or FORMATS)
     if options.seed < 0:
         raise BadOption("--seed is a number from 0 up")
     for path in (options.labels, options.license):
@@ -161,10 +162,13 @@ def _contents(bench: Workbench, made: Made, options: Options, data: Data, identi
 
 
 def _evidence(bench: Workbench, made: Made) -> Evidence:
-    """Look closely at the fastest variant that was shipped."""
-    others = [entry.measured for entry in made.shipped if entry.measured.id != FP32]
+    """Look closely at the fastest variant that was shipped, layer by layer where it is an ONNX graph."""
+    floats = {item.id for item in made.floats.values()}
+    others = [entry.measured for entry in made.shipped if entry.measured.id not in floats]
     variants = {item.id: item.path for item in others}
-    quantized = max(others, key=lambda item: item.speedup).path if others else None
+    graphs = [item for item in others if format_of(item.path) == ONNX]
+    quantized = max(graphs, key=lambda item: item.speedup).path if graphs else None
+    before = made.floats[ONNX].path if ONNX in made.floats else None
     search = made.findings.search
     sensitive = [entry.node for entry in search.sensitivities] if search else []
-    return collect(bench, made.measured[FP32].path, quantized, variants, sensitive)
+    return collect(bench, before, quantized, variants, sensitive)

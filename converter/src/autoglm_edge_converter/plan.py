@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from autoglm_edge_converter.inspection import WeightedNode
+from autoglm_edge_converter.original import ONNX, TFLITE
 from autoglm_edge_converter.passes import PASSES
 from autoglm_edge_converter.recipes import DYNAMIC, FLOAT, HALF, STATIC, WEIGHTS, Candidate, Recipe
 from autoglm_edge_converter.results import Options
@@ -38,6 +39,26 @@ RECIPES = (
 )
 """Static ones, tried on the whole graph, all of them: which is best depends on the network, and each costs seconds."""
 
+TFLITE_RECIPES = (
+    Recipe("min-max"),
+    Recipe("percentile"),
+    Recipe("least-error"),
+    Recipe("entropy"),
+    Recipe("min-max", per_channel=False),
+    Recipe("least-error", followers=False),
+    Recipe(family=WEIGHTS),
+    Recipe(family=WEIGHTS, per_channel=False),
+    Recipe(family=HALF),
+    Recipe(family=DYNAMIC),
+    Recipe(family=DYNAMIC, per_channel=False),
+)
+"""What is tried on the whole TFLite file. Scales per channel ask some operators for newer versions than old runtimes
+have, so each family has one without. LiteRT's kernels take signed activations only; scaling channels alike and
+correcting biases are ONNX rewrites."""
+
+TFLITE_INTEGERS = Recipe("min-max", everything=True)
+"""For accelerators that know nothing but integers."""
+
 PRUNED = (Recipe("min-max"), Recipe("percentile"), Recipe("min-max", equalise=True))
 """Static ones for pruned graphs, which have fewer nodes that could go back to float."""
 
@@ -59,6 +80,18 @@ class Plan:
     max_size_bytes: int | None = None
     max_latency_ms: float | None = None
     prune: str = "off"
+    formats: tuple[str, ...] = (ONNX,)
+    tflite_recipes: tuple[Recipe, ...] = ()
+    tflite_nodes: tuple[str, ...] = ()
+    """Names of the TFLite file's tensors that its products give."""
+
+    def tflite_candidates(self, pruned: Sequence[str] = ()) -> tuple[Candidate, ...]:
+        """Return the whole-graph candidates in TFLite, those of pruned files too."""
+        found = [Candidate(recipe, format=TFLITE) for recipe in self.tflite_recipes]
+        for graph in pruned:
+            recipes = [Recipe(family=FLOAT), *(PRUNED[:2] if INT8 in self.precisions else ())]
+            found += [Candidate(recipe, graph=graph, format=TFLITE) for recipe in recipes]
+        return tuple(found)
 
     def candidates(self, pruned: Sequence[str] = ()) -> tuple[Candidate, ...]:
         """Return the whole-graph candidates: every recipe for the optimised graph, few for each pruned one."""
@@ -98,6 +131,8 @@ class Plan:
             "passes": list(self.passes),
             "prune": self.prune,
             "recipes": [str(recipe) for recipe in self.recipes],
+            "formats": list(self.formats),
+            "tflite_recipes": [str(recipe) for recipe in self.tflite_recipes],
         }
 
     def __str__(self) -> str:
@@ -110,12 +145,17 @@ class Plan:
                 f"optimise   {', '.join(self.passes)}",
                 f"prune      {self.prune}",
                 f"quantize   {'; '.join(str(recipe) for recipe in self.recipes) or 'nothing'}",
+                *self._tflite(),
                 f"search     {whole} whole candidates; at most {self.most_candidates} with refinement, "
                 f"{len(self.nodes)} nodes to rank, {self.budget_s:g} s",
                 f"samples    {self._samples()}",
                 f"budget     {self._limits()}",
             ]
         )
+
+    def _tflite(self) -> list[str]:
+        recipes = "; ".join(str(recipe) for recipe in self.tflite_recipes) or "nothing"
+        return [f"tflite     {recipes}; {len(self.tflite_nodes)} nodes to rank"] if TFLITE in self.formats else []
 
     def _samples(self) -> str:
         parts = self.parts
@@ -131,12 +171,19 @@ class Plan:
         return ", ".join(limits)
 
 
-def plan_for(options: Options, parts: Split, nodes: Sequence[WeightedNode]) -> Plan:
+def plan_for(
+    options: Options,
+    parts: Split,
+    nodes: Sequence[WeightedNode],
+    formats: Sequence[str] = (ONNX,),
+    tflite_nodes: Sequence[str] = (),
+) -> Plan:
     """Resolve the options against a model: one without weights worth quantizing gets no INT8 recipe.
 
-    Raises BadOption for a target that is not known or has no runtime.
+    `nodes` are those of the ONNX graph, `tflite_nodes` those of the TFLite file. Raises BadOption for a target that is
+    not known or has no runtime.
     """
-    demands = demands_of(options.targets)
+    demands = demands_of(options.targets, formats)
     wanted = tuple(name for name in PRECISIONS if name in options.precisions)
     recipes: list[Recipe] = []
     if INT8 in wanted and nodes:
@@ -158,7 +205,16 @@ def plan_for(options: Options, parts: Split, nodes: Sequence[WeightedNode]) -> P
         max_size_bytes=options.max_size_bytes,
         max_latency_ms=options.max_latency_ms,
         prune=options.prune,
+        formats=tuple(formats),
+        tflite_recipes=_tflite_recipes(wanted, tflite_nodes, options.int8_io),
+        tflite_nodes=tuple(tflite_nodes),
     )
+
+
+def _tflite_recipes(wanted: Sequence[str], nodes: Sequence[str], integers: bool) -> tuple[Recipe, ...]:
+    if INT8 in wanted and nodes:
+        return (TFLITE_INTEGERS, *TFLITE_RECIPES) if integers else TFLITE_RECIPES
+    return (Recipe(family=HALF),) if FP16 in wanted else ()
 
 
 def _signed(recipe: Recipe, signed: bool) -> Recipe:

@@ -11,6 +11,7 @@ from autoglm_edge_converter.acceptance import Acceptance
 from autoglm_edge_converter.choose import Limits, shortlist
 from autoglm_edge_converter.laboratory import Timing
 from autoglm_edge_converter.measure import FP32, Form, speedup, time_forms
+from autoglm_edge_converter.original import ONNX
 from autoglm_edge_converter.progress import Progress
 from autoglm_edge_converter.recipes import DYNAMIC, FLOAT, HALF, OPTIMISED, STATIC, WEIGHTS, Candidate
 from autoglm_edge_converter.results import Considered, Measured
@@ -46,7 +47,8 @@ def variant_id(candidate: Candidate) -> str:
     family = candidate.recipe.family
     name = {HALF: "fp16", FLOAT: FP32, WEIGHTS: "int8-weights", DYNAMIC: "int8-dynamic"}.get(family, "int8")
     name += "-mixed" if candidate.float_nodes else ""
-    return name if candidate.graph == OPTIMISED else f"{name}-pruned"
+    name += "" if candidate.graph == OPTIMISED else "-pruned"
+    return name if candidate.format == ONNX else f"{candidate.format}-{name}"
 
 
 @dataclass
@@ -87,28 +89,38 @@ def consider(
     limits: Limits,
     progress: Progress,
 ) -> Selection:
-    """Write the shortlist of the trials and time it in turns with the float forms. Raises CandidateFailed, OSError."""
+    """Write the shortlist of the trials and time it in turns with the float forms, the last of which is the base.
+
+    Raises CandidateFailed, OSError.
+    """
     listed = shortlist(trials, limits.max_drop)
     progress.stage("measure", len(listed) + 1)
     forms, twins = [], {}
     for number, trial in enumerate(listed):
         candidate = trial.candidate
-        path = builder.write(candidate, f"candidate-{number}")
-        forms.append(Form(f"candidate-{number}", candidate.precision, path, candidate))
-        if candidate.recipe.family == STATIC and candidate.recipe.signed != own_signed():
+        name = f"{candidate.format}-candidate-{number}"
+        forms.append(Form(name, candidate.precision, builder.write(candidate, name), candidate))
+        if _for_another_kind(candidate):
             twin = replace(candidate, recipe=replace(candidate.recipe, signed=own_signed()))
             twins[forms[-1].id] = Form(f"twin-{number}", twin.precision, builder.write(twin, f"twin-{number}"))
         progress.step(f"write {candidate}")
+    base = floats[-1].id
     timings, problems = time_forms([*floats, *forms, *twins.values()], bench)
     progress.step("latency")
     considered = []
     for trial, form in zip(listed, forms, strict=True):
         # A file for another kind of processor is judged by its twin for this one.
         timing = timings.get(twins[form.id].id if form.id in twins else form.id)
-        gain = speedup(timings.get(FP32), timing)
+        gain = speedup(timings.get(base), timing)
         entry = Considered(trial, form.id, form.path.stat().st_size, timing, gain)
         considered.append(replace(entry, outcome=_first_outcome(entry, problems.get(form.id), limits)))
     return Selection(considered, timings, {form.id: form.path for form in forms}, builder.prunings)
+
+
+def _for_another_kind(candidate: Candidate) -> bool:
+    """Tell whether a candidate has activations that suit another kind of processor; LiteRT has one kind only."""
+    static = candidate.format == ONNX and candidate.recipe.family == STATIC
+    return static and candidate.recipe.signed != own_signed()
 
 
 def _first_outcome(entry: Considered, problem: str | None, limits: Limits) -> str:

@@ -9,6 +9,7 @@ from autoglm_edge_converter.assemble import Shipped
 from autoglm_edge_converter.choose import doubt_reported, refuse_reported, refuse_search
 from autoglm_edge_converter.errors import CandidateFailed
 from autoglm_edge_converter.golden_set import tolerances_of
+from autoglm_edge_converter.original import ONNX
 from autoglm_edge_converter.plan import FP16, FP32, INT8, Plan
 from autoglm_edge_converter.quality import Score
 from autoglm_edge_converter.recipes import DYNAMIC, STATIC, WEIGHTS, Candidate
@@ -35,7 +36,7 @@ def report_quality(selection: Selection, bench: Workbench, max_drop: float) -> R
 
     The order is that of the acceptance samples, best first, so that the figures reported rank nothing.
     """
-    ordered = sorted(selection.chosen, key=_accepted_rank, reverse=True)
+    ordered = sorted(selection.chosen, key=by_acceptance, reverse=True)
     kept, withdrawn = [], []
     for item in ordered:
         try:
@@ -58,7 +59,8 @@ def _final(item: Measured, bench: Workbench) -> Score:
     return bench.score(item.path, bench.parts.evaluation, intervals=True)
 
 
-def _accepted_rank(item: Measured) -> tuple[float, float]:
+def by_acceptance(item: Measured) -> tuple[float, float]:
+    """Order variants, the better one greater, by what the acceptance samples said of them."""
     return (item.accepted or item.quality).rank
 
 
@@ -82,7 +84,7 @@ def _notes(item: Measured, candidate: Candidate, max_drop: float, refused: int) 
     notes = [item.purpose, *([doubt] if doubt else []), f"recipe: {candidate.recipe}"]
     notes += [f"kept in float: {', '.join(candidate.float_nodes)}"] if candidate.float_nodes else []
     notes += [f"{len(candidate.tuned)} ranges tuned"] if candidate.tuned else []
-    if candidate.recipe.family == STATIC and candidate.recipe.signed != own_signed():
+    if candidate.format == ONNX and candidate.recipe.family == STATIC and candidate.recipe.signed != own_signed():
         kind = "signed" if own_signed() else "unsigned"
         notes.append(f"timed with {kind} activations instead, which suit the machine that converted")
     notes += [f"{item.speedup:.2f} times the speed of float here"] if item.speedup < 1.0 else []

@@ -80,8 +80,11 @@ class Workbench:
 
     def check(self, proto: onnx.ModelProto) -> Score:
         """Compare the outputs of a model with the original's on a few samples. Raises CandidateFailed."""
-        answers = self._answers(self.write(proto, "check"), self.check_samples)
-        return score(self._names, self._references(self.check_samples), answers)
+        return self.compare(self.write(proto, "check"), self.check_samples)
+
+    def compare(self, model: Path, samples: Sequence[int]) -> Score:
+        """Compare the outputs of a written model with the original's, whatever the task. Raises CandidateFailed."""
+        return score(self._names, self._references(samples), self._answers(model, samples))
 
     @property
     def _names(self) -> tuple[str, ...]:

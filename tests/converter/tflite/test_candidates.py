@@ -15,11 +15,12 @@ from autoglm_edge_converter.data.reading import read_data
 from autoglm_edge_converter.deadline import Deadline
 from autoglm_edge_converter.laboratory import Laboratory
 from autoglm_edge_converter.measure import FP32, Form, time_forms
+from autoglm_edge_converter.plan import TFLITE_RECIPES
 from autoglm_edge_converter.progress import Silent
 from autoglm_edge_converter.recipes import DYNAMIC, HALF, OPTIMISED, WEIGHTS, Candidate, Recipe, Tuned
 from autoglm_edge_converter.search import search
 from autoglm_edge_converter.selection import Builder
-from autoglm_edge_converter.tflite.candidates import TFLITE_RECIPES, FloatFile, TfliteCandidates
+from autoglm_edge_converter.tflite.candidates import FloatFile, TfliteCandidates
 from autoglm_edge_converter.tflite.source import load_tflite
 from autoglm_edge_converter.workbench import Workbench, open_workbench
 

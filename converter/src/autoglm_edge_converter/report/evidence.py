@@ -46,17 +46,24 @@ class Evidence:
 
 
 def collect(
-    bench: Workbench, before: Path, after: Path | None, variants: Mapping[str, Path], sensitive: Sequence[str] = ()
+    bench: Workbench,
+    before: Path | None,
+    after: Path | None,
+    variants: Mapping[str, Path],
+    sensitive: Sequence[str] = (),
 ) -> Evidence:
     """Look at the float model `before`, the quantized one `after` and the answers of the variants given by id.
 
+    Both are ONNX; without them there is nothing to say of layers.
     `sensitive` are names of nodes, the most sensitive first, where that is known. Raises OSError.
     """
+    found = [_disagreements(bench, name, path) for name, path in variants.items()]
+    kept = tuple(entry for entry in found if entry is not None)
+    if before is None:
+        return Evidence(disagreements=kept)
     old = onnx.load(before)
     new = onnx.load(after) if after is not None else None
     noise, worst = _along_the_way(bench, old, new, sensitive) if new is not None else (Noise(), None)
-    found = [_disagreements(bench, name, path) for name, path in variants.items()]
-    kept = tuple(entry for entry in found if entry is not None)
     return Evidence(sizes(old.graph, new.graph if new else None), noise, worst, kept)
 
 

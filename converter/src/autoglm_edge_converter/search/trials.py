@@ -62,6 +62,16 @@ class SearchResult:
         return replace(self, found=found)
 
 
+def joined(results: Sequence[SearchResult]) -> SearchResult:
+    """Return several searches as one."""
+    return SearchResult(
+        found=next((result.found for result in results if result.found is not None), None),
+        trials=tuple(trial for result in results for trial in result.trials),
+        sensitivities=tuple(entry for result in results for entry in result.sensitivities),
+        out_of_time=any(result.out_of_time for result in results),
+    )
+
+
 def within(trial: Trial, max_drop: float) -> bool:
     """Tell whether a trial ran and keeps the budget; the allowance is for the division that made the fraction."""
     return trial.score is not None and trial.score.finite and trial.score.drop <= max_drop + 1e-9

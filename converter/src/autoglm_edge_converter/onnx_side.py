@@ -1,0 +1,72 @@
+"""The ONNX side: the float graph optimised, pruned where that is wanted, and the candidates made of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import onnx
+
+from autoglm_edge_converter.cache import Cache
+from autoglm_edge_converter.candidates import Candidates
+from autoglm_edge_converter.deadline import Deadline
+from autoglm_edge_converter.float_graphs import FloatGraph
+from autoglm_edge_converter.inspection import weighted_nodes
+from autoglm_edge_converter.measure import FP32, ORIGINAL, Form
+from autoglm_edge_converter.optimise import PassOutcome, optimise
+from autoglm_edge_converter.original import ONNX, Rendition
+from autoglm_edge_converter.passes import passes_for
+from autoglm_edge_converter.progress import Progress
+from autoglm_edge_converter.pruned_graphs import pruned_graphs
+from autoglm_edge_converter.recipes import OPTIMISED
+from autoglm_edge_converter.results import Options
+from autoglm_edge_converter.selection import Builder
+from autoglm_edge_converter.sides import Side
+from autoglm_edge_converter.targets import demands_of
+from autoglm_edge_converter.workbench import Workbench
+
+
+def prepare_onnx(bench: Workbench, path: Path, options: Options, formats: Sequence[str], progress: Progress) -> Side:
+    """Optimise the float graph, and prune it where that is wanted. Raises CandidateFailed, OSError."""
+    newest_opset = demands_of(options.targets, formats).newest_opset
+    passes: list[PassOutcome] = []
+    float_model = _optimise(bench, onnx.load(path), passes, newest_opset, progress)
+    floats = [Form(FP32, FP32, bench.write(float_model, FP32))]
+    if bench.source.framework == ONNX:
+        floats.insert(0, Form(ORIGINAL, FP32, bench.original))
+    pruned, pruning = pruned_graphs(float_model, bench, options.prune, options.max_drop, options.seed, progress)
+    tuned = tuple(_finetuned(entry) for entry in bench.source.renditions if entry.format == ONNX and entry.pruning)
+    graphs = (FloatGraph(OPTIMISED, float_model), *pruned, *tuned)
+
+    def build(deadline: Deadline, cache: Cache, shown: Progress) -> Builder:
+        return Candidates(graphs, bench, shown, deadline, cache)
+
+    return Side(
+        format=ONNX,
+        floats=tuple(floats),
+        pruned=tuple(graph.name for graph in graphs[1:]),
+        open=build,
+        nodes=weighted_nodes(float_model.graph),
+        passes=tuple(passes),
+        pruning=pruning,
+    )
+
+
+def _finetuned(rendition: Rendition) -> FloatGraph:
+    assert rendition.path is not None
+    return FloatGraph(f"finetuned, {rendition.pruning:.0%} less", onnx.load(rendition.path), rendition.pruning)
+
+
+def _optimise(
+    bench: Workbench, proto: onnx.ModelProto, outcomes: list[PassOutcome], newest_opset: int, progress: Progress
+) -> onnx.ModelProto:
+    passes = passes_for(newest_opset)
+    progress.stage("optimise", len(passes))
+
+    def done(outcome: PassOutcome) -> None:
+        outcomes.append(outcome)
+        progress.step(outcome.name)
+        if outcome.dropped:
+            progress.note(f"{outcome.name} dropped: {outcome.dropped}")
+
+    return optimise(proto, passes, bench.check, done, newest_opset)
