@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 STEPS = 4
-BISECTIONS = 12
+BISECTIONS = 10
 LARGEST_CHANNEL_RATIO = 0.9
-"""Of a layer's channels; what is left must still be a layer."""
+"""Of the channels, all and each layer's; what is left must still be a layer."""
 
 
 @dataclass(frozen=True)

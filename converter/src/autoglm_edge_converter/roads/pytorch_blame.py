@@ -26,12 +26,12 @@ _DATA_DEPENDENT = (
 
 
 def place_of(error: BaseException) -> str | None:
-    """Return `file.py line 7, in forward: if x.sum() > 0:`, the innermost line that is the user's; None without."""
+    """Return file, line and code of the innermost frame that is the user's, None where there is none."""
     own = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_users(frame.filename)]
     if not own:
         return None
     frame = own[-1]
-    code = f": {frame.line.strip()}" if frame.line else ""
+    code = f", `{frame.line.strip()}`" if frame.line else ""
     return f"{Path(frame.filename).name} line {frame.lineno}, in {frame.name}{code}"
 
 

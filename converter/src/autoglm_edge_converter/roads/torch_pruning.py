@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from autoglm_edge_converter.errors import BadOption, MissingPackage, UserCodeFailed
-from autoglm_edge_converter.roads.pruning_schedule import STEPS, Schedule, channel_ratio
+from autoglm_edge_converter.roads.pruning_schedule import LARGEST_CHANNEL_RATIO, STEPS, Schedule, channel_ratio
 from autoglm_edge_converter.roads.pytorch_blame import said
 from autoglm_edge_converter.roads.pytorch_examples import Examples
 from autoglm_edge_converter.roads.pytorch_loading import SEED
@@ -96,7 +96,9 @@ def multiplications(module: torch.nn.Module, examples: Examples) -> int:
 
 
 def _reach(module: torch.nn.Module, examples: Examples, before: int, target: float) -> torch.nn.Module:
-    """Return a copy of a module with as many channels less as bring it to the target."""
+    """Return a copy of a module with as many channels less as bring it to the target; itself where it is there."""
+    if 1 - multiplications(module, examples) / before >= target:
+        return module
 
     def removed(ratio: float) -> float:
         return 1 - multiplications(_without(module, examples, ratio), examples) / before
@@ -117,7 +119,9 @@ def _without(module: torch.nn.Module, examples: Examples, ratio: float) -> torch
             copied,
             dict(given) if examples.kwargs else given,
             importance=torch_pruning.importance.GroupMagnitudeImportance(p=2),
+            global_pruning=True,
             pruning_ratio=ratio,
+            max_pruning_ratio=LARGEST_CHANNEL_RATIO,
             ignored_layers=_last_layers(copied, examples),
         )
         pruner.step()
