@@ -221,10 +221,10 @@ def _why(order: _Order, said: str) -> str:
         if sign in said:
             return reason
     wrong = [line for line in said.splitlines() if line.startswith("ERROR: ")] or said.strip().splitlines()[-1:]
-    first = (wrong or ["no message"])[0].removeprefix("ERROR: ")[:200].rstrip(". ")
+    last = (wrong or ["no message"])[-1].removeprefix("ERROR: ")[:200].rstrip(". ")
     install = " ".join(pip_command(_python_in(order.place), order.environment))
     return (
-        f"pip says: {first}. Is the package index reachable? By hand: {order.python} -m venv {order.place} && {install}"
+        f"pip says: {last}. Is the package index reachable? By hand: {order.python} -m venv {order.place} && {install}"
     )
 
 
