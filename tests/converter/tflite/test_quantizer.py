@@ -15,7 +15,7 @@ from autoglm_edge_converter.recipes import DYNAMIC, FLOAT, HALF, WEIGHTS, Recipe
 from autoglm_edge_converter.runners import open_runner
 from autoglm_edge_converter.tensors import Array
 from autoglm_edge_converter.tflite.calibration import Calibrated, calibrate
-from autoglm_edge_converter.tflite.editing import constant, unpack
+from autoglm_edge_converter.tflite.editing import constant, serialize, unpack
 from autoglm_edge_converter.tflite.flatbuffer import TfliteModel, read_model
 from autoglm_edge_converter.tflite.operators import unreadable
 from autoglm_edge_converter.tflite.quantizer import quantize
@@ -177,3 +177,36 @@ def test_multiplications_are_counted_on_the_shapes_that_were_seen(calibrated: Ca
     assert work[first] == 32 * 32 * 16 * 9
     assert work[depthwise] == 16 * 16 * 64 * 9
     assert work[last] == 256 * 10
+
+
+def _product(weight: Array, *, old: bool = False, half: bool = False) -> bytes:
+    """`y = x W`, as files of 2020 number their operators, or with weights that are widened at each start."""
+    specs = [Spec("x", (1, 4)), Spec("w", (4, 4), value=weight), Spec("y", (1, 4))]
+    options = tables.FullyConnectedOptionsT()
+    if half:
+        specs += [Spec("stored", (4, 4), "float16", value=weight.astype(np.float16))]
+        specs[1] = Spec("w", (4, 4))
+        steps = [Step("DEQUANTIZE", (3,), (1,)), Step("FULLY_CONNECTED", (0, 1, -1), (2,), options)]
+    else:
+        steps = [Step("FULLY_CONNECTED", (0, 1, -1), (2,), options)]
+    model = unpack(make(specs, steps, (0,), (2,)))
+    for code in model.operatorCodes if old else []:
+        code.builtinCode = 0
+    return serialize(model)
+
+
+@pytest.mark.parametrize("how", [{"old": True}, {"half": True}, {}], ids=["old numbers", "16-bit weights", "plain"])
+def test_files_of_other_makers_are_quantized_too(tmp_path: Path, how: dict[str, bool]) -> None:
+    weight = np.random.default_rng(3).normal(size=(4, 4)).astype(np.float32)
+    data = _product(weight, **how)
+    feeds = [{"x": np.random.default_rng(seed).normal(size=(1, 4)).astype(np.float32)} for seed in range(8)]
+    found = calibrate(data, feeds, lambda: None)
+    quantized = quantize(found.prepared, Recipe("min-max"), ["y"], found.ranges("min-max"))
+    assert _kinds_on(read_model(quantized), "int8") == ["QUANTIZE", "FULLY_CONNECTED"]
+    answers = []
+    for name, content in {"float": data, "int8": quantized}.items():
+        path = tmp_path / f"{name}.tflite"
+        path.write_bytes(content)
+        answers.append(open_runner(path).run(feeds[0])[0])
+    # Three roundings to 255 steps of ranges of a few units.
+    np.testing.assert_allclose(answers[1], answers[0], atol=0.1)

@@ -9,7 +9,7 @@ from ai_edge_litert.tools import flatbuffer_utils
 from autoglm_edge_converter.errors import NotAModel
 from autoglm_edge_converter.tensors import Array
 from autoglm_edge_converter.tflite.flatbuffer import DAMAGE
-from autoglm_edge_converter.tflite.schema import DTYPES, IDENTIFIER, Table
+from autoglm_edge_converter.tflite.schema import DTYPES, IDENTIFIER, OPERATORS, Table, tables
 
 _ALIGNMENT = 16
 """Of the bytes of a buffer: `force_align` in the schema."""
@@ -21,11 +21,15 @@ def unpack(data: bytes) -> Table:
     Weights kept beside the tables are taken in, so that `serialize` gives a file of its own.
     """
     try:
-        return flatbuffer_utils.read_model_from_bytearray(data)
+        model = flatbuffer_utils.read_model_from_bytearray(data)
     except DAMAGE:
         raise NotAModel(
             "the TFLite model is damaged in the options of its operators: export or copy it again"
         ) from None
+    for code in model.operatorCodes or []:
+        # Older files have the number in the old field alone, where it is one byte wide.
+        code.builtinCode = max(code.builtinCode, code.deprecatedBuiltinCode)
+    return model
 
 
 def constant(model: Table, tensor: Table) -> Array | None:
@@ -61,6 +65,23 @@ class _Builder(flatbuffers.Builder):  # type: ignore[misc]  # it has no types
                 self.Prep(_ALIGNMENT, x.nbytes)
             self._written[key] = super().CreateNumpyVector(x)
         return self._written[key]
+
+
+def widen_halves(model: Table) -> None:
+    """Put weights that a file stores on 16 bits and widens at each start in place of the operators that do so."""
+    for graph in model.subgraphs:
+        kept = []
+        for operator in graph.operators:
+            kind = OPERATORS.get(model.operatorCodes[operator.opcodeIndex].builtinCode)
+            value = constant(model, graph.tensors[operator.inputs[0]]) if kind == "DEQUANTIZE" else None
+            if value is None or value.dtype != np.float16:
+                kept.append(operator)
+                continue
+            buffer = tables.BufferT()
+            buffer.data = np.frombuffer(value.astype(np.float32).tobytes(), np.uint8)
+            graph.tensors[operator.outputs[0]].buffer = len(model.buffers)
+            model.buffers.append(buffer)
+        graph.operators = kept
 
 
 def drop_metadata(model: Table) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from autoglm_edge_converter.tflite.editing import drop_metadata, serialize, unpack
+from autoglm_edge_converter.tflite.editing import drop_metadata, serialize, unpack, widen_halves
 from autoglm_edge_converter.tflite.flatbuffer import Operation, Subgraph, TfliteModel, read_model
 
 PRODUCTS: Mapping[str, tuple[int, int]] = {
@@ -46,7 +46,6 @@ FOLLOWERS = MOVERS | frozenset(
         "ADD",
         "AVERAGE_POOL_2D",
         "CONCATENATION",
-        "HARD_SWISH",
         "LOGISTIC",
         "MAXIMUM",
         "MAX_POOL_2D",
@@ -63,7 +62,7 @@ FOLLOWERS = MOVERS | frozenset(
 )
 """Cheap operators with 8-bit kernels: quantizing them saves going to float and back."""
 
-LOSSY = frozenset(("DIV", "GELU", "RSQRT", "SOFTMAX", "SQRT", "SQUARED_DIFFERENCE", "REDUCE_MIN"))
+LOSSY = frozenset(("DIV", "HARD_SWISH", "GELU", "RSQRT", "SOFTMAX", "SQRT", "SQUARED_DIFFERENCE", "REDUCE_MIN"))
 """Those that lose much on 8 bits and gain little: only for accelerators that know nothing but integers."""
 
 
@@ -105,7 +104,10 @@ class Prepared:
         return tuple(self._node(entry) for entry in self.graph.operations if self._is_product(entry))
 
     def _is_product(self, entry: Operation) -> bool:
-        return entry.kind in PRODUCTS and not entry.custom and self.is_float(entry.outputs[0])
+        if entry.kind not in PRODUCTS or entry.custom or not self.is_float(entry.outputs[0]):
+            return False
+        weight = self.graph.tensors[entry.inputs[PRODUCTS[entry.kind][1]]]
+        return weight.dtype == "float32" and (weight.constant_bytes > 0 or entry.kind == "BATCH_MATMUL")
 
     def _node(self, entry: Operation) -> Node:
         data, weight = (entry.inputs[place] for place in PRODUCTS[entry.kind])
@@ -127,6 +129,7 @@ def prepare(data: bytes) -> Prepared:
     found = read_model(data)
     changed = unpack(data)
     drop_metadata(changed)
+    widen_halves(changed)
     for number, graph in enumerate(changed.subgraphs):
         graph.name = None
         for index, tensor in enumerate(graph.tensors):

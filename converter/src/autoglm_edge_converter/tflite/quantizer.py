@@ -57,8 +57,10 @@ def quantize(
         elif recipe.family == STATIC:
             _static_ports(manager)
         ends = {f"t{index}": _extremes(entry) for index, entry in ranges.items()}
-        parameters = ParamsGenerator(changed).generate_quantization_parameters(manager, ends, False)
-        written = ModelModifier(changed).modify_model(parameters, enable_progress_bar=False)
+        # A channel of nothing but zeros is divided by zero on the way, and comes out as zeros.
+        with np.errstate(all="ignore"):
+            parameters = ParamsGenerator(changed).generate_quantization_parameters(manager, ends, False)
+            written = ModelModifier(changed).modify_model(parameters, enable_progress_bar=False)
         changed = unpack(bytes(written))
     drop_metadata(changed)
     _free_axes(changed, prepared)
