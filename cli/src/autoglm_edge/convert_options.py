@@ -61,6 +61,15 @@ Int8Io = Annotated[
         rich_help_panel=SEARCH,
     ),
 ]
+TablesOnly = Annotated[
+    bool,
+    typer.Option(
+        "--tables-only",
+        help="With --target: judge by tables of operators whether the oldest runtime loads a variant. Otherwise the "
+        "variant is run there, in an environment that is made when it is first needed.",
+        rich_help_panel=SEARCH,
+    ),
+]
 Explain = Annotated[
     bool,
     typer.Option("--explain", help="Print what became of each operator, variant by variant.", rich_help_panel=RESULT),

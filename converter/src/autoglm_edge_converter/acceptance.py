@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from autoglm_edge_converter.choose import Limits, refuse_quality
 from autoglm_edge_converter.errors import CandidateFailed
@@ -11,6 +11,7 @@ from autoglm_edge_converter.formats import unfit
 from autoglm_edge_converter.golden_set import tolerances_of
 from autoglm_edge_converter.laboratory import Timing
 from autoglm_edge_converter.measure import Form, measure_form
+from autoglm_edge_converter.oldest import Oldest
 from autoglm_edge_converter.results import Measured
 from autoglm_edge_converter.targets import Demands
 from autoglm_edge_converter.workbench import Workbench
@@ -34,6 +35,7 @@ class Acceptance:
     limits: Limits
     demands: Demands
     golden: tuple[int, ...]
+    oldest: Oldest = field(default_factory=Oldest)
 
     def judge(self, form: Form, timings: Mapping[str, Timing]) -> Verdict:
         """Measure a form on the acceptance samples and refuse it where it breaks a limit. Raises OSError."""
@@ -44,9 +46,14 @@ class Acceptance:
         except CandidateFailed as error:
             return Verdict(None, f"it fails when it is measured: {error}")
 
+    def refuse_by_targets(self, found: Measured) -> str | None:
+        """Return why the targets cannot load a form or have no memory for it, None where they can. Raises OSError."""
+        by_table = unfit(found.path, found.memory_bytes, self.demands)
+        return by_table or self.oldest.refuse(found.path, self.bench, self.golden)
+
     def _refuse(self, found: Measured) -> str | None:
         refusal = refuse_quality(found.quality, self.limits.max_drop)
-        refusal = refusal or unfit(found.path, found.memory_bytes, self.demands)
+        refusal = refusal or self.refuse_by_targets(found)
         if refusal is None and tolerances_of(found, self.bench, self.golden) is None:
             return VAGUE
         return refusal

@@ -32,6 +32,9 @@ CLEARER_DB = 6.0
 MOST_VARIANTS = 5
 """How many variants a bundle holds at most for one format, float included."""
 
+TIMING_ERROR = 0.03
+"""A variant whose processor time is greater by less is as fast as float, as far as timing can tell."""
+
 MOST_MIXED = 4
 """How many steps of the ladder are timed at most."""
 
@@ -99,11 +102,18 @@ def fastest_first(entries: Sequence[Considered]) -> tuple[Considered, ...]:
 _SIZE = (WEIGHTS, HALF)
 
 
-def smallest_first(entries: Sequence[Considered], than_bytes: int) -> tuple[Considered, ...]:
-    """Order the candidates that are worth shipping for their size alone, the smallest first."""
+def smallest_first(
+    entries: Sequence[Considered], than_bytes: int, slower_allowed: bool = False
+) -> tuple[Considered, ...]:
+    """Order the candidates that are worth shipping for their size alone, the smallest first.
+
+    Slower ones than float are among them only where a user asked for size, and so for them.
+    """
 
     def worthwhile(entry: Considered) -> bool:
-        return entry.size_bytes <= than_bytes * (WORTHWHILE if entry.speedup >= 1.0 else WORTHWHILE_IF_SLOWER)
+        if entry.speedup < 1.0 - TIMING_ERROR:
+            return slower_allowed and entry.size_bytes <= than_bytes * WORTHWHILE_IF_SLOWER
+        return entry.size_bytes <= than_bytes * WORTHWHILE
 
     return tuple(sorted(filter(worthwhile, entries), key=lambda entry: entry.size_bytes))
 

@@ -135,8 +135,10 @@ def _from_onnx(
     source = load_source(path, shapes)
     runnable = scratch / "original.onnx"
     runnable.write_bytes(source.proto.SerializeToString(deterministic=True))
-    renditions = [Rendition(ONNX, runnable, AS_IT_CAME)] if ONNX in formats else []
     progress.step(f"{path.name}, opset {source.opset}")
+    renditions = [Rendition(ONNX, runnable, AS_IT_CAME)] if ONNX in formats else []
+    if TFLITE in formats:
+        renditions.append(_onnx_to_tflite(runnable, shapes, scratch, progress))
     return Original(
         path=path,
         framework=ONNX,
@@ -147,6 +149,15 @@ def _from_onnx(
         runnable=runnable,
         renditions=tuple(renditions),
     )
+
+
+def _onnx_to_tflite(model: Path, shapes: Mapping[str, tuple[int, ...]], scratch: Path, progress: Progress) -> Rendition:
+    try:
+        from autoglm_edge_converter.roads.onnx_to_tflite import to_tflite
+    except ModuleNotFoundError as error:
+        raise MissingPackage("TFLite variants", "tflite", error.name or "ai-edge-litert") from None
+    fixed = {name: tuple(shape) for name, shape in shapes.items()}
+    return to_tflite(model, scratch / "from-onnx.tflite", fixed, progress)
 
 
 def _from_tflite(path: Path, scratch: Path, progress: Progress) -> Original:

@@ -17,6 +17,7 @@ from autoglm_edge_converter.formats import format_of
 from autoglm_edge_converter.golden_set import golden_positions
 from autoglm_edge_converter.laboratory import Timing
 from autoglm_edge_converter.measure import Form, measure_form, time_forms, time_together
+from autoglm_edge_converter.oldest import ready_oldest
 from autoglm_edge_converter.onnx_side import prepare_onnx
 from autoglm_edge_converter.original import FORMATS, ONNX, TFLITE
 from autoglm_edge_converter.plan import FP16, Plan, plan_for
@@ -100,10 +101,14 @@ def make(bench: Workbench, options: Options, notes: Sequence[str], progress: Pro
     nodes = next((side.nodes for side in sides if side.format == ONNX), ())
     tflite_nodes = next((side.tflite_nodes for side in sides if side.format == TFLITE), ())
     plan = plan_for(options, bench.parts, nodes, formats, tflite_nodes)
-    acceptance = Acceptance(bench, limits_of(plan), plan.demands, golden_positions(bench))
     cache = open_cache(options)
+    oldest = ready_oldest(plan.demands, options.run_oldest, cache, progress)
+    for note in oldest.notes:
+        progress.note(note)
+    notes = (*notes, *oldest.notes)
+    acceptance = Acceptance(bench, limits_of(plan), plan.demands, golden_positions(bench), oldest)
     done = [_do(side, acceptance, plan, cache, plan.budget_s / len(sides), progress) for side in sides]
-    return _finish(done, bench, plan, acceptance.golden, lacking, notes, progress)
+    return _finish(done, acceptance, plan, lacking, notes, progress)
 
 
 def _prepare(bench: Workbench, options: Options, progress: Progress) -> tuple[list[Side], list[Refusal]]:
@@ -199,19 +204,22 @@ def _measure(floats: Sequence[Form], bench: Workbench, timings: Mapping[str, Tim
 
 def _finish(
     done: Sequence[Done],
-    bench: Workbench,
+    acceptance: Acceptance,
     plan: Plan,
-    golden: tuple[int, ...],
     lacking: Sequence[Refusal],
     notes: Sequence[str],
     progress: Progress,
 ) -> Made:
     """Put the formats side by side, decide on the float variants, and say what could not be had."""
+    bench, golden = acceptance.bench, acceptance.golden
     items = _side_by_side(done, bench)
     variants = sorted((items[v.id] for entry in done for v in entry.reported.variants), key=by_acceptance, reverse=True)
-    leading = [items[entry.float_variant.id] for entry in done if float_wanted(plan, entry.reported.variants)]
+    wanted = [items[entry.float_variant.id] for entry in done if float_wanted(plan, entry.reported.variants)]
+    unusable = {item.id: reason for item in wanted if (reason := acceptance.refuse_by_targets(item))}
+    leading = [item for item in wanted if item.id not in unusable]
+    lacking = (*lacking, *(Refusal(name, reason) for name, reason in unusable.items()))
     refused = {entry.side.format: len(entry.found.selection.refused) if entry.found else 0 for entry in done}
-    shipped = [ship(item, bench, golden, plan, refused.get(format_of(item.path), 0)) for item in (*leading, *variants)]
+    shipped = [ship(item, acceptance, plan, refused.get(format_of(item.path), 0)) for item in (*leading, *variants)]
     kept = tuple(entry for entry in shipped if entry is not None)
     findings = _findings(done, plan, [entry.measured.id for entry in kept], lacking, notes)
     for refusal in findings.refusals:

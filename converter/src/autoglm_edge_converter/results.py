@@ -50,6 +50,8 @@ class Options:
     """Wall time of one run on this machine, one thread; None: any."""
     targets: tuple[str, ...] = ()
     """Names of `targets.TARGETS`; empty: this machine's kind."""
+    run_oldest: bool = True
+    """Run what is to be shipped in the oldest runtimes of the targets; else their tables of operators are asked."""
     budget_s: float = 120.0
     """How long the search may take; what it has found by then is used."""
     cache: Path | None = None

@@ -26,13 +26,14 @@ def fill_rungs(
     selection: Selection, acceptance: Acceptance, float_bytes: int, halves_wanted: bool, progress: Progress
 ) -> None:
     """Fill the other places and say why what is left over is not shipped. `float_bytes`: size of the float variant."""
+    size_matters = acceptance.limits.max_size_bytes is not None
     progress.stage("judge", 3)
     if halves_wanted or not selection.chosen:
         fill_place(selection, [entry for entry in selection.undecided if is_half(entry)], HALF_SIZE, acceptance)
     progress.step("16 bits")
     smallest = min([float_bytes, *(item.size_bytes for item in selection.chosen)])
     left = [entry for entry in selection.undecided if not is_half(entry)]
-    fill_place(selection, smallest_first(left, smallest), SMALLEST, acceptance)
+    fill_place(selection, smallest_first(left, smallest, size_matters), SMALLEST, acceptance)
     progress.step("smallest")
     _fill_between(selection, acceptance)
     progress.step("between")

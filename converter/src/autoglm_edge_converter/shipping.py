@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from autoglm_edge_converter.acceptance import Acceptance
 from autoglm_edge_converter.assemble import Shipped
 from autoglm_edge_converter.choose import doubt_reported, refuse_reported, refuse_search
 from autoglm_edge_converter.errors import CandidateFailed
@@ -64,18 +65,20 @@ def by_acceptance(item: Measured) -> tuple[float, float]:
     return (item.accepted or item.quality).rank
 
 
-def ship(item: Measured, bench: Workbench, golden: Sequence[int], plan: Plan, refused: int = 0) -> Shipped | None:
+def ship(item: Measured, acceptance: Acceptance, plan: Plan, refused: int = 0) -> Shipped | None:
     """Return a variant as it goes into the bundle; None where no tolerance would tell it from a damaged one.
 
     `refused`: how many candidates the acceptance samples refused. Raises CandidateFailed, OSError.
     """
-    limits = tolerances_of(item, bench, golden)
+    limits = tolerances_of(item, acceptance.bench, acceptance.golden)
     if limits is None:
         return None
     notes = _notes(item, item.candidate, plan.max_drop, refused) if item.candidate is not None else []
     if plan.demands.targets:
         targets = ", ".join(plan.demands.targets)
-        notes.append(f"operator set checked by table for {targets}; speed measured on this machine only")
+        ran = ", ".join(acceptance.oldest.ran)
+        how = f"loaded and run in {ran}" if ran else "judged by tables of operators"
+        notes.append(f"for {targets}: {how}; speed measured on this machine only")
     return Shipped(item, limits, tuple(notes))
 
 

@@ -73,11 +73,6 @@ class Workbench:
         labels = None if self.labels is None else [self.labels[index] for index in samples]
         return score(self._names, self._references(samples), answers, labels, self.task, intervals)
 
-    def score_each(self, model: Path, samples: Sequence[int]) -> tuple[Score, ...]:
-        """Compare a written model with the original on each sample by itself. Raises CandidateFailed."""
-        pairs = zip(self._references(samples), self._answers(model, samples), strict=True)
-        return tuple(score(self._names, (reference,), (answer,)) for reference, answer in pairs)
-
     def check(self, proto: onnx.ModelProto) -> Score:
         """Compare the outputs of a model with the original's on a few samples. Raises CandidateFailed."""
         return self.compare(self.write(proto, "check"), self.check_samples)

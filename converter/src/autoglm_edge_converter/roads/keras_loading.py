@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import h5py
+import h5py  # type: ignore[import-not-found,import-untyped,unused-ignore]  # it has no types
 import keras
 import tensorflow as tf
 

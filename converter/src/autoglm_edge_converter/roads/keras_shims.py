@@ -86,7 +86,7 @@ def function_named(name: str) -> Any:
     found = getattr(getattr(tf, head), rest, None) if head in _NAMESPACES[:-1] else None
     if not head and rest in _PLAIN:
         found = getattr(tf, rest)
-    if not callable(found):
+    if found is None or not callable(found):
         raise LookupError(f"function {name} of TensorFlow is not known here: write the model with model.export(FOLDER)")
     return found
 

@@ -139,7 +139,7 @@ def _prepared(proto: onnx.ModelProto, plain: Path, case: _Case) -> Path:
     try:
         _compare(case, case.answers(plain))
     except _Refused as refusal:
-        raise _Refused(f"with fixed shapes the ONNX model is not what it was: {refusal}") from None
+        raise _Refused(f"with its free axes fixed, the ONNX model answers otherwise or not at all: {refusal}") from None
     return plain
 
 

@@ -27,11 +27,10 @@ class Call:
     def traced(self) -> Any:
         """Return the concrete function of the call. Errors of TensorFlow pass through."""
 
-        @tf.function(autograph=False, input_signature=self.inputs)
         def call(*tensors: Any) -> list[Any]:
             return [tf.identity(output) for output in self.function(*tensors)]
 
-        return call.get_concrete_function()
+        return tf.function(call, autograph=False, input_signature=self.inputs).get_concrete_function()
 
 
 def fix_shapes(call: Call, shapes: Mapping[str, Sequence[int]]) -> Call:

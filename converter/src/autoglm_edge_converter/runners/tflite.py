@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,8 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
 from autoglm_edge_converter.tensors import Array, Feed
+
+_greeted = False
 
 _INTEGERS = (np.dtype(np.int8), np.dtype(np.uint8))
 
@@ -72,8 +76,27 @@ class TfliteRunner:
                 self._shapes[name] = array.shape
                 self._allocated = False
         if not self._allocated:
-            self._interpreter.allocate_tensors()
+            with _without_greeting():
+                self._interpreter.allocate_tensors()
             self._allocated = True
+
+
+@contextmanager
+def _without_greeting() -> Iterator[None]:
+    """Keep the line off a user's screen that LiteRT writes, past Python, when a process first uses XNNPACK."""
+    global _greeted  # noqa: PLW0603  # the line comes once a process, and so does this
+    if _greeted:
+        yield
+        return
+    _greeted = True
+    kept = os.dup(2)
+    try:
+        with Path(os.devnull).open("wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def open_tflite(path: Path, threads: int = 1) -> TfliteRunner:
