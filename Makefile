@@ -2,11 +2,13 @@
 PYTHON ?= python3
 VENV := .venv
 AGENT_VENV := .venv-agent
+TORCH_VENV := .venv-torch
+TORCH := torch==2.13.0
 BIN := $(VENV)/bin
 DISTRIBUTIONS := protocol agent converter fleet cli
 PYTEST_ARGS ?=
 
-.PHONY: help demo test test-fast check format install broker schemas lock clean
+.PHONY: help demo test test-fast test-torch check format install broker schemas lock clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /  \1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -19,6 +21,9 @@ test: install $(AGENT_VENV)/.complete broker ## run every test, the slow ones to
 
 test-fast: install $(AGENT_VENV)/.complete broker ## run the fast tests only
 	$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
+
+test-torch: $(TORCH_VENV)/.complete ## run the tests of PyTorch models, in an environment of their own
+	$(TORCH_VENV)/bin/python -m pytest -p no:anyio tests/converter/torch $(PYTEST_ARGS)
 
 check: install ## format, lint, types, import contracts
 	$(BIN)/ruff format --check .
@@ -38,6 +43,9 @@ $(VENV)/.complete: requirements/workstation.txt $(DISTRIBUTIONS:%=%/pyproject.to
 $(AGENT_VENV)/.complete: requirements/agent.txt protocol/pyproject.toml agent/pyproject.toml
 	@$(PYTHON) scripts/bootstrap.py $(AGENT_VENV) requirements/agent.txt protocol agent
 
+$(TORCH_VENV)/.complete: requirements/torch.txt $(DISTRIBUTIONS:%=%/pyproject.toml)
+	@$(PYTHON) scripts/bootstrap.py $(TORCH_VENV) requirements/torch.txt $(DISTRIBUTIONS) --first $(TORCH)
+
 broker:
 	@$(PYTHON) scripts/broker.py
 
@@ -48,6 +56,9 @@ lock: install ## resolve the requirement files again
 	$(BIN)/python -m pip install --quiet uv
 	for name in workstation agent; do $(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
 	  --generate-hashes --no-emit-index-url --no-header requirements/$$name.in -o requirements/$$name.txt; done
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+	  --overrides requirements/torch.overrides --excludes requirements/torch.excludes --no-emit-package torch \
+	  requirements/torch.in -o requirements/torch.txt
 
 clean: ## remove what make install made
-	rm -rf $(VENV) $(AGENT_VENV)
+	rm -rf $(VENV) $(AGENT_VENV) $(TORCH_VENV)

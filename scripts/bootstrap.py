@@ -15,15 +15,20 @@ from pathlib import Path
 
 
 def main() -> int:
-    """Build the environment named by the arguments: VENV REQUIREMENTS DISTRIBUTION..."""
-    if len(sys.argv) < 4:
-        print("usage: bootstrap.py VENV REQUIREMENTS DISTRIBUTION...", file=sys.stderr)
+    """Build the environment named by the arguments: VENV REQUIREMENTS DISTRIBUTION... [--first PACKAGE].
+
+    What comes first is installed without a hash, so that pip takes the build that suits the machine; the locked
+    requirements then say all the rest, and pip resolves nothing.
+    """
+    arguments, first = _arguments(sys.argv[1:])
+    if len(arguments) < 3:
+        print("usage: bootstrap.py VENV REQUIREMENTS DISTRIBUTION... [--first PACKAGE]", file=sys.stderr)
         return 2
     if not (3, 11) <= sys.version_info[:2] <= (3, 13):
         version = ".".join(map(str, sys.version_info[:3]))
         print(f"Python 3.11 to 3.13 is needed, this is {version}: make PYTHON=python3.12 ...", file=sys.stderr)
         return 1
-    venv, requirements, distributions = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:]
+    venv, requirements, distributions = Path(arguments[0]), Path(arguments[1]), arguments[2:]
     python = venv / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
     if not _works(python):
         if importlib.util.find_spec("ensurepip") is None and not _install_venv_module():
@@ -34,13 +39,24 @@ def main() -> int:
         subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True)
     pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     print(f"installing {requirements} into {venv} (about a minute) ...", flush=True)
-    if subprocess.run([*pip, "--require-hashes", "-r", str(requirements)], check=False).returncode:
+    if first and subprocess.run([*pip, first], check=False).returncode:
+        print(f"could not install {first}: is the package index reachable?", file=sys.stderr)
+        return 1
+    alone = ["--no-deps"] if first else []
+    if subprocess.run([*pip, *alone, "--require-hashes", "-r", str(requirements)], check=False).returncode:
         print(f"could not install {requirements}: is the package index reachable?", file=sys.stderr)
         return 1
     editable = [argument for name in distributions for argument in ("--editable", f"./{name}")]
     subprocess.run([*pip, "--no-deps", "--no-build-isolation", *editable], check=True)
     (venv / ".complete").touch()
     return 0
+
+
+def _arguments(given: list[str]) -> tuple[list[str], str | None]:
+    if "--first" not in given:
+        return given, None
+    at = given.index("--first")
+    return given[:at] + given[at + 2 :], given[at + 1] if at + 1 < len(given) else None
 
 
 def _works(python: Path) -> bool:
