@@ -203,6 +203,7 @@ def test_files_of_other_makers_are_quantized_too(tmp_path: Path, how: dict[str, 
     found = calibrate(data, feeds, lambda: None)
     quantized = quantize(found.prepared, Recipe("min-max"), ["y"], found.ranges("min-max"))
     assert _kinds_on(read_model(quantized), "int8") == ["QUANTIZE", "FULLY_CONNECTED"]
+    assert read_model(found.prepared.data).weights_bytes == weight.nbytes
     answers = []
     for name, content in {"float": data, "int8": quantized}.items():
         path = tmp_path / f"{name}.tflite"

@@ -81,7 +81,16 @@ def widen_halves(model: Table) -> None:
             buffer.data = np.frombuffer(value.astype(np.float32).tobytes(), np.uint8)
             graph.tensors[operator.outputs[0]].buffer = len(model.buffers)
             model.buffers.append(buffer)
+            graph.tensors[operator.inputs[0]].buffer = 0
         graph.operators = kept
+    _forget_unread(model)
+
+
+def _forget_unread(model: Table) -> None:
+    read = {int(tensor.buffer) for graph in model.subgraphs for tensor in graph.tensors}
+    for index, buffer in enumerate(model.buffers):
+        if index not in read:
+            buffer.data = None
 
 
 def drop_metadata(model: Table) -> None:
