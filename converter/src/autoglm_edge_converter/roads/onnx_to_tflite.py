@@ -173,6 +173,8 @@ def _end_group(process: subprocess.Popen[str]) -> None:
     elif process.poll() is None:
         process.kill()
     process.wait()
+    if process.stdout is not None:
+        process.stdout.close()
 
 
 def _last_words(code: int, log: Path) -> str:
@@ -215,10 +217,11 @@ def _with_ports(data: bytes, inputs: Sequence[Port], case: _Case, path: Path) ->
 def _check_inputs(written: TfliteModel, inputs: Sequence[Port]) -> None:
     for ours, theirs in zip(inputs, written.inputs, strict=True):
         if ours != theirs:
-            raise _Refused(
-                f"onnx2tf made input {ours.name!r}, {ours.dtype} {list(ours.shape or ())}, "
-                f"{theirs.dtype} {list(theirs.shape or ())}"
-            )
+            raise _Refused(f"onnx2tf made {_told(theirs)} of input {ours.name!r}, which is {_told(ours)}")
+
+
+def _told(port: Port) -> str:
+    return f"{port.dtype} [{', '.join('?' if axis is None else str(axis) for axis in port.shape or ())}]"
 
 
 def _output(answers: Answers, number: int) -> list[Array]:
