@@ -59,6 +59,10 @@ lock: install ## resolve the requirement files again
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 	  --overrides requirements/torch.overrides --excludes requirements/torch.excludes --no-emit-package torch \
 	  requirements/torch.in -o requirements/torch.txt
+	cd converter/src/autoglm_edge_converter/isolated/locked && for name in *.in; do \
+	  case $$name in onnx2tf*) version=3.12;; *) version=3.9;; esac; \
+	  $(CURDIR)/$(BIN)/uv pip compile --quiet --universal --python-version $$version --generate-hashes \
+	  --no-emit-index-url --no-header $$name -o $${name%.in}.txt; done
 
 clean: ## remove what make install made
-	rm -rf $(VENV) $(AGENT_VENV) $(TORCH_VENV)
+	rm -rf $(VENV) $(AGENT_VENV) $(TORCH_VENV) .environments
