@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from autoglm_edge_converter.progress import Silent
-from autoglm_edge_converter.roads.travel import Departure, Request, travel
+from autoglm_edge_converter.roads.travel import Departure, Request, program_of, travel
 from autoglm_edge_converter.runners import open_runner
 from autoglm_edge_converter.tensors import Feed
 
@@ -28,7 +28,7 @@ def go(
     """Have a model loaded; a bare name is a factory in `networks.py`. Raises ConversionError."""
     scratch.mkdir(exist_ok=True)
     named = f"{NETWORKS}:{model}" if isinstance(model, str) and model.isidentifier() else str(model)
-    return travel("pytorch", Request(named, scratch, formats, shapes, options), Silent())
+    return travel(program_of("pytorch"), Request(named, scratch, formats, shapes, options), Silent())
 
 
 def feed_of(found: Departure, seed: int = 0) -> Feed:

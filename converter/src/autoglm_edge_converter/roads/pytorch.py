@@ -1,4 +1,4 @@
-"""The road from PyTorch: `python -m autoglm_edge_converter.roads.pytorch REQUEST.json`; the package says what it prints.
+"""The road from PyTorch: `python -m autoglm_edge_converter.roads.pytorch REQUEST.json`; the package tells its output.
 
 Options of the request: `state_dict` (.pt, .pth, .safetensors), `example_inputs` (.npz), `opset`, and for pruning with
 training `finetune` (`module.py:function`), `prune` (fraction of the multiplications) and `prune_steps`.
