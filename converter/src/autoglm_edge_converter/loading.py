@@ -97,7 +97,7 @@ def load_original(model: str, loading: Loading, scratch: Path, progress: Progres
     if framework == ONNX:
         return _from_onnx(Path(model), loading.shapes, formats, scratch, progress)
     if framework == TFLITE:
-        return _from_tflite(Path(model), scratch, progress)
+        return _from_tflite(Path(model), loading.shapes, scratch, progress)
     path = file_of(model) if is_reference(model) else Path(model)
     if not path.exists():
         raise NotAModel(f"{path} is not a file: give the path of a model")
@@ -160,32 +160,14 @@ def _onnx_to_tflite(model: Path, shapes: Mapping[str, tuple[int, ...]], scratch:
     return to_tflite(model, scratch / "from-onnx.tflite", fixed, progress)
 
 
-def _from_tflite(path: Path, scratch: Path, progress: Progress) -> Original:
+def _from_tflite(path: Path, shapes: Mapping[str, tuple[int, ...]], scratch: Path, progress: Progress) -> Original:
     try:
-        from autoglm_edge_converter.tflite.flatbuffer import read_model
-        from autoglm_edge_converter.tflite.operators import check_operators
-        from autoglm_edge_converter.tflite.ports import rename_ports
+        from autoglm_edge_converter.tflite.source import load_tflite
     except ModuleNotFoundError as error:
         raise MissingPackage("TFLite models", "tflite", error.name or "ai-edge-litert") from None
-    if not path.is_file():
-        raise NotAModel(f"{path} is not a file: give the path of a TFLite model")
-    data = path.read_bytes()
-    found = read_model(data, str(path))
-    check_operators(found)
-    runnable = scratch / "original.tflite"
-    names = [[port.name for port in ports] for ports in (found.inputs, found.outputs)]
-    runnable.write_bytes(rename_ports(data, *names))
-    progress.step(f"{path.name}, {len(found.main.operations)} operators")
-    return Original(
-        path=path,
-        framework=TFLITE,
-        sha256=sha256_of_file(path),
-        size_bytes=len(data),
-        inputs=found.inputs,
-        outputs=found.outputs,
-        runnable=runnable,
-        renditions=(Rendition(TFLITE, runnable, AS_IT_CAME),),
-    )
+    found = load_tflite(path, shapes, scratch)
+    progress.step(path.name)
+    return found
 
 
 def _content(path: Path, options: Mapping[str, object]) -> tuple[str, int]:

@@ -8,6 +8,7 @@ from tests.converter.data.files import write_lines
 from tests.converter.metrics.detections import channels
 
 from autoglm_edge_converter.errors import BadOption, ConversionError, SampleMismatch
+from autoglm_edge_converter.metrics.accuracy import Accuracy
 from autoglm_edge_converter.metrics.choice import Subject, check_name, choose_metric
 from autoglm_edge_converter.quality import score
 
@@ -194,3 +195,24 @@ def test_a_sample_without_detections_is_no_evidence_against_boxes() -> None:
     choice = choose_metric("auto", Subject(("o",), ((found,), (np.zeros((1, 0, 6), np.float32),)), None))
     assert choice.task is not None
     assert choice.task.name == "boxes@0.5"
+
+
+def test_of_several_outputs_the_labels_are_about_the_one_that_is_right_most_often() -> None:
+    labels = tuple(np.array([value]) for value in (0, 1, 1, 0))
+    wrong = np.array([[0.4, 0.6]], np.float32)
+    answers = tuple((wrong, np.eye(2, dtype=np.float32)[label]) for label in labels)
+    chosen = choose_metric("auto", Subject(("box", "face"), answers, labels))
+    assert chosen.task == Accuracy(1)
+    assert any("'face'" in note and "'box'" in note for note in chosen.notes)
+    assert choose_metric("accuracy:output=box", Subject(("box", "face"), answers, labels)).task == Accuracy(0)
+    with pytest.raises(BadOption, match="box, face"):
+        choose_metric("accuracy:output=none", Subject(("box", "face"), answers, labels))
+
+
+def test_labels_beyond_the_classes_of_an_output_are_about_another() -> None:
+    labels = tuple(np.array([value]) for value in (0, 2, 1))
+    two = np.array([[1.0, 0.0]], np.float32)
+    answers = tuple((two, np.eye(3, dtype=np.float32)[label]) for label in labels)
+    chosen = choose_metric("auto", Subject(("gate", "kind"), answers, labels))
+    assert chosen.task == Accuracy(1)
+    assert chosen.notes == ()

@@ -34,13 +34,25 @@ class Accuracy:
         return matches([label.ravel() for label in labels], found)
 
 
-def classifier_output(references: Answers) -> int | None:
-    """Return the first output that gives one score for each of several classes, None where there is none."""
-    for number, array in enumerate(references[0]):
-        scores = np.issubdtype(array.dtype, np.floating) and array.ndim == 2 and array.shape[1] > 1
-        if scores and not is_embedding(array):
-            return number
-    return None
+def classifier_outputs(references: Answers) -> tuple[int, ...]:
+    """Return the outputs that give one score for each of several classes."""
+    return tuple(
+        number
+        for number, array in enumerate(references[0])
+        if np.issubdtype(array.dtype, np.floating)
+        and array.ndim == 2
+        and array.shape[1] > 1
+        and not is_embedding(array)
+    )
+
+
+def fits(labels: Sequence[Array], references: Answers, output: int) -> bool:
+    """Tell whether labels may be classes of an output."""
+    try:
+        check_labels(labels, references, output)
+    except SampleMismatch:
+        return False
+    return True
 
 
 def check_labels(labels: Sequence[Array], references: Answers, output: int) -> None:

@@ -4,7 +4,7 @@ auto                      labels and a classifier's output: accuracy; else boxes
                           coordinates, else text where rows are distributions over many classes with a blank (see
                           `boxes` and `sequence`, no answer can be both); else each output's own metric
 top1, sqnr                top-1 agreement or fidelity, of the worst output
-accuracy                  needs labels
+accuracy[:output=NAME]    needs labels
 boxes[:score=S,iou=I]     boxes matched at an overlap I (0.5) from a score of S (0.25)
 sequence[:blank=B,unit=U] decoded characters or lines, of the first output of three axes
 module.py:function        a user's own
@@ -20,7 +20,7 @@ import numpy as np
 from autoglm_edge_converter.errors import BadOption
 from autoglm_edge_converter.laboratory import Answers
 from autoglm_edge_converter.metrics import boxes, sequence
-from autoglm_edge_converter.metrics.accuracy import Accuracy, check_labels, classifier_output
+from autoglm_edge_converter.metrics.accuracy import Accuracy, check_labels, classifier_outputs, fits
 from autoglm_edge_converter.metrics.custom import load_metric
 from autoglm_edge_converter.metrics.matching import BoxAgreement
 from autoglm_edge_converter.metrics.sequence import SequenceAgreement
@@ -80,7 +80,7 @@ def _parsed(text: str) -> tuple[str, dict[str, str]]:
 def _automatic(subject: Subject) -> Choice:
     notes: tuple[str, ...] = ()
     if subject.labels is not None:
-        if classifier_output(subject.references) is not None:
+        if classifier_outputs(subject.references):
             return _accuracy(subject, {})
         notes = ("the labels are not used: no output gives one score for each class; give --metric module.py:function",)
     found = boxes.recognise(subject.references)
@@ -94,22 +94,47 @@ def _automatic(subject: Subject) -> Choice:
 
 
 def _accuracy(subject: Subject, options: Mapping[str, str]) -> Choice:
-    output = classifier_output(subject.references)
     if subject.labels is None:
         raise BadOption("--metric accuracy needs labels: give labels.csv, class folders, or an array named labels")
-    if output is None:
-        raise BadOption("--metric accuracy needs an output of [rows, classes]: give --metric module.py:function")
+    output, notes = _labelled_output(subject, subject.labels, options.get("output"))
     check_labels(subject.labels, subject.references, output)
     metric = Accuracy(output)
     figure = metric.figure(subject.references, subject.references, subject.labels, intervals=False)
     classes = subject.references[0][output].shape[-1]
-    notes: tuple[str, ...] = ()
     if figure.baseline < 2 / classes and figure.baseline < 0.5:
         notes = (
+            *notes,
             f"the original itself gets only {figure.baseline:.1%} of the labels right: check the order of the classes "
             "and the pre-processing",
         )
     return Choice(metric, notes)
+
+
+def _labelled_output(subject: Subject, labels: Labels, named: str | None) -> tuple[int, tuple[str, ...]]:
+    """Return the output that the labels are about: the one named, else the one that the original answers best."""
+    candidates = classifier_outputs(subject.references)
+    if not candidates:
+        raise BadOption("--metric accuracy needs an output of [rows, classes]: give --metric module.py:function")
+    by_name = {subject.outputs[number]: number for number in candidates}
+    if named is not None:
+        if named not in by_name:
+            raise BadOption(
+                f"--metric accuracy:output={named}: outputs with scores of classes are {', '.join(by_name)}"
+            )
+        return by_name[named], ()
+    possible = [number for number in candidates if fits(labels, subject.references, number)] or list(candidates)[:1]
+    if len(possible) == 1:
+        return possible[0], ()
+
+    def right(number: int) -> float:
+        return Accuracy(number).figure(subject.references, subject.references, labels, intervals=False).baseline
+
+    best = max(possible, key=right)
+    others = ", ".join(repr(subject.outputs[number]) for number in possible if number != best)
+    return best, (
+        f"labels are taken to be about output {subject.outputs[best]!r}, where the original is right most often, and "
+        f"not {others}; --metric accuracy:output=NAME says otherwise",
+    )
 
 
 def _boxes(subject: Subject, options: Mapping[str, str]) -> Choice:
@@ -148,7 +173,7 @@ def _fraction(options: Mapping[str, str], key: str, otherwise: float) -> float:
     return value
 
 
-_KEYS: dict[str, tuple[str, ...]] = {"boxes": ("score", "iou"), "sequence": ("blank", "unit")}
+_KEYS: dict[str, tuple[str, ...]] = {"accuracy": ("output",), "boxes": ("score", "iou"), "sequence": ("blank", "unit")}
 _BY_NAME: dict[str, Callable[[Subject, Mapping[str, str]], Choice]] = {
     "top1": lambda subject, options: Choice(TOP1_OF_ALL),
     "accuracy": _accuracy,
