@@ -21,6 +21,7 @@ from autoglm_edge_converter.environments import (
 )
 from autoglm_edge_converter.errors import EnvironmentUnavailable
 from autoglm_edge_converter.interpreters import find_interpreter, variable_of
+from autoglm_edge_protocol.digests import sha256_of
 from autoglm_edge_protocol.durable import Disk
 
 SMALLEST = "tflite-2.14"
@@ -109,11 +110,15 @@ def test_what_a_killed_process_left_is_not_used(tmp_path: Path, moment: str) -> 
 
 @pytest.mark.slow
 def test_an_environment_whose_interpreter_is_gone_is_made_anew(tmp_path: Path) -> None:
-    python = ready_environment(SMALLEST, folder=tmp_path)
-    python.unlink()
-    python.symlink_to(tmp_path / "uninstalled")
+    environment = ENVIRONMENTS[SMALLEST]
+    version, _ = find_interpreter(environment.pythons) or ("none", None)
+    digest = sha256_of(environment.requirements.read_bytes() + version.encode())
+    stale = tmp_path / f"{SMALLEST}-{digest[:12]}" / "bin" / "python"
+    stale.parent.mkdir(parents=True)
+    stale.symlink_to(tmp_path / "uninstalled")
     assert find_environment(SMALLEST, tmp_path) is None
-    assert numpy_version(ready_environment(SMALLEST, folder=tmp_path)) == "1.26.4"
+    assert ready_environment(SMALLEST, folder=tmp_path) == stale
+    assert numpy_version(stale) == "1.26.4"
 
 
 @pytest.mark.slow
