@@ -114,15 +114,19 @@ def branching() -> nn.Module:
 
 
 class Unexportable(nn.Module):
-    """Calls what torch.export cannot see into, and tracing can."""
+    """Asks what torch.export cannot answer, and tracing can."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.layer = torch.jit.trace(nn.Linear(4, 4), torch.zeros(1, 4))
+        self.layer = nn.Linear(4, 4)
 
     def forward(self, x: Tensor) -> Tensor:
-        doubled: Tensor = self.layer(x) * 2
-        return doubled
+        y: Tensor = self.layer(x)
+        return y if y.data_ptr() else -y
+
+
+def unexportable() -> nn.Module:
+    return Unexportable()
 
 
 def not_a_number() -> nn.Module:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -108,3 +109,13 @@ def test_a_factory_without_weights_is_made_alike_each_time(tmp_path: Path) -> No
     feed = feed_of(found)
     one, other = (open_runner(found.runnable).run(feed)[0] for _ in range(2))
     np.testing.assert_array_equal(one, other)
+
+
+def test_what_cannot_be_exported_is_traced_and_a_note_says_so(tmp_path: Path) -> None:
+    found = go("unexportable", tmp_path, {"x": (1, 4)}, BOTH)
+    traced, missing = found.renditions
+    assert traced.road.startswith("torch.jit.trace")
+    assert missing.problem is not None
+    assert "networks.py line" in missing.problem
+    assert any("traced, since torch.export fails" in note for note in found.notes)
+    assert largest_difference(replace(found, renditions=(traced,)), feed_of(found))["onnx"] <= TOLERANCE

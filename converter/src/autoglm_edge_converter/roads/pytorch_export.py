@@ -17,8 +17,8 @@ class DynamicControlFlow(BadModel):
 
     def __init__(self, place: str | None) -> None:
         super().__init__(
-            f"{place or 'forward'}: control flow depends on the values of tensors, which a file cannot hold: "
-            "use torch.where, or give the part of the network without it"
+            f"{place or 'forward'}: what is done here depends on the values of tensors, which a file cannot hold: "
+            "use torch.where and the like, or give the part of the network without it"
         )
 
 
