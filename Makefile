@@ -2,13 +2,14 @@
 PYTHON ?= python3
 VENV := .venv
 AGENT_VENV := .venv-agent
+TENSORFLOW_VENV := .venv-tensorflow
 TORCH_VENV := .venv-torch
 TORCH := torch==2.13.0
 BIN := $(VENV)/bin
 DISTRIBUTIONS := protocol agent converter fleet cli
 PYTEST_ARGS ?=
 
-.PHONY: help demo test test-fast test-torch check format install broker schemas lock clean
+.PHONY: help demo test test-tensorflow test-fast test-torch check format install broker schemas lock clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /  \1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -24,6 +25,9 @@ test-fast: install $(AGENT_VENV)/.complete broker ## run the fast tests only
 
 test-torch: $(TORCH_VENV)/.complete ## run the tests of PyTorch models, in an environment of their own
 	$(TORCH_VENV)/bin/python -m pytest -p no:anyio tests/converter/torch $(PYTEST_ARGS)
+
+test-tensorflow: $(TENSORFLOW_VENV)/.complete ## run the tests of the roads from Keras and SavedModel
+	$(TENSORFLOW_VENV)/bin/python -m pytest tests/converter/tensorflow $(PYTEST_ARGS)
 
 check: install ## format, lint, types, import contracts
 	$(BIN)/ruff format --check .
@@ -46,6 +50,9 @@ $(AGENT_VENV)/.complete: requirements/agent.txt protocol/pyproject.toml agent/py
 $(TORCH_VENV)/.complete: requirements/torch.txt $(DISTRIBUTIONS:%=%/pyproject.toml)
 	@$(PYTHON) scripts/bootstrap.py $(TORCH_VENV) requirements/torch.txt $(DISTRIBUTIONS) --first $(TORCH)
 
+$(TENSORFLOW_VENV)/.complete: requirements/tensorflow.txt $(DISTRIBUTIONS:%=%/pyproject.toml)
+	@$(PYTHON) scripts/bootstrap.py $(TENSORFLOW_VENV) requirements/tensorflow.txt $(DISTRIBUTIONS)
+
 broker:
 	@$(PYTHON) scripts/broker.py
 
@@ -54,7 +61,7 @@ schemas: install ## write docs/schemas and the generated diagrams anew
 
 lock: install ## resolve the requirement files again
 	$(BIN)/python -m pip install --quiet uv
-	for name in workstation agent; do $(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
+	for name in workstation agent tensorflow; do $(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
 	  --generate-hashes --no-emit-index-url --no-header requirements/$$name.in -o requirements/$$name.txt; done
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 	  --overrides requirements/torch.overrides --excludes requirements/torch.excludes --no-emit-package torch \
@@ -65,4 +72,4 @@ lock: install ## resolve the requirement files again
 	  --no-emit-index-url --no-header $$name -o $${name%.in}.txt; done
 
 clean: ## remove what make install made
-	rm -rf $(VENV) $(AGENT_VENV) $(TORCH_VENV) .environments
+	rm -rf $(VENV) $(AGENT_VENV) $(TENSORFLOW_VENV) $(TORCH_VENV) .environments
