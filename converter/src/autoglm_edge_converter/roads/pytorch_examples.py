@@ -115,11 +115,10 @@ def _free(shape: Sequence[int]) -> tuple[int, ...]:
 
 def _read(path: Path) -> dict[str, torch.Tensor]:
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            if not hasattr(archive, "files"):
-                raise BadOption(
-                    f"--example-inputs {path.name} holds one array without a name: write it with numpy.savez"
-                )
+        archive = np.load(path, allow_pickle=False)
+        if isinstance(archive, np.ndarray):
+            raise BadOption(f"--example-inputs {path.name} holds one array without a name: write it with numpy.savez")
+        with archive:
             return {name: torch.from_numpy(np.ascontiguousarray(archive[name])) for name in archive.files}
-    except (OSError, ValueError, TypeError, BadZipFile, AttributeError) as error:
+    except (OSError, ValueError, TypeError, EOFError, BadZipFile) as error:
         raise BadOption(f"--example-inputs {path.name} cannot be read: {error}: write it with numpy.savez") from None
