@@ -1,4 +1,4 @@
-"""These tests need TensorFlow: `make test-tensorflow` runs them in .venv-tensorflow; elsewhere they are not collected."""
+"""These tests need TensorFlow: `make test-tensorflow` runs them; elsewhere they are not collected."""
 
 from __future__ import annotations
 

@@ -15,7 +15,11 @@ from tests.converter.tensorflow.roads import DIGITS, assert_same_answers, go
 
 from autoglm_edge_converter.runners import open_runner
 
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    # Keras 3 saves through numpy arrays that TensorFlow makes in the way of numpy 1
+    pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),
+]
 
 
 def _images(count: int) -> Any:

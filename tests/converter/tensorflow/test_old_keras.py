@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-import h5py
+import h5py  # type: ignore[import-not-found,import-untyped,unused-ignore]  # it has no types
 import numpy as np
 import pytest
 from tests.converter.tensorflow.roads import assert_same_answers, go

@@ -12,7 +12,11 @@ import pytest
 import tensorflow as tf
 from tests.converter.tensorflow.roads import DIGITS, assert_same_answers, go
 
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    # Keras 3 saves through numpy arrays that TensorFlow makes in the way of numpy 1
+    pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),
+]
 
 
 class TwoWays(tf.Module):  # type: ignore[misc]  # TensorFlow has no types
@@ -20,11 +24,11 @@ class TwoWays(tf.Module):  # type: ignore[misc]  # TensorFlow has no types
         super().__init__()
         self.scale = tf.Variable([2.0, 3.0])
 
-    @tf.function(input_signature=[tf.TensorSpec([None, 2], name="b"), tf.TensorSpec([None, 2], name="a")])
+    @tf.function(input_signature=[tf.TensorSpec([None, 2], name="b"), tf.TensorSpec([None, 2], name="a")])  # type: ignore[untyped-decorator]
     def combine(self, b: Any, a: Any) -> dict[str, Any]:
         return {"z": b - a, "c": tf.matmul(tf.linalg.diag(self.scale), a, transpose_b=True)}
 
-    @tf.function(input_signature=[tf.TensorSpec([None, 2], name="x")])
+    @tf.function(input_signature=[tf.TensorSpec([None, 2], name="x")])  # type: ignore[untyped-decorator]
     def double(self, x: Any) -> dict[str, Any]:
         return {"twice": x * self.scale}
 
@@ -92,7 +96,7 @@ def test_a_table_is_named(tmp_path: Path) -> None:
             pairs = tf.lookup.KeyValueTensorInitializer(tf.constant([1, 2], tf.int64), tf.constant([0.5, 0.25]))
             self.table = tf.lookup.StaticHashTable(pairs, -1.0)
 
-        @tf.function(input_signature=[tf.TensorSpec([None], tf.int64, name="key")])
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.int64, name="key")])  # type: ignore[untyped-decorator]
         def look(self, key: Any) -> dict[str, Any]:
             return {"value": self.table.lookup(key)}
 
@@ -105,7 +109,7 @@ def test_a_table_is_named(tmp_path: Path) -> None:
 
 def test_texts_are_refused(tmp_path: Path) -> None:
     class Length(tf.Module):  # type: ignore[misc]  # TensorFlow has no types
-        @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="text")])
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="text")])  # type: ignore[untyped-decorator]
         def length(self, text: Any) -> dict[str, Any]:
             return {"length": tf.strings.length(text)}
 

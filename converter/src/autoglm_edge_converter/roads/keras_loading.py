@@ -43,6 +43,9 @@ def _load_archive(path: Path) -> Any:
             lacking = [name for name in _MEMBERS if name not in archive.namelist()]
             if lacking:
                 raise NotAModel(f"{path} is no Keras model, it holds no {lacking[0]}: save it with model.save()")
+            damaged = archive.testzip()  # Keras itself reads weights without looking at their checksum
+            if damaged is not None:
+                raise NotAModel(f"{path} is damaged in {damaged}: save or copy it again")
             config = json.loads(archive.read("config.json"))
     except (zipfile.BadZipFile, ValueError, EOFError) as error:
         raise NotAModel(f"{path} is damaged ({said(error)}): save or copy it again") from None

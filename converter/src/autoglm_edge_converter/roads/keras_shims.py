@@ -69,10 +69,6 @@ class TFOpLambda(keras.layers.Layer):  # type: ignore[misc]  # Keras has no type
             return self._compute(inputs, **kwargs)
         return self._compute(inputs[0], **dict(zip(passed, inputs[1:], strict=True)), **kwargs)
 
-    def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
-        """Return shapes and dtypes, by tracing."""
-        return keras.backend.compute_output_spec(self.call, *args, **kwargs)
-
     def get_config(self) -> dict[str, Any]:
         """Return what makes the same layer."""
         return {**super().get_config(), "function": self.function}
