@@ -78,7 +78,7 @@ def _read(name: str) -> Split:
 
 def digits() -> tuple[Split, Split]:
     """Return scikit-learn's 1,797 digits in two parts."""
-    from sklearn.datasets import load_digits
+    from sklearn.datasets import load_digits  # type: ignore[import-not-found,import-untyped,unused-ignore]  # untyped
 
     print("scikit-learn's digits; for Fashion-MNIST: sudo apt install dataset-fashion-mnist", flush=True)  # noqa: T201
     found = load_digits()
