@@ -44,7 +44,7 @@ class Recipe:
 
 
 _FAMILIES = {
-    DYNAMIC: "dynamic ranges, matrix products only",
+    DYNAMIC: "ranges found at each run",
     WEIGHTS: "8-bit weights, float arithmetic",
     HALF: "16-bit weights, float arithmetic",
     FLOAT: "float",
