@@ -119,7 +119,7 @@ def _other_archive(path: Path) -> None:
 def _damaged(path: Path) -> None:
     shutil.copy(DIGITS / "mbn.keras", path)
     content = bytearray(path.read_bytes())
-    content[300_000:300_064] = bytes(64)
+    content[300_000:300_064] = bytes(255 ^ byte for byte in content[300_000:300_064])
     path.write_bytes(content)
 
 
