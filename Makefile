@@ -8,8 +8,11 @@ TORCH := torch==2.13.0
 BIN := $(VENV)/bin
 DISTRIBUTIONS := protocol agent converter fleet cli
 PYTEST_ARGS ?=
+# Many tests wait for brokers and processes: one more than there are processors keeps these busy.
+WORKERS ?= $(shell echo $$(( $$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1) + 1 )))
+PARALLEL := -n $(WORKERS) --dist loadfile
 
-.PHONY: help demo test test-tensorflow test-fast test-torch check format install broker schemas lock clean
+.PHONY: help demo test test-main test-tensorflow test-fast test-torch check format install broker schemas lock clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /  \1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -17,11 +20,14 @@ help: ## show this list
 demo: install ## run the whole path once: convert, publish, deploy to three agents, infer, report
 	$(BIN)/autoglm-edge demo
 
-test: install $(AGENT_VENV)/.complete broker ## run every test, the slow ones too
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+test: test-main test-tensorflow test-torch ## run every test, the slow ones too, each in the environment that it needs
+	@echo "ran: everything but frameworks ($(VENV), $(AGENT_VENV)), Keras and SavedModel ($(TENSORFLOW_VENV)), PyTorch ($(TORCH_VENV))"
+
+test-main: install $(AGENT_VENV)/.complete broker ## run all tests but those of TensorFlow and PyTorch models
+	$(BIN)/python -m pytest $(PARALLEL) $(PYTEST_ARGS)
 
 test-fast: install $(AGENT_VENV)/.complete broker ## run the fast tests only
-	$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest $(PARALLEL) -m "not slow" $(PYTEST_ARGS)
 
 test-torch: $(TORCH_VENV)/.complete ## run the tests of PyTorch models, in an environment of their own
 	$(TORCH_VENV)/bin/python -m pytest -p no:anyio tests/converter/torch $(PYTEST_ARGS)

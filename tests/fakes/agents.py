@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import subprocess
 import sys
 import tempfile
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import psutil
+from tests.fakes.ports import free_port
 
 FLEET = "testfleet"
 
@@ -142,12 +142,6 @@ batch_interval_s = {options.get("batch_interval_s", 0.5)}
             return bool(self.request("GET", "/v2/health/ready", timeout_s=1.0)["ready"])
         except OSError:
             return False
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def wait_until(condition: Any, timeout_s: float, what: str, pause_s: float = 0.05) -> Any:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tests.fakes.ports import free_port
+
 from autoglm_edge_fleet.local_broker import LocalBroker, available_kinds
 
 __all__ = ["Broker", "available_kinds"]
@@ -14,3 +16,4 @@ class Broker(LocalBroker):
 
     def __init__(self, kind: str, directory: Path) -> None:
         super().__init__(directory, kind)
+        self.port = free_port()
