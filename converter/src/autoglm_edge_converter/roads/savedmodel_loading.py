@@ -112,8 +112,20 @@ def _load_v1(folder: Path, described: Any) -> Call:
         tf.compat.v1.saved_model.loader.load(session, [_SERVE], str(folder))
         nodes = [name.partition(":")[0] for name in fetched]
         frozen = tf.compat.v1.graph_util.convert_variables_to_constants(session, session.graph_def, nodes)
+    _rename_functions(frozen)
     wrapped = tf.compat.v1.wrap_function(lambda: tf.compat.v1.import_graph_def(frozen, name=""), [])
     fed = [wrapped.graph.as_graph_element(described.inputs[name].name) for name in names]
     pruned = wrapped.prune(fed, [wrapped.graph.as_graph_element(name) for name in fetched])
     specs = tuple(tf.TensorSpec(tensor.shape, tensor.dtype, name) for name, tensor in zip(names, fed, strict=True))
     return Call(lambda *tensors: tuple(pruned(*tensors)), specs, tuple(outputs))
+
+
+def _rename_functions(graph: Any) -> None:
+    """Rename a graph's functions: the loader that failed before left some of the same names. Changes the graph."""
+    names = {function.signature.name: f"v1_{function.signature.name}" for function in graph.library.function}
+    for function in graph.library.function:
+        function.signature.name = names[function.signature.name]
+    for node in (*graph.node, *(node for function in graph.library.function for node in function.node_def)):
+        for attribute in node.attr.values():
+            if attribute.HasField("func"):
+                attribute.func.name = names.get(attribute.func.name, attribute.func.name)
