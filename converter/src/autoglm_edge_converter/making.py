@@ -11,7 +11,7 @@ from autoglm_edge_converter.assemble import Shipped
 from autoglm_edge_converter.cache import Cache, FolderCache, NoCache
 from autoglm_edge_converter.choose import Limits
 from autoglm_edge_converter.deadline import Deadline
-from autoglm_edge_converter.errors import ConversionError, MissingPackage
+from autoglm_edge_converter.errors import BadOption, ConversionError, MissingPackage
 from autoglm_edge_converter.faithful import check_rendition
 from autoglm_edge_converter.formats import format_of
 from autoglm_edge_converter.golden_set import golden_positions
@@ -22,6 +22,7 @@ from autoglm_edge_converter.onnx_side import prepare_onnx
 from autoglm_edge_converter.original import FORMATS, ONNX, TFLITE
 from autoglm_edge_converter.plan import FP16, Plan, plan_for
 from autoglm_edge_converter.progress import Progress
+from autoglm_edge_converter.pruned_graphs import OFF
 from autoglm_edge_converter.recipes import Candidate
 from autoglm_edge_converter.results import Findings, Measured, Options, Refusal
 from autoglm_edge_converter.rungs import fill_fastest, fill_rungs
@@ -80,15 +81,16 @@ class Done:
         return self.reference[self.side.float_variant.id]
 
 
-Prepare = Callable[[Workbench, Path, Options, Sequence[str], Progress], Side]
+Prepare = Callable[[Workbench, Path, Options, Sequence[Side], Progress], Side]
+"""Prepares a format, with what was prepared before it."""
 
 
-def _prepare_tflite(bench: Workbench, path: Path, options: Options, formats: Sequence[str], progress: Progress) -> Side:
+def _prepare_tflite(bench: Workbench, path: Path, options: Options, done: Sequence[Side], progress: Progress) -> Side:
     try:
         from autoglm_edge_converter.tflite_side import prepare_tflite  # needs packages that ONNX does without
     except ModuleNotFoundError as error:
         raise MissingPackage("TFLite variants", "tflite", error.name or "ai-edge-litert") from None
-    return prepare_tflite(bench, path, options, formats, progress)
+    return prepare_tflite(bench, path, options, done, progress)
 
 
 _PREPARE: dict[str, Prepare] = {ONNX: prepare_onnx, TFLITE: _prepare_tflite}
@@ -119,13 +121,14 @@ def _prepare(bench: Workbench, options: Options, progress: Progress) -> tuple[li
         if entry.path is None and not entry.pruning
     ]
     found = [entry for form in FORMATS if (entry := bench.source.rendition(form)) is not None]
-    formats = [entry.format for entry in found]
+    if options.prune != OFF and options.finetune is None and not any(entry.format == ONNX for entry in found):
+        raise BadOption("--prune takes channels out of the ONNX graph: add --format onnx, or give the original model")
     sides: list[Side] = []
     for rendition in found:
         assert rendition.path is not None
         problem = check_rendition(bench, rendition)
         if problem is None:
-            sides.append(_PREPARE[rendition.format](bench, rendition.path, options, formats, progress))
+            sides.append(_PREPARE[rendition.format](bench, rendition.path, options, sides, progress))
         else:
             lacking.append(Refusal(rendition.format, f"{rendition.road}: {problem}"))
     if not sides:
@@ -152,7 +155,8 @@ def limits_of(plan: Plan) -> Limits:
 def _do(side: Side, acceptance: Acceptance, plan: Plan, cache: Cache, budget_s: float, progress: Progress) -> Done:
     """Search one format, fill its rungs and measure what they hold. Raises CandidateFailed, OSError."""
     bench = acceptance.bench
-    planned = plan.candidates(side.pruned) if side.format == ONNX else plan.tflite_candidates(side.pruned)
+    pruned = [entry.name for entry in side.pruned]
+    planned = plan.candidates(pruned) if side.format == ONNX else plan.tflite_candidates(pruned)
     if not planned:
         progress.stage("measure", 1)
         timings, _ = time_forms(side.floats, bench)

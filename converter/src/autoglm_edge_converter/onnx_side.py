@@ -14,27 +14,28 @@ from autoglm_edge_converter.float_graphs import FloatGraph
 from autoglm_edge_converter.inspection import weighted_nodes
 from autoglm_edge_converter.measure import FP32, ORIGINAL, Form
 from autoglm_edge_converter.optimise import PassOutcome, optimise
-from autoglm_edge_converter.original import ONNX, Rendition
+from autoglm_edge_converter.original import FORMATS, ONNX, Rendition
 from autoglm_edge_converter.passes import passes_for
 from autoglm_edge_converter.progress import Progress
-from autoglm_edge_converter.pruned_graphs import pruned_graphs
+from autoglm_edge_converter.pruned_graphs import OFF, PRUNED, pruned_graphs
 from autoglm_edge_converter.recipes import OPTIMISED
 from autoglm_edge_converter.results import Options
 from autoglm_edge_converter.selection import Builder
-from autoglm_edge_converter.sides import Side
+from autoglm_edge_converter.sides import Pruned, Side
 from autoglm_edge_converter.targets import demands_of
 from autoglm_edge_converter.workbench import Workbench
 
 
-def prepare_onnx(bench: Workbench, path: Path, options: Options, formats: Sequence[str], progress: Progress) -> Side:
+def prepare_onnx(bench: Workbench, path: Path, options: Options, done: Sequence[Side], progress: Progress) -> Side:
     """Optimise the float graph, and prune it where that is wanted. Raises CandidateFailed, OSError."""
-    newest_opset = demands_of(options.targets, formats).newest_opset
+    newest_opset = demands_of(options.targets, FORMATS).newest_opset
     passes: list[PassOutcome] = []
     float_model = _optimise(bench, onnx.load(path), passes, newest_opset, progress)
     floats = [Form(FP32, FP32, bench.write(float_model, FP32))]
     if bench.source.framework == ONNX:
         floats.insert(0, Form(ORIGINAL, FP32, bench.original))
-    pruned, pruning = pruned_graphs(float_model, bench, options.prune, options.max_drop, options.seed, progress)
+    prune = OFF if options.finetune is not None else options.prune
+    pruned, pruning = pruned_graphs(float_model, bench, prune, options.max_drop, options.seed, progress)
     tuned = tuple(_finetuned(entry) for entry in bench.source.renditions if entry.format == ONNX and entry.pruning)
     graphs = (FloatGraph(OPTIMISED, float_model), *pruned, *tuned)
 
@@ -44,7 +45,10 @@ def prepare_onnx(bench: Workbench, path: Path, options: Options, formats: Sequen
     return Side(
         format=ONNX,
         floats=tuple(floats),
-        pruned=tuple(graph.name for graph in graphs[1:]),
+        pruned=tuple(
+            Pruned(graph.name, bench.write(graph.proto, f"{PRUNED}-{number}"), graph.pruning)
+            for number, graph in enumerate(graphs[1:])
+        ),
         open=build,
         nodes=weighted_nodes(float_model.graph),
         passes=tuple(passes),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from autoglm_edge_converter.cache import Cache
 from autoglm_edge_converter.deadline import Deadline
@@ -19,14 +20,24 @@ Open = Callable[[Deadline, Cache, Progress], Builder]
 
 
 @dataclass(frozen=True)
+class Pruned:
+    """A pruned float graph as it was written."""
+
+    name: str
+    path: Path
+    pruning: float
+    """Fraction of the original's weights that was taken out."""
+
+
+@dataclass(frozen=True)
 class Side:
     """The float side of one format, before anything is searched."""
 
     format: str
     floats: tuple[Form, ...]
     """The original, where it is of this format, and the float variant."""
-    pruned: tuple[str, ...]
-    """Names of the pruned float graphs."""
+    pruned: tuple[Pruned, ...]
+    """The pruned float graphs, on which candidates are tried too."""
     open: Open
     nodes: tuple[WeightedNode, ...] = ()
     """Of the optimised ONNX graph."""

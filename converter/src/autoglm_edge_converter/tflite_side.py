@@ -8,20 +8,21 @@ from pathlib import Path
 from autoglm_edge_converter.cache import Cache
 from autoglm_edge_converter.deadline import Deadline
 from autoglm_edge_converter.measure import FP32, ORIGINAL, Form, float_id
-from autoglm_edge_converter.original import TFLITE
+from autoglm_edge_converter.original import ONNX, TFLITE
 from autoglm_edge_converter.progress import Progress
 from autoglm_edge_converter.recipes import FLOAT, OPTIMISED, Recipe
 from autoglm_edge_converter.results import Options
+from autoglm_edge_converter.roads.onnx_to_tflite import to_tflite
 from autoglm_edge_converter.selection import Builder
-from autoglm_edge_converter.sides import Side
+from autoglm_edge_converter.sides import Pruned, Side
 from autoglm_edge_converter.tflite.candidates import FloatFile, TfliteCandidates
 from autoglm_edge_converter.tflite.nodes import prepare
 from autoglm_edge_converter.tflite.quantizer import quantize
 from autoglm_edge_converter.workbench import Workbench
 
 
-def prepare_tflite(bench: Workbench, path: Path, options: Options, formats: Sequence[str], progress: Progress) -> Side:
-    """Strip the float file of what it does not need. Raises NotAModel, OSError."""
+def prepare_tflite(bench: Workbench, path: Path, options: Options, done: Sequence[Side], progress: Progress) -> Side:
+    """Strip the float file of what it does not need, and bring pruned ONNX graphs here. Raises NotAModel, OSError."""
     progress.stage("tflite", 1)
     data = path.read_bytes()
     prepared = prepare(data)
@@ -32,12 +33,8 @@ def prepare_tflite(bench: Workbench, path: Path, options: Options, formats: Sequ
     if bench.source.framework == TFLITE:
         floats.insert(0, Form(ORIGINAL, FP32, bench.original))
     progress.step("float file")
-    pruned = tuple(
-        FloatFile(f"finetuned, {entry.pruning:.0%} less", entry.path.read_bytes(), entry.pruning)
-        for entry in bench.source.renditions
-        if entry.format == TFLITE and entry.pruning and entry.path is not None
-    )
-    files = (FloatFile(OPTIMISED, data), *pruned)
+    pruned = (*_finetuned(bench), *_from_onnx(bench, done, progress))
+    files = (FloatFile(OPTIMISED, data), *(FloatFile(e.name, e.path.read_bytes(), e.pruning) for e in pruned))
 
     def build(deadline: Deadline, cache: Cache, shown: Progress) -> Builder:
         return TfliteCandidates(files, bench, shown, deadline, cache, integer_ports=options.int8_io)
@@ -45,7 +42,35 @@ def prepare_tflite(bench: Workbench, path: Path, options: Options, formats: Sequ
     return Side(
         format=TFLITE,
         floats=tuple(floats),
-        pruned=tuple(file.name for file in pruned),
+        pruned=pruned,
         open=build,
         tflite_nodes=tuple(node.name for node in prepared.nodes),
     )
+
+
+def _finetuned(bench: Workbench) -> tuple[Pruned, ...]:
+    return tuple(
+        Pruned(f"finetuned, {entry.pruning:.0%} less", entry.path, entry.pruning)
+        for entry in bench.source.renditions
+        if entry.format == TFLITE and entry.pruning and entry.path is not None
+    )
+
+
+def _from_onnx(bench: Workbench, done: Sequence[Side], progress: Progress) -> tuple[Pruned, ...]:
+    """Bring graphs that were pruned on the ONNX side into TFLite; one that cannot be brought here is told of."""
+    graphs = [entry for side in done if side.format == ONNX for entry in side.pruned if not _is_finetuned(entry)]
+    feeds = [bench.feeds[index] for index in bench.check_samples]
+    found = []
+    for number, entry in enumerate(graphs):
+        out = bench.scratch / f"pruned-{number}.tflite"
+        shapes = {name: array.shape for name, array in feeds[0].items()}
+        made = to_tflite(entry.path, out, shapes, progress, feeds)
+        if made.path is None:
+            progress.note(f"no pruned TFLite variant: {made.road}: {made.problem}")
+        else:
+            found.append(Pruned(entry.name, made.path, entry.pruning))
+    return tuple(found)
+
+
+def _is_finetuned(entry: Pruned) -> bool:
+    return entry.name.startswith("finetuned")
