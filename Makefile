@@ -12,7 +12,7 @@ PYTEST_ARGS ?=
 WORKERS ?= $(shell echo $$(( $$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1) + 1 )))
 PARALLEL := -n $(WORKERS) --dist loadfile
 
-.PHONY: help demo test test-main test-tensorflow test-fast test-torch check format install broker schemas lock clean
+.PHONY: bench-frameworks help demo test test-main test-tensorflow test-fast test-torch check format install broker schemas lock clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /  \1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -34,6 +34,11 @@ test-torch: $(TORCH_VENV)/.complete ## run the tests of PyTorch models, in an en
 
 test-tensorflow: $(TENSORFLOW_VENV)/.complete ## run the tests of the roads from Keras and SavedModel
 	$(TENSORFLOW_VENV)/bin/python -m pytest tests/converter/tensorflow $(PYTEST_ARGS)
+
+bench-frameworks: install $(TENSORFLOW_VENV)/.complete $(TORCH_VENV)/.complete ## measure conversions of other frameworks
+	$(TENSORFLOW_VENV)/bin/python benchmarks/frameworks/run.py --cases keras
+	$(TORCH_VENV)/bin/python benchmarks/frameworks/run.py --cases faces
+	$(BIN)/python benchmarks/frameworks/run.py --cases res,mbn,rapidocr-rec
 
 check: install ## format, lint, types, import contracts
 	$(BIN)/ruff format --check .

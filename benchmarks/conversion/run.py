@@ -10,7 +10,6 @@ the way stay in the cache.
 from __future__ import annotations
 
 import argparse
-import math
 import subprocess
 import sys
 import time
@@ -19,17 +18,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import numpy as np
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from models import Answers, Case, Feed, all_cases
+from models import Case, all_cases
+from samples import noise_db, save_feeds, save_folder
 from tables import write_results
 
 from autoglm_edge_converter import ConversionError, Options, convert
 from autoglm_edge_converter.errors import CandidateFailed
 from autoglm_edge_converter.laboratory import Laboratory, Timing
-from autoglm_edge_protocol import golden
 
 HERE = Path(__file__).resolve().parent
 ENVIRONMENT_OF = {
@@ -133,18 +131,6 @@ def by_us(case: Case, samples: Path, folder: Path, prune: str = "off") -> list[F
     return [*forms, *([] if forms else refused)]
 
 
-def save_feeds(path: Path, feeds: Sequence[Feed]) -> None:
-    arrays = {f"{number}.{name}": array for number, feed in enumerate(feeds) for name, array in feed.items()}
-    np.savez(path, allow_pickle=False, **arrays)
-
-
-def save_folder(folder: Path, feeds: Sequence[Feed]) -> None:
-    """Write one file a sample, which our converter takes whatever the model's batch axis."""
-    folder.mkdir()
-    for number, feed in enumerate(feeds):
-        np.savez(folder / f"{number:05}.npz", allow_pickle=False, **feed)
-
-
 def measure(case: Case, forms: Sequence[Form], laboratory: Laboratory) -> None:
     """Judge every form that runs, then time them all in turns."""
     everything = range(len(case.evaluation))
@@ -167,17 +153,6 @@ def measure(case: Case, forms: Sequence[Form], laboratory: Laboratory) -> None:
 def timings(laboratory: Laboratory, forms: Sequence[Form]) -> list[float]:
     found: tuple[Timing, ...] = laboratory.time([form.path for form in forms if form.path], range(TIMED_SAMPLES))
     return [found[0].cpu_us / timing.cpu_us for timing in found]
-
-
-def noise_db(references: Answers, answers: Answers) -> float | None:
-    """Return the SQNR of the worst float output; infinite where all are identical."""
-    losses = []
-    for number in range(len(references[0])):
-        expected = [sample[number] for sample in references]
-        if expected[0].dtype.kind == "f":
-            found = golden.compare(expected, [sample[number] for sample in answers]).sqnr_db
-            losses.append(math.inf if found is None else found)
-    return min(losses, default=None)
 
 
 def benchmark(case: Case, peers: Sequence[str], cache: Path) -> list[Form]:

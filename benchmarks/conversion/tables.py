@@ -8,8 +8,9 @@ from datetime import date
 from pathlib import Path
 from typing import Protocol
 
+from results import write_section
+
 from autoglm_edge_converter.machine import machine_name, versions
-from autoglm_edge_protocol.durable import Disk
 
 
 class Row(Protocol):
@@ -24,10 +25,9 @@ class Row(Protocol):
     note: str
 
 
-INTRODUCTION = """# Results
+PART = "Conversion of ONNX models"
 
-## Conversion of ONNX models
-
+INTRODUCTION = """
     .venv/bin/python benchmarks/conversion/run.py
 
 Speed is processor time of the float model divided by the variant's: medians of runs in turns in one process, one
@@ -43,13 +43,10 @@ ModelOpt (they bring CUDA builds of PyTorch).
 
 def write_results(path: Path, model: str, rows: Sequence[Row]) -> None:
     """Write the section of one model into the file; those of the others stay. Raises OSError."""
-    old = path.read_text(encoding="utf-8") if path.exists() else ""
-    sections = {part.partition("\n")[0]: part for part in old.split("\n### ")[1:]}
     tools = ", ".join(f"{name} {number}" for name, number in versions().items())
     when = f"{date.today().isoformat()}, {machine_name()}; {tools}."
-    sections[model] = "\n".join(filter(None, [f"{model}\n", f"{when}\n", _table(rows), _remarks(rows)]))
-    body = "".join(f"\n### {section.strip()}\n" for section in sections.values())
-    Disk().commit(path, (INTRODUCTION.rstrip() + "\n" + body).encode())
+    text = "\n".join(filter(None, [f"{when}\n", _table(rows), _remarks(rows)]))
+    write_section(path, PART, INTRODUCTION, model, text)
 
 
 def _table(rows: Sequence[Row]) -> str:

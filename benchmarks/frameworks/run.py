@@ -1,0 +1,208 @@
+"""Convert models of other frameworks, and to TFLite, with this converter and with the frameworks' own tools.
+
+    make bench-frameworks
+    .venv-tensorflow/bin/python benchmarks/frameworks/run.py --cases keras
+    .venv-torch/bin/python benchmarks/frameworks/run.py --cases faces
+    .venv/bin/python benchmarks/frameworks/run.py --cases res,mbn,rapidocr-rec
+
+All forms of a model are timed in turns in one process (processor time, median), so the speeds compare; quality is
+judged on samples that calibrated nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "conversion"))
+
+from models import Answers, Feed, digits, recogniser
+from results import write_section
+from samples import noise_db, save_folder
+
+from autoglm_edge_converter import ConversionError, Options, convert
+from autoglm_edge_converter.laboratory import Laboratory
+from autoglm_edge_converter.machine import machine_name, versions
+
+HERE = Path(__file__).resolve().parent
+
+PART = "Other frameworks, and TFLite"
+INTRODUCTION = """
+    make bench-frameworks
+
+Speed is processor time of a float file divided by that of the variant: of the first float file in the table, and of the
+variant's own format. Medians of runs in turns in one process, one thread. Noise is against the original in its own
+framework. Quality is on samples that calibrated nothing; all tools had the same calibration samples and no labels.
+"""
+REPOSITORY = HERE.parents[1]
+TIMED_SAMPLES = 8
+
+
+@dataclass(frozen=True)
+class Case:
+    """A model as its framework has it, the samples that calibrate, those that judge, and the judge."""
+
+    model: str
+    calibration: tuple[Feed, ...]
+    evaluation: tuple[Feed, ...]
+    judge: Callable[[Answers, Answers], dict[str, float]]
+    shapes: tuple[tuple[str, tuple[int, ...]], ...] = ()
+    runnable: Path | None = None
+    """What gives the reference answers where the model itself is no file that can be run."""
+    peers: tuple[str, ...] = ()
+    formats: tuple[str, ...] = ("onnx", "tflite")
+
+
+@dataclass
+class Row:
+    """How one form came out."""
+
+    tool: str
+    path: Path
+    figures: dict[str, float] = field(default_factory=dict)
+    noise: float | None = None
+    cpu_us: float = 0.0
+
+
+def keras() -> Case:
+    """The MobileNet-like digits network as Keras has it."""
+    found = digits("mbn")
+    port = "input_layer"
+
+    def turned(feeds: Sequence[Feed]) -> tuple[Feed, ...]:
+        return tuple({port: np.ascontiguousarray(np.moveaxis(feed["x"], 1, -1))} for feed in feeds)
+
+    model = REPOSITORY / "examples" / "digits" / "mbn.keras"
+    peers = ("tf.lite full INT8", "ai-edge-quantizer, stock static")
+    return Case(str(model), turned(found.calibration), turned(found.evaluation), found.judge, (), model, peers)
+
+
+def onnx_digits(name: str) -> Case:
+    """A digits network in ONNX."""
+    found = digits(name)
+    return Case(str(found.model), found.calibration, found.evaluation, found.judge, (), found.model)
+
+
+def text(cache: Path) -> Case:
+    """The text recogniser in ONNX, at one width."""
+    found = recogniser(cache)
+    shape = (("x", found.calibration[0]["x"].shape),)
+    return Case(str(found.model), found.calibration, found.evaluation, found.judge, shape, found.model)
+
+
+def faces() -> Case:
+    """R-Net in PyTorch on scikit-image's crops; all 200 judge, half of them calibrate."""
+    example = REPOSITORY / "examples" / "face_pytorch"
+    sys.path.insert(0, str(example))
+    from prepare import crops
+
+    pictures, labels = crops()
+    feeds = tuple({"x": picture[None]} for picture in pictures)
+
+    def judge(_: Answers, answers: Answers) -> dict[str, float]:
+        found = [int(sample[1].argmax()) for sample in answers]
+        return {"accuracy": float(np.mean([a == b for a, b in zip(found, labels[100:], strict=True)]))}
+
+    shape = (("x", (1, *pictures.shape[1:])),)
+    return Case(f"{example / 'rnet.py'}:rnet", feeds[:100], feeds[100:], judge, shape)
+
+
+def by_us(case: Case, folder: Path) -> tuple[list[Row], str]:
+    save_folder(folder / "samples", case.calibration)
+    started = time.monotonic()
+    options = Options(name="model", shapes=case.shapes, formats=case.formats)
+    result = convert(case.model, folder / "samples", folder / "ours", options)
+    took = f"made in {time.monotonic() - started:.0f} s"
+    rows = [Row(variant.id, result.directory / variant.model) for variant in result.manifest.variants]
+    refused = [f"no {refusal.precision}: {refusal.reason}" for refusal in result.findings.refusals]
+    return rows, "; ".join([took, *refused])
+
+
+def by_peers(case: Case, folder: Path, floats: Path | None) -> list[Row]:
+    if not case.peers or case.runnable is None or floats is None:
+        return []
+    from peers import PEERS
+
+    return [Row(name, PEERS[name](case.runnable, floats, case.calibration, folder)) for name in case.peers]
+
+
+def measure(case: Case, rows: Sequence[Row], folder: Path) -> None:
+    folder.mkdir()
+    with Laboratory(case.evaluation, folder) as laboratory:
+        everything = range(len(case.evaluation))
+        first = case.runnable or rows[0].path
+        references = laboratory.run(first, everything)
+        for row in rows:
+            answers = laboratory.run(row.path, everything)
+            row.figures, row.noise = case.judge(references, answers), noise_db(references, answers)
+        timings = laboratory.time([row.path for row in rows], range(TIMED_SAMPLES))
+        for row, timing in zip(rows, timings, strict=True):
+            row.cpu_us = timing.cpu_us
+
+
+def table(rows: Sequence[Row]) -> str:
+    names = list(rows[0].figures)
+    head = ["form", *names, "noise", "size", "speed", "to its own float"]
+    lines = [head, ["---", *["---:"] * (len(head) - 1)]]
+    for row in rows:
+        own = next((r for r in rows if r.path.suffix == row.path.suffix and r.tool.endswith("fp32")), rows[0])
+        noise = "-" if row.noise is None else "identical" if np.isinf(row.noise) else f"{row.noise:.1f} dB"
+        speeds = (rows[0].cpu_us / row.cpu_us, own.cpu_us / row.cpu_us)
+        size = f"{row.path.stat().st_size / 1000:,.0f} kB"
+        lines.append([row.tool, *(f"{row.figures[n]:.2%}" for n in names), noise, size, *(_speed(s) for s in speeds)])
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _speed(ratio: float) -> str:
+    return f"{ratio:.2f}x" if ratio >= 1 else f"**{ratio:.2f}x**"
+
+
+def run(name: str, case: Case, output: Path) -> None:
+    with TemporaryDirectory(prefix="autoglm-benchmark-") as scratch:
+        folder = Path(scratch)
+        print(f"{name}: ours", flush=True)
+        try:
+            rows, remark = by_us(case, folder)
+        except ConversionError as error:
+            print(f"{name}: {error}", file=sys.stderr)
+            return
+        floats = next((row.path for row in rows if row.tool == "tflite-fp32"), None)
+        print(f"{name}: peers", flush=True)
+        rows += by_peers(case, folder, floats)
+        measure(case, rows, folder / "laboratory")
+        tools = ", ".join(f"{tool} {number}" for tool, number in versions().items())
+        when = f"{date.today().isoformat()}, {machine_name()}; {tools}."
+        write_section(output, PART, INTRODUCTION, name, f"{when}\n\n{table(rows)}\n\n- {remark}")
+        print(table(rows), flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cases", default="res,mbn,rapidocr-rec", help="comma separated")
+    parser.add_argument("--cache", type=Path, default=Path.home() / ".cache" / "autoglm-edge-benchmark")
+    parser.add_argument("--output", type=Path, default=HERE.parent / "RESULTS.md")
+    given = parser.parse_args()
+    given.cache.mkdir(parents=True, exist_ok=True)
+    cases: dict[str, Callable[[], Case]] = {
+        "keras": keras,
+        "faces": faces,
+        "res": lambda: onnx_digits("res"),
+        "mbn": lambda: onnx_digits("mbn"),
+        "rapidocr-rec": lambda: text(given.cache),
+    }
+    names = {"keras": "mbn.keras", "faces": "R-Net (PyTorch)"}
+    for name in given.cases.split(","):
+        run(names.get(name, f"{name}.onnx to TFLite"), cases[name](), given.output)
+
+
+if __name__ == "__main__":
+    main()
