@@ -21,6 +21,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from autoglm_edge_converter import ConversionResult, Options
 from autoglm_edge_converter.data.options import DataOptions
+from autoglm_edge_converter.explain.explanation import BY_COUNT, FUSED, Explanation, Fate, Need
 from autoglm_edge_converter.operators import CustomOperators
 from autoglm_edge_converter.report import page
 from autoglm_edge_converter.report.charts import Bar, bars, pareto, ticks
@@ -34,6 +35,7 @@ from autoglm_edge_converter.report.document import (
     Disagreements,
     Entry,
     Layer,
+    Layers,
     LayerSize,
     Limit,
     Noise,
@@ -44,7 +46,7 @@ from autoglm_edge_converter.report.document import (
     WorstLayer,
     with_front,
 )
-from autoglm_edge_converter.report.layers import constants, histogram, sizes, weighted
+from autoglm_edge_converter.report.layers import constants, histogram, stored_bytes, weighted
 from autoglm_edge_converter.report.picture import LONGEST_PX, as_image, picture, png
 
 HOSTILE = '"><script>alert(1)</script><img src=http://evil.example/x onerror="x">&amp;\'<!-- \u202e'
@@ -144,14 +146,32 @@ def told(name: str = "net") -> ReportDocument:
         refusals=((name, name),),
         notes=(name,),
         passes=(Pass(name, None), Pass("b", name)),
-        noise=Noise(name, (Layer(name, "Conv", 20.0), Layer("p", "Conv", None, name), Layer("n", "Conv", None))),
-        sizes=(LayerSize(name, "Conv", 4000, 1000), LayerSize("kept", "Conv", 40, None)),
-        worst=WorstLayer(name, name, (some,)),
+        layers=(
+            Layers(
+                "onnx",
+                Noise(name, (Layer(name, "Conv", 20.0), Layer("p", "Conv", None, name), Layer("n", "Conv", None))),
+                (LayerSize(name, "Conv", 4000, 1000), LayerSize("kept", "Conv", 40, None)),
+                WorstLayer(name, name, (some,)),
+            ),
+        ),
         disagreements=(Disagreements(name, 3, 9, (Disagreement(4, name, answers, answers, image, name),)),),
         limits=(Limit(name, name, name),),
         plan=name,
         commands=(f"autoglm-edge convert {name}",),
         versions={name: name},
+        explanations=(
+            Explanation(
+                variant=name,
+                source=name,
+                how=BY_COUNT,
+                fates=(Fate(name, name, FUSED, name, name),),
+                before=((name, 1),),
+                after=((name, 1),),
+                needs=(Need(name, 1, 1, ((name, None),)),),
+                file_needs=name,
+                road=name,
+            ),
+        ),
         pruning=PruningReport(0.2, 0.4, None, (PrunedGroup((name, "b"), 16, 8, None), PrunedGroup(("c",), 9, 9, name))),
     )
 
@@ -167,10 +187,21 @@ def test_every_section_is_there() -> None:
         "The worst layer",
         "Size by layer",
         "Where the variants and the original disagree",
+        "What became of each operator",
         "What a device checks",
         "How it was made",
     ):
         assert heading in text
+
+
+def test_formats_have_marks_of_their_own_and_a_legend() -> None:
+    drawn = pareto(told().entries, 0.01)
+    assert "<rect" not in drawn
+    both = tuple(replace(one, format="tflite" if number else "onnx") for number, one in enumerate(told().entries))
+    drawn = page(replace(told(), entries=both))
+    assert drawn.count('<rect class="dot of-tflite') == len(both) - 1
+    assert 'class="key of-onnx"' in drawn
+    assert 'class="key of-tflite"' in drawn
 
 
 def test_hostile_names_stay_text() -> None:
@@ -188,9 +219,7 @@ def test_absent_findings_leave_sections_out() -> None:
     bare = replace(
         told(),
         tried=(),
-        noise=Noise(),
-        sizes=(),
-        worst=None,
+        layers=(),
         disagreements=(),
         limits=(),
         entries=(replace(told().entries[0], cpu_us=None, value=None, speedup=None, size_bytes=None, sqnr_db=None),),
@@ -205,7 +234,7 @@ def test_the_json_is_the_document_and_holds_no_nan() -> None:
     found = json.loads(odd.to_json(), parse_constant=lambda name: pytest.fail(name))
     assert found["entries"][0]["speedup"] is None
     assert found["name"] == "net"
-    assert found["worst"]["histograms"][0]["levels"] == 11
+    assert found["layers"][0]["worst"]["histograms"][0]["levels"] == 11
 
 
 def test_the_front_is_what_no_other_beats() -> None:
@@ -336,8 +365,8 @@ def test_layers_are_read_through_8_bits() -> None:
         [numpy_helper.from_array(np.zeros((2, 2), np.float32), "w")],
     )
     # 4 bytes of weights, 8 of scales, 2 of zero points.
-    assert sizes(before, graph) == (LayerSize("product", "MatMul", 16, 14),)
-    assert sizes(before, None) == (LayerSize("product", "MatMul", 16, None),)
+    assert stored_bytes(before) == {"product": 16}
+    assert stored_bytes(graph) == {"product": 14}
 
 
 def test_histograms_of_nothing_are_none() -> None:
@@ -354,10 +383,11 @@ def test_a_real_report_tells_why_and_what(converted: ConversionResult) -> None:
     assert all(item["reason"] for item in everything)
     assert {item["state"] for item in found["entries"]} >= {"shipped", "reference"}
     assert any(item["front"] for item in everything)
-    assert found["noise"]["layers"]
-    assert all(layer["sqnr_db"] is None or layer["sqnr_db"] > 0 for layer in found["noise"]["layers"])
-    assert {entry["title"] for entry in found["worst"]["histograms"]} == {"weights", "activations"}
-    assert found["sizes"][0]["after_bytes"] < found["sizes"][0]["before_bytes"] / 3
+    (layers,) = found["layers"]
+    assert layers["noise"]["layers"]
+    assert all(layer["sqnr_db"] is None or layer["sqnr_db"] > 0 for layer in layers["noise"]["layers"])
+    assert {entry["title"] for entry in layers["worst"]["histograms"]} == {"weights", "activations"}
+    assert layers["sizes"][0]["after_bytes"] < layers["sizes"][0]["before_bytes"] / 3
     assert [entry["of"] for entry in found["disagreements"]]
     assert found["commands"][0].startswith("autoglm-edge convert res.onnx")
     assert found["source"]["sha256"] == converted.manifest.provenance.source.sha256

@@ -26,6 +26,7 @@ def as_document(result: ConversionResult) -> dict[str, Any]:
         "tried": [_trial(trial) for trial in search.trials] if search else [],
         "considered": [_considered(entry) for entry in result.findings.considered],
         "pruning": asdict(result.findings.pruning) if result.findings.pruning else None,
+        "explanations": [asdict(entry) for entry in result.findings.explanations],
         "notes": list(result.findings.notes),
     }
 

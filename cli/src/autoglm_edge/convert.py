@@ -13,6 +13,7 @@ from autoglm_edge.bundle import certainty, variants_table
 from autoglm_edge.console import EXIT_INTERRUPTED, EXIT_PARTIAL, err, out, print_json
 from autoglm_edge.conversion_bars import Bars
 from autoglm_edge.conversion_document import as_document
+from autoglm_edge.explanation import explain_variants
 
 if TYPE_CHECKING:
     from autoglm_edge_converter.results import ConversionResult, Options
@@ -82,7 +83,7 @@ def convert(
     from autoglm_edge_converter.data.options import DataOptions
     from autoglm_edge_converter.operators import CustomOperators
 
-    loading = {"state_dict": state_dict, "example_inputs": example_inputs, "signature": signature, "finetune": finetune}
+    loading = {"state_dict": state_dict, "example_inputs": example_inputs, "signature": signature}
     options = Options(
         name=name,
         version=version,
@@ -90,6 +91,7 @@ def convert(
         precisions=tuple(precision or ("fp32", "int8")),
         formats=tuple(model_format or ()),
         loading=tuple((option, str(value)) for option, value in loading.items() if value is not None),
+        finetune=finetune,
         int8_io=int8_io,
         run_oldest=not tables_only,
         metric=metric,
@@ -116,6 +118,8 @@ def convert(
         print_json(as_document(result))
     else:
         _print(result)
+        if explain:
+            explain_variants(result.findings.explanations)
     if not result.complete:
         raise typer.Exit(EXIT_PARTIAL)
 

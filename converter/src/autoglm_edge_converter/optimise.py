@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import onnx
 
 from autoglm_edge_converter.errors import CandidateFailed
+from autoglm_edge_converter.explain.graph import Graph, graph_of
 from autoglm_edge_converter.passes import INSTEAD, Pass
 from autoglm_edge_converter.quality import Score
 from autoglm_edge_converter.source import opset_of
@@ -26,6 +27,8 @@ class PassOutcome:
 
     name: str
     dropped: str | None = None
+    graph: Graph | None = None
+    """The graph after it, for those who follow operators through the passes."""
 
 
 def optimise(
@@ -47,7 +50,7 @@ def optimise(
                 candidate, _ = _attempt(best, gentler, check, newest_opset)
         if candidate is not None:
             best = candidate
-        done(PassOutcome(name, problem))
+        done(PassOutcome(name, problem, graph_of(best)))
     return best
 
 

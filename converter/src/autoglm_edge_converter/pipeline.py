@@ -5,14 +5,18 @@ The wiring only; each stage is a module of its own.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from autoglm_edge_converter.assemble import Contents, write_bundle
+from autoglm_edge_converter.data.example import first_sample
 from autoglm_edge_converter.data.reading import Data, read_data
 from autoglm_edge_converter.destination import BUNDLE, Destination
 from autoglm_edge_converter.errors import BadOption, ConversionError, OutputUnavailable
+from autoglm_edge_converter.explain.survey import Written, survey
 from autoglm_edge_converter.formats import format_of
 from autoglm_edge_converter.golden_set import golden_samples
 from autoglm_edge_converter.inspection import weighted_nodes
@@ -26,9 +30,11 @@ from autoglm_edge_converter.operators import in_use
 from autoglm_edge_converter.original import FORMATS, ONNX
 from autoglm_edge_converter.plan import PRECISIONS, Plan, plan_for
 from autoglm_edge_converter.progress import Progress, Silent
-from autoglm_edge_converter.pruned_graphs import check_prune
-from autoglm_edge_converter.report import Evidence, Report, collect, render
-from autoglm_edge_converter.results import ConversionResult, Options
+from autoglm_edge_converter.pruned_graphs import AUTO, OFF, check_prune
+from autoglm_edge_converter.recipes import OPTIMISED
+from autoglm_edge_converter.report import Evidence, Pair, Report, collect, render
+from autoglm_edge_converter.report.opened_onnx import OpenedOnnx
+from autoglm_edge_converter.results import ConversionResult, Measured, Options
 from autoglm_edge_converter.targets import demands_of
 from autoglm_edge_converter.verify import verify_bundle
 from autoglm_edge_converter.workbench import Workbench, open_workbench
@@ -58,7 +64,7 @@ def convert(
         TemporaryDirectory(prefix="autoglm-convert-") as scratch,
     ):
         progress.stage("load", 3)
-        source = load_original(str(model), _loading(options), Path(scratch), progress)
+        source = load_original(str(model), _loading(options, calibration, Path(scratch)), Path(scratch), progress)
         data = read_data(calibration, source.inputs, options.seed, options.data, options.labels)
         progress.step(f"{data.found} samples")
         workers = options.workers or default_workers()
@@ -68,7 +74,7 @@ def convert(
             notes = (*source.notes, *data.notes, *bench.notes)
             for note in notes:
                 progress.note(note)
-            made = make(bench, options, notes, progress)
+            made = _explained(make(bench, options, notes, progress), bench)
             progress.stage("bundle", 3)
             contents = _contents(bench, made, options, data, (identity.name, identity.version))
             try:
@@ -92,14 +98,20 @@ def plan_conversion(model: Path | str, calibration: Path, options: Options = Opt
     """
     check_options(options)
     with in_use(options.ops), TemporaryDirectory(prefix="autoglm-convert-") as scratch:
-        source = load_original(str(model), _loading(options), Path(scratch), Silent())
+        source = load_original(str(model), _loading(options, calibration, Path(scratch)), Path(scratch), Silent())
         data = read_data(calibration, source.inputs, options.seed, options.data, options.labels)
         nodes = weighted_nodes(source.proto.graph) if source.rendition(ONNX) else ()
         return plan_for(options, data.parts, nodes)
 
 
-def _loading(options: Options) -> Loading:
-    return Loading(dict(options.shapes), options.formats, dict(options.loading))
+def _loading(options: Options, calibration: Path, scratch: Path) -> Loading:
+    road: dict[str, object] = dict(options.loading)
+    if options.finetune is not None:
+        road |= {"finetune": options.finetune, "prune": float(options.prune)}
+    if "example_inputs" not in road and not options.shapes:
+        example = first_sample(calibration, scratch)
+        road |= {"example_inputs": str(example)} if example is not None else {}
+    return Loading(dict(options.shapes), options.formats, road)
 
 
 def check_options(options: Options) -> None:
@@ -115,12 +127,25 @@ def check_options(options: Options) -> None:
         raise BadOption("--max-size and --max-latency-ms are greater than 0")
     check_name(options.metric)
     check_prune(options.prune)
+    if options.finetune is not None and options.prune in (OFF, AUTO):
+        raise BadOption("--finetune trains a pruned model: say how much to prune, as --prune 0.4")
     demands_of(options.targets, options.formats or FORMATS)
     if options.seed < 0:
         raise BadOption("--seed is a number from 0 up")
     for path in (options.labels, options.license):
         if path is not None and not path.is_file():
             raise BadOption(f"{path} is not a file")
+
+
+def _explained(made: Made, bench: Workbench) -> Made:
+    """Add what became of each operator to the findings."""
+    written = [
+        Written(entry.measured.id, entry.format, entry.measured.path, entry.measured.candidate)
+        for entry in made.shipped
+    ]
+    floats = made.floats.get(ONNX)
+    found = survey(bench.source, made.findings.passes, floats.path if floats else None, written)
+    return replace(made, findings=replace(made.findings, explanations=found))
 
 
 def _contents(bench: Workbench, made: Made, options: Options, data: Data, identity: tuple[str, str]) -> Contents:
@@ -162,13 +187,30 @@ def _contents(bench: Workbench, made: Made, options: Options, data: Data, identi
 
 
 def _evidence(bench: Workbench, made: Made) -> Evidence:
-    """Look closely at the fastest variant that was shipped, layer by layer where it is an ONNX graph."""
+    """Look closely at the fastest variant of each format that was shipped, layer by layer."""
     floats = {item.id for item in made.floats.values()}
     others = [entry.measured for entry in made.shipped if entry.measured.id not in floats]
     variants = {item.id: item.path for item in others}
-    graphs = [item for item in others if format_of(item.path) == ONNX]
-    quantized = max(graphs, key=lambda item: item.speedup).path if graphs else None
-    before = made.floats[ONNX].path if ONNX in made.floats else None
+    pairs = [_pair(bench, form, item.path, others) for form, item in made.floats.items()]
     search = made.findings.search
     sensitive = [entry.node for entry in search.sensitivities] if search else []
-    return collect(bench, before, quantized, variants, sensitive)
+    return collect(bench, pairs, variants, sensitive)
+
+
+def _pair(bench: Workbench, form: str, before: Path, others: Sequence[Measured]) -> Pair:
+    alike = [item for item in others if format_of(item.path) == form and (form == ONNX or _of_the_same_file(item))]
+    after = max(alike, key=lambda item: item.speedup).path if alike else None
+    if form == ONNX:
+        return Pair(form, OpenedOnnx(bench, before), OpenedOnnx(bench, after) if after else None)
+    from autoglm_edge_converter.report.opened_tflite import OpenedTflite  # needs packages that ONNX does without
+    from autoglm_edge_converter.tflite.nodes import prepare
+
+    rendition = bench.source.rendition(form)
+    assert rendition is not None
+    assert rendition.path is not None
+    names = prepare(rendition.path.read_bytes()).names
+    return Pair(form, OpenedTflite(bench, before, names), OpenedTflite(bench, after, names) if after else None)
+
+
+def _of_the_same_file(item: Measured) -> bool:
+    return item.candidate is None or item.candidate.graph == OPTIMISED

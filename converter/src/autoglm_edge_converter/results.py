@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from autoglm_edge_converter.data.options import DataOptions
+from autoglm_edge_converter.explain.explanation import Explanation
 from autoglm_edge_converter.laboratory import Timing
 from autoglm_edge_converter.operators import CustomOperators
 from autoglm_edge_converter.optimise import PassOutcome
@@ -29,7 +30,9 @@ class Options:
     formats: tuple[str, ...] = ()
     """Of `original.FORMATS`; empty: what suits the model's framework."""
     loading: tuple[tuple[str, str], ...] = ()
-    """Options of the framework's road, `state_dict`, `signature`, `finetune`, ..., by name."""
+    """Options of the framework's road by name: `state_dict`, `example_inputs`, `signature`."""
+    finetune: str | None = None
+    """`module.py:function` that trains a pruned model; its framework then prunes, by the fraction `prune`."""
     labels: Path | None = None
     license: Path | None = None
     ops: CustomOperators = field(default_factory=CustomOperators)
@@ -121,6 +124,8 @@ class Findings:
     """The candidates that were timed, in the order in which they were preferred."""
     pruning: Pruning | None = None
     """Groups of coupled channels and what became of them; None where pruning was off."""
+    explanations: tuple[Explanation, ...] = ()
+    """What became of each operator, by shipped variant."""
 
 
 @dataclass(frozen=True)

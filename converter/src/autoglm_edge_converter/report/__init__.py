@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from autoglm_edge_converter.report.evidence import Evidence, collect
+from autoglm_edge_converter.report.evidence import Evidence, Pair, collect
 from autoglm_edge_converter.report.findings import Report, document
 from autoglm_edge_converter.report.page import page
 from autoglm_edge_protocol.manifest import Variant
 
-__all__ = ["Evidence", "HTML_PATH", "JSON_PATH", "Report", "collect", "document", "page", "render"]
+__all__ = ["Evidence", "HTML_PATH", "JSON_PATH", "Pair", "Report", "collect", "document", "page", "render"]
 
 HTML_PATH, JSON_PATH = "report.html", "report.json"
 

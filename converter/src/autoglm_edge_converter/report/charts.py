@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
+from autoglm_edge_converter.original import ONNX, TFLITE
 from autoglm_edge_converter.report.document import DROPPED, REFERENCE, SHIPPED, Entry, Histogram
 
+FORMAT_NAMES = {ONNX: "ONNX", TFLITE: "TFLite"}
 WIDTH, HEIGHT = 640, 360
 LEFT, RIGHT, TOP, BOTTOM = 70, 24, 18, 46
 LEAST_RADIUS, MOST_RADIUS = 5.0, 20.0
@@ -144,12 +146,17 @@ def _radius(entry: Entry, largest: int) -> float:
 
 
 def _bubble(entry: Entry, x: _Scale, y: _Scale, largest: int) -> str:
+    """Draw a circle for ONNX, a square of the same area for TFLite."""
     below = " below" if (entry.value or 0.0) < y.low else ""
     title = f"{entry.label}: {entry.value or 0.0:.2%}, {(entry.cpu_us or 0.0) / 1000:.3f} ms, {entry.state}"
-    return (
-        f'<circle class="{entry.state}{" on-front" if entry.front else ""}{below}" cx="{x(entry.cpu_us or 0.0):.1f}" '
-        f'cy="{y(entry.value or 0.0):.1f}" r="{_radius(entry, largest):.1f}"><title>{escape(title)}</title></circle>'
-    )
+    style = f"dot of-{entry.format} {entry.state}{' on-front' if entry.front else ''}{below}"
+    at, line, radius = x(entry.cpu_us or 0.0), y(entry.value or 0.0), _radius(entry, largest)
+    if entry.format == TFLITE:
+        side = radius * math.sqrt(math.pi)
+        place = f'x="{at - side / 2:.1f}" y="{line - side / 2:.1f}" width="{side:.1f}" height="{side:.1f}"'
+        return f'<rect class="{style}" {place}><title>{escape(title)}</title></rect>'
+    place = f'cx="{at:.1f}" cy="{line:.1f}" r="{radius:.1f}"'
+    return f'<circle class="{style}" {place}><title>{escape(title)}</title></circle>'
 
 
 def _names(entries: Sequence[Entry], x: _Scale, y: _Scale, largest: int) -> list[str]:

@@ -8,8 +8,10 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
+
+from autoglm_edge_converter.explain.explanation import Explanation
 
 SHIPPED, REFERENCE, DROPPED = "shipped", "reference", "dropped"
 
@@ -25,6 +27,7 @@ class Entry:
     reason: str
     """Why it was dropped, or what it is."""
     precision: str
+    format: str = "onnx"
     metric: str | None = None
     value: float | None = None
     drop: float | None = None
@@ -97,6 +100,16 @@ class WorstLayer:
     name: str
     how: str
     histograms: tuple[Histogram, ...]
+
+
+@dataclass(frozen=True)
+class Layers:
+    """What is known of the layers of one format."""
+
+    format: str
+    noise: Noise = field(default_factory=Noise)
+    sizes: tuple[LayerSize, ...] = ()
+    worst: WorstLayer | None = None
 
 
 @dataclass(frozen=True)
@@ -182,15 +195,16 @@ class ReportDocument:
     refusals: tuple[tuple[str, str], ...]
     notes: tuple[str, ...]
     passes: tuple[Pass, ...]
-    noise: Noise
-    sizes: tuple[LayerSize, ...]
-    worst: WorstLayer | None
+    layers: tuple[Layers, ...]
+    """By format."""
     disagreements: tuple[Disagreements, ...]
     limits: tuple[Limit, ...]
     plan: str
     commands: tuple[str, ...]
     versions: dict[str, str]
     pruning: PruningReport | None = None
+    explanations: tuple[Explanation, ...] = ()
+    """What became of each operator, by shipped variant."""
 
     def to_json(self) -> str:
         """Return it as JSON (RFC 8259: no NaN, no infinity), equal documents to equal text."""

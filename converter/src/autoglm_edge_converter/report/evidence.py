@@ -6,11 +6,10 @@ Nothing here may end a conversion: what cannot be had is left out.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import onnx
 
 from autoglm_edge_converter.errors import CandidateFailed
 from autoglm_edge_converter.metrics.rows import TOP1, metric_of
@@ -19,11 +18,13 @@ from autoglm_edge_converter.report.document import (
     Disagreement,
     Disagreements,
     Layer,
+    Layers,
     LayerSize,
     Noise,
     WorstLayer,
 )
-from autoglm_edge_converter.report.layers import Weighted, constants, histogram, sizes, weighted
+from autoglm_edge_converter.report.layers import histogram
+from autoglm_edge_converter.report.opened import Opened
 from autoglm_edge_converter.report.picture import picture
 from autoglm_edge_converter.tensors import Array
 from autoglm_edge_converter.workbench import Workbench
@@ -36,46 +37,56 @@ TOP_ANSWERS = 3
 
 
 @dataclass(frozen=True)
+class Pair:
+    """The float variant of a format, and the quantized one that is looked at closely."""
+
+    format: str
+    before: Opened
+    after: Opened | None
+
+
+@dataclass(frozen=True)
 class Evidence:
     """What was found in the written models."""
 
-    sizes: tuple[LayerSize, ...] = ()
-    noise: Noise = field(default_factory=Noise)
-    worst: WorstLayer | None = None
+    layers: tuple[Layers, ...] = ()
+    """By format."""
     disagreements: tuple[Disagreements, ...] = ()
 
 
 def collect(
-    bench: Workbench,
-    before: Path | None,
-    after: Path | None,
-    variants: Mapping[str, Path],
-    sensitive: Sequence[str] = (),
+    bench: Workbench, pairs: Sequence[Pair], variants: Mapping[str, Path], sensitive: Sequence[str] = ()
 ) -> Evidence:
-    """Look at the float model `before`, the quantized one `after` and the answers of the variants given by id.
+    """Look at the layers of each format and the answers of the variants given by id.
 
-    Both are ONNX; without them there is nothing to say of layers.
-    `sensitive` are names of nodes, the most sensitive first, where that is known. Raises OSError.
+    `sensitive` are names of nodes, the most sensitive first, where that is known.
     """
     found = [_disagreements(bench, name, path) for name, path in variants.items()]
     kept = tuple(entry for entry in found if entry is not None)
-    if before is None:
-        return Evidence(disagreements=kept)
-    old = onnx.load(before)
-    new = onnx.load(after) if after is not None else None
-    noise, worst = _along_the_way(bench, old, new, sensitive) if new is not None else (Noise(), None)
-    return Evidence(sizes(old.graph, new.graph if new else None), noise, worst, kept)
+    return Evidence(tuple(_layers(bench, pair, sensitive) for pair in pairs), kept)
+
+
+def _layers(bench: Workbench, pair: Pair, sensitive: Sequence[str]) -> Layers:
+    before = pair.before.layers()
+    after = pair.after.layers() if pair.after is not None else {}
+    rows = [
+        LayerSize(name, entry.operator, entry.stored_bytes, after[name].stored_bytes if name in after else None)
+        for name, entry in before.items()
+    ]
+    sizes = tuple(sorted(rows, key=lambda row: -row.before_bytes))
+    noise, worst = _along_the_way(bench, pair.before, pair.after, sensitive) if pair.after else (Noise(), None)
+    return Layers(pair.format, noise, sizes, worst)
 
 
 def _along_the_way(
-    bench: Workbench, old: onnx.ModelProto, new: onnx.ModelProto, sensitive: Sequence[str]
+    bench: Workbench, old: Opened, new: Opened, sensitive: Sequence[str]
 ) -> tuple[Noise, WorstLayer | None]:
-    ours, theirs = weighted(old.graph), weighted(new.graph)
+    ours, theirs = old.layers(), new.layers()
     both = [name for name in ours if name in theirs][:MOST_LAYERS]
     samples = bench.parts.evaluation[:LAYER_SAMPLES]
     try:
-        before = _outputs(bench, old, [ours[name].output for name in both], samples)
-        after = _outputs(bench, new, [theirs[name].output for name in both], samples)
+        before = old.outputs([ours[name].output for name in both], samples)
+        after = new.outputs([theirs[name].output for name in both], samples)
     except CandidateFailed:
         return Noise(), None
     layers = []
@@ -83,20 +94,14 @@ def _along_the_way(
         pair = before[ours[name].output], after[theirs[name].output]
         if pair[0][0].dtype.kind == "f" and all(a.shape == b.shape for a, b in zip(*pair, strict=True)):
             loss = golden.compare(*pair).sqnr_db
-            layers.append(Layer(name, ours[name].operator, loss, in_float=_is_float(new.graph, theirs[name])))
+            layers.append(Layer(name, ours[name].operator, loss, in_float=theirs[name].in_float))
     if not layers:
         return Noise(), None
     ranked = sorted(layers, key=lambda layer: float("inf") if layer.sqnr_db is None else layer.sqnr_db)
     how = "noise at the output of each layer of the quantized variant, that of the layers before it included"
     name = _worst([layer for layer in ranked if not layer.in_float] or ranked, sensitive)
     activations = before[ours[name].output], after[theirs[name].output]
-    return Noise(how, tuple(ranked)), _close_up(old.graph, new.graph, ours[name], theirs[name], activations)
-
-
-def _is_float(graph: onnx.GraphProto, node: Weighted) -> bool:
-    return all(tensor.name != node.weight or tensor.data_type not in (2, 3) for tensor in graph.initializer) and any(
-        tensor.name == node.weight for tensor in graph.initializer
-    )
+    return Noise(how, tuple(ranked)), _close_up(name, (old.weights(name), new.weights(name)), activations)
 
 
 def _worst(ranked: Sequence[Layer], sensitive: Sequence[str]) -> str:
@@ -104,29 +109,15 @@ def _worst(ranked: Sequence[Layer], sensitive: Sequence[str]) -> str:
     return next((name for name in sensitive if name in present), ranked[0].name)
 
 
-def _outputs(
-    bench: Workbench, model: onnx.ModelProto, tensors: Sequence[str], samples: Sequence[int]
-) -> dict[str, list[Array]]:
-    """Run a model with inner tensors as further outputs. Raises CandidateFailed."""
-    opened = onnx.ModelProto()
-    opened.CopyFrom(model)
-    outer = [value.name for value in opened.graph.output]
-    inner = [name for name in dict.fromkeys(tensors) if name not in outer]
-    opened.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in inner)
-    answers = bench.laboratory.run(bench.write(opened, "evidence"), samples)
-    return {name: [sample[number] for sample in answers] for number, name in enumerate([*outer, *inner])}
-
-
 def _close_up(
-    old: onnx.GraphProto, new: onnx.GraphProto, ours: Weighted, theirs: Weighted, activations: tuple[list[Array], ...]
+    name: str, weights: tuple[Array | None, Array | None], activations: tuple[list[Array], list[Array]]
 ) -> WorstLayer | None:
-    before, after = constants(old), constants(new)
     found = []
-    if ours.weight in before and theirs.weight in after:
-        found.append(histogram("weights", [before[ours.weight]], [after[theirs.weight]]))
-    found.append(histogram("activations", activations[0], activations[1]))
+    if weights[0] is not None and weights[1] is not None:
+        found.append(histogram("weights", [weights[0]], [weights[1]]))
+    found.append(histogram("activations", *activations))
     kept = tuple(entry for entry in found if entry is not None)
-    return WorstLayer(ours.name, "as it is in the quantized variant", kept) if kept else None
+    return WorstLayer(name, "as it is in the quantized variant", kept) if kept else None
 
 
 def _disagreements(bench: Workbench, variant: str, path: Path) -> Disagreements | None:

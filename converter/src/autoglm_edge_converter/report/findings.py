@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from autoglm_edge_converter.formats import format_of
 from autoglm_edge_converter.machine import machine_name, versions
 from autoglm_edge_converter.plan import FP32, Plan
 from autoglm_edge_converter.pruned_graphs import Pruning
@@ -16,6 +17,7 @@ from autoglm_edge_converter.report.document import (
     Disagreements,
     Entry,
     Layer,
+    Layers,
     Limit,
     Noise,
     Pass,
@@ -82,9 +84,7 @@ def document(report: Report, variants: Sequence[Variant]) -> ReportDocument:
         refusals=tuple((refusal.precision, refusal.reason) for refusal in report.findings.refusals),
         notes=(*report.findings.notes, *_late(search)),
         passes=tuple(Pass(outcome.name, outcome.dropped) for outcome in report.findings.passes),
-        noise=_noise(report.findings, report.evidence.noise),
-        sizes=report.evidence.sizes,
-        worst=report.evidence.worst,
+        layers=tuple(replace(entry, noise=_noise(report.findings, entry)) for entry in report.evidence.layers),
         disagreements=tuple(_named(entry, report.classes) for entry in report.evidence.disagreements),
         limits=tuple(
             Limit(variant.id, tolerance.output, _limit(tolerance))
@@ -95,6 +95,7 @@ def document(report: Report, variants: Sequence[Variant]) -> ReportDocument:
         commands=commands(report.name, report.version, report.source, report.calibration, report.options),
         pruning=_pruning(report.findings.pruning),
         versions=versions(),
+        explanations=report.findings.explanations,
     )
 
 
@@ -108,6 +109,7 @@ def _measured(item: Measured, shipped: Mapping[str, Variant], report: Report) ->
         state=state,
         reason=_why_measured(item, state, report),
         precision=item.precision,
+        format=format_of(item.path),
         metric=item.quality.metric,
         value=item.quality.value,
         drop=item.quality.drop,
@@ -150,6 +152,7 @@ def _tried(trial: Trial, timed: Considered | None, max_drop: float) -> Entry:
         state=SHIPPED if chosen else DROPPED,
         reason=_why_tried(trial, timed, max_drop),
         precision=trial.candidate.precision,
+        format=trial.candidate.format,
         metric=score.metric if score else None,
         value=score.value if score else None,
         drop=score.drop if score else None,
@@ -181,12 +184,15 @@ def _late(search: SearchResult | None) -> tuple[str, ...]:
     return ("the time for the search was up before everything was tried; --budget-s gives it more",)
 
 
-def _noise(findings: Findings, measured: Noise) -> Noise:
-    entries = findings.search.sensitivities if findings.search else ()
+def _noise(findings: Findings, measured: Layers) -> Noise:
+    """Return the noise of each layer alone where the search found it out for this format."""
+    own = {layer.name for layer in measured.sizes}
+    known = findings.search.sensitivities if findings.search else ()
+    entries = [entry for entry in known if entry.node in own]
     if not entries:
-        return measured
+        return measured.noise
     shipped = [entry.trial.candidate for entry in findings.considered if entry.outcome == SHIPPED]
-    floats = {name for candidate in shipped for name in candidate.float_nodes}
+    floats = {name for one in shipped if one.format == measured.format for name in one.float_nodes}
     layers = tuple(
         Layer(entry.node, entry.operator, entry.sqnr_db, entry.problem, entry.node in floats) for entry in entries
     )

@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 
 from autoglm_edge_converter.inspection import WEIGHTED
-from autoglm_edge_converter.report.document import Histogram, LayerSize
+from autoglm_edge_converter.report.document import Histogram
 from autoglm_edge_converter.tensors import Array
 
 BINS = 64
@@ -83,22 +83,12 @@ def _dequantized(parts: Sequence[Array], axis: int) -> Array:
     return np.asarray((values - zero) * scale)
 
 
-def sizes(before: onnx.GraphProto, after: onnx.GraphProto | None) -> tuple[LayerSize, ...]:
-    """Return what each weighted node's constants weigh before and after, the largest first."""
-    old, new = _bytes_by_node(before), _bytes_by_node(after) if after is not None else {}
-    rows = [LayerSize(name, kind, size, new.get(name, (0, None))[1]) for name, (size, kind) in _named(old)]
-    return tuple(sorted(rows, key=lambda row: -row.before_bytes))
-
-
-def _named(sizes_by_node: Mapping[str, tuple[str, int]]) -> list[tuple[str, tuple[int, str]]]:
-    return [(name, (size, kind)) for name, (kind, size) in sizes_by_node.items()]
-
-
-def _bytes_by_node(graph: onnx.GraphProto) -> dict[str, tuple[str, int]]:
+def stored_bytes(graph: onnx.GraphProto) -> dict[str, int]:
+    """Return what each weighted node's constants weigh in the file, by name."""
     stored = {tensor.name: tensor for tensor in graph.initializer}
     makers = {name: node for node in graph.node for name in node.output}
     return {
-        node.name: (node.op_type, sum(_stored_bytes(name, stored, makers) for name in node.input[1:]))
+        node.name: sum(_stored_bytes(name, stored, makers) for name in node.input[1:])
         for node in graph.node
         if node.op_type in WEIGHTED and node.name
     }

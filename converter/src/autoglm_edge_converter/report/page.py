@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from html import escape
 from importlib.resources import files
 
-from autoglm_edge_converter.report.charts import Bar, bars, histogram, pareto
+from autoglm_edge_converter.report.charts import FORMAT_NAMES, Bar, bars, pareto
 from autoglm_edge_converter.report.document import (
     DROPPED,
     SHIPPED,
@@ -14,12 +14,12 @@ from autoglm_edge_converter.report.document import (
     Disagreement,
     Disagreements,
     Entry,
-    Layer,
     PrunedGroup,
     ReportDocument,
 )
+from autoglm_edge_converter.report.explained import explained
+from autoglm_edge_converter.report.layer_sections import MOST_BARS, layer_sections, size_text
 
-MOST_BARS = 24
 MOST_TRIED = 60
 
 
@@ -27,7 +27,17 @@ def page(report: ReportDocument) -> str:
     """Return the page."""
     style = files("autoglm_edge_converter.report").joinpath("report.css").read_text(encoding="utf-8")
     title = escape(f"{report.name}@{report.version}")
-    sections = (_heading, _variants, _picture, _tried, _pruned, _noise, _worst, _sizes, _disagreements, _made)
+    sections = (
+        _heading,
+        _variants,
+        _picture,
+        _tried,
+        _pruned,
+        _layers,
+        _operators,
+        _disagreements,
+        _made,
+    )
     body = "".join(section(report) for section in sections)
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}: conversion report</title>'
@@ -43,7 +53,7 @@ def _heading(report: ReportDocument) -> str:
         for precision, reason in report.refusals
     )
     notes = "".join(f'<p class="note">{escape(note)}</p>' for note in report.notes)
-    source = f"{report.source.get('file', '')}, {_size(report.source.get('size_bytes'))}"
+    source = f"{report.source.get('file', '')}, {size_text(report.source.get('size_bytes'))}"
     return (
         f"<header><h1>{escape(report.name)} <small>{escape(report.version)}</small></h1><p>From {escape(source)}, to "
         f"{len(shipped)} verified variant{'s'[: len(shipped) != 1]}.</p></header>{_tiles(shipped)}{refusals}{notes}"
@@ -59,7 +69,7 @@ def _tiles(shipped: Sequence[Entry]) -> str:
     tiles = [
         (f"{best.speedup or 0:.2f}&times;", f"speed of {best.id} against the float variant"),
         (_share(best.value), f"{best.metric} of {best.id}{_interval(best)}"),
-        (_size(min(sizes, default=None)), f"size of {smallest.id}"),
+        (size_text(min(sizes, default=None)), f"size of {smallest.id}"),
         (str(best.samples or 0), "held-back samples"),
     ]
     drawn = "".join(f"<div><b>{value}</b><span>{escape(text)}</span></div>" for value, text in tiles)
@@ -88,7 +98,7 @@ def _measured_row(entry: Entry) -> list[str]:
     return [
         f"<b>{escape(entry.id)}</b><br><small>{escape(entry.precision)}</small>",
         _state(entry),
-        _size(entry.size_bytes),
+        size_text(entry.size_bytes),
         _share(entry.value) + _bounds(entry),
         _decibels(entry),
         _milliseconds(entry.median_us),
@@ -121,8 +131,17 @@ def _picture(report: ReportDocument) -> str:
         "area of a bubble is the size of the file. The line joins the Pareto front; what is on it for its size alone "
         "has a coloured rim. Candidates not measured in the end stand at their quality on the samples of the search. "
         '<span class="key shipped"></span> shipped, <span class="key reference"></span> reference, '
-        '<span class="key dropped"></span> dropped.</p></section>'
+        f'<span class="key dropped"></span> dropped{_format_keys(report)}.</p></section>'
     )
+
+
+def _format_keys(report: ReportDocument) -> str:
+    """Tell circles from squares where both are there."""
+    formats = {entry.format for entry in (*report.entries, *report.tried)}
+    if len(formats) < 2:
+        return ""
+    keys = (f'<span class="key of-{form}"></span> {name}' for form, name in FORMAT_NAMES.items() if form in formats)
+    return f"; {', '.join(keys)}"
 
 
 def _tried(report: ReportDocument) -> str:
@@ -156,7 +175,7 @@ def _tried_row(entry: Entry) -> list[str]:
     return [
         escape(entry.label) + floats,
         _state(entry),
-        _size(entry.size_bytes),
+        size_text(entry.size_bytes),
         _share(entry.drop),
         _decibels(entry),
         f"{entry.speedup:.2f}&times;" if entry.speedup else "-",
@@ -186,67 +205,14 @@ def _channels(group: PrunedGroup) -> str:
     return group.reason if group.reason and group.before == group.after else f"{group.before} to {group.after}"
 
 
-def _noise(report: ReportDocument) -> str:
-    layers = report.noise.layers
-    if not layers:
-        return ""
-    shown = layers[:MOST_BARS]
-    more = f" The {len(shown)} worst of {len(layers)}." if len(layers) > len(shown) else ""
-    drawn = bars([_layer_bar(layer) for layer in shown])
-    return (
-        f"<section><h2>Sensitivity of the layers</h2><p class=legend>{escape(_sentence(report.noise.how))} As a share "
-        f"of the signal (amplitude).{more}</p>{drawn}</section>"
-    )
+def _layers(report: ReportDocument) -> str:
+    several = len(report.layers) > 1
+    suffixes = [f", {FORMAT_NAMES[entry.format]}" if several else "" for entry in report.layers]
+    return "".join(layer_sections(entry, suffix) for entry, suffix in zip(report.layers, suffixes, strict=True))
 
 
-def _layer_bar(layer: Layer) -> Bar:
-    label = layer.name + (" (float)" if layer.in_float else "")
-    if layer.problem:
-        return Bar(label, 0.0, layer.problem[:60], "off")
-    if layer.sqnr_db is None:
-        return Bar(label, 0.0, "none", "off")
-    noise = 10 ** (-layer.sqnr_db / 20)
-    return Bar(label, noise, f"{noise:.2%} ({layer.sqnr_db:.0f} dB)", "float" if layer.in_float else "")
-
-
-def _worst(report: ReportDocument) -> str:
-    if report.worst is None:
-        return ""
-    drawn = "".join(
-        f"<figure><figcaption>{escape(entry.title)}"
-        f"{f', {entry.levels} different values after' if entry.levels else ''}</figcaption>{histogram(entry)}</figure>"
-        for entry in report.worst.histograms
-    )
-    return (
-        f"<section><h2>The worst layer: {escape(report.worst.name)}</h2><p class=legend>Before quantization "
-        f'(<span class="key before"></span> filled) and after (<span class="key after"></span> line), '
-        f"{escape(report.worst.how)}. Heights are square roots, so that rare values show.</p>"
-        f'<div class="charts">{drawn}</div></section>'
-    )
-
-
-def _sizes(report: ReportDocument) -> str:
-    rows = [row for row in report.sizes if row.before_bytes]
-    if not rows:
-        return ""
-    shown = rows[:MOST_BARS]
-    drawn = bars(
-        [
-            Bar(
-                row.name,
-                row.before_bytes,
-                _size(row.before_bytes) + (f" to {_size(row.after_bytes)}" if row.after_bytes is not None else ""),
-                "" if row.after_bytes is not None and row.after_bytes < row.before_bytes else "float",
-            )
-            for row in shown
-        ]
-    )
-    total = sum(row.before_bytes for row in rows)
-    more = f"The {len(shown)} largest of {len(rows)} layers, " if len(rows) > len(shown) else ""
-    return (
-        f"<section><h2>Size by layer</h2><p class=legend>{more}{_size(total)} of weights in all; in grey what stays "
-        f"as large as it was.</p>{drawn}</section>"
-    )
+def _operators(report: ReportDocument) -> str:
+    return explained(report.explanations, _table)
 
 
 def _disagreements(report: ReportDocument) -> str:
@@ -295,10 +261,6 @@ def _made(report: ReportDocument) -> str:
     )
 
 
-def _sentence(text: str) -> str:
-    return f"{text[:1].upper()}{text[1:]}." if text else ""
-
-
 def _share(value: float | None) -> str:
     return "-" if value is None else f"{value:.2%}"
 
@@ -311,12 +273,6 @@ def _decibels(entry: Entry) -> str:
 
 def _milliseconds(time_us: float | None) -> str:
     return "-" if time_us is None else f"{time_us / 1000:.3f} ms"
-
-
-def _size(size_bytes: int | None) -> str:
-    if size_bytes is None:
-        return "-"
-    return f"{size_bytes / 1e6:.2f} MB" if size_bytes >= 1e6 else f"{size_bytes / 1e3:.1f} kB"
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
