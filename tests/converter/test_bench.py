@@ -118,3 +118,23 @@ def test_mistakes_are_said(tmp_path: Path) -> None:
         bench(linear(tmp_path / "l.onnx"), Settings(runs=1))
     with pytest.raises(BadOption, match="--threads"):
         bench(linear(tmp_path / "l.onnx"), Settings(threads=(0,)))
+
+
+def test_tflite_files_are_timed_with_xnnpack_and_with_the_built_in_kernels() -> None:
+    report = bench(DIGITS / "mbn.tflite", QUICK)
+    assert [(c.runtime, c.provider) for c, _ in report.laps] == [("litert", "XNNPACK"), ("litert", "built-in")]
+    assert report.runtime.startswith("LiteRT ")
+    assert report.problems == ()
+
+
+def test_a_file_without_an_operator_for_xnnpack_is_not_timed_as_if_it_had_one(tmp_path: Path) -> None:
+    from tests.converter.tflite.files import remembering
+
+    from autoglm_edge_converter.runners.tflite import delegated
+
+    path = tmp_path / "cell.tflite"
+    path.write_bytes(remembering())
+    assert not delegated(path)
+    report = bench(path, QUICK)
+    assert [contender.provider for contender, _ in report.laps] == ["built-in"]
+    assert "takes none of the operators" in report.problems[0][1]

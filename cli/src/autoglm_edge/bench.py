@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
 def bench(
     path: Annotated[
-        Path, typer.Argument(metavar="MODEL_OR_BUNDLE", help="An ONNX model, a bundle directory, or a packed bundle.")
+        Path,
+        typer.Argument(
+            metavar="MODEL_OR_BUNDLE", help="An ONNX or TFLite model, a bundle directory, or a packed bundle."
+        ),
     ],
     runs: Annotated[int, typer.Option(help="Of each; those that would take over half a minute make fewer.")] = 100,
     threads: Annotated[str, typer.Option(metavar="1,2", help="Numbers of threads to try.")] = "1",

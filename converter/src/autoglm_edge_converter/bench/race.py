@@ -21,9 +21,15 @@ from typing import Any
 import numpy as np
 
 from autoglm_edge_converter.bench.inputs import as_arrays
-from autoglm_edge_converter.bench.subject import RUNTIME, Form, subject
+from autoglm_edge_converter.bench.providers import BUILT_IN, XNNPACK
+from autoglm_edge_converter.bench.subject import Form, subject
 from autoglm_edge_converter.errors import BadOption, CandidateFailed, ConversionError
-from autoglm_edge_converter.machine import machine_name, versions
+from autoglm_edge_converter.formats import installed_runtime
+from autoglm_edge_converter.machine import machine_name
+from autoglm_edge_converter.original import ONNX, TFLITE
+from autoglm_edge_converter.targets import RUNTIMES
+
+_FORMATS = {RUNTIMES[form][0]: form for form in (ONNX, TFLITE)}
 
 TURNS = 10
 ANSWER_S = 180.0
@@ -37,7 +43,7 @@ FEWEST_RUNS = 3
 
 @dataclass(frozen=True)
 class Settings:
-    """What a user may choose. `providers`: those built into the runtime when empty."""
+    """What a user may choose. `providers`: of ONNX Runtime, those built into it when empty; LiteRT has its own."""
 
     runs: int = 100
     threads: tuple[int, ...] = (1,)
@@ -122,7 +128,9 @@ def bench(path: Path, settings: Settings, heard: Callable[[str], None] = lambda 
             subject=what.name,
             inputs=what.inputs,
             machine=machine_name(),
-            runtime=f"{RUNTIME} {versions()[RUNTIME]}",
+            runtime=", ".join(
+                installed_runtime(_FORMATS[name]) for name in dict.fromkeys(f.runtime for f in what.forms)
+            ),
             laps=tuple(_laps(racers)),
             problems=tuple(problems.items()),
         )
@@ -143,12 +151,15 @@ def _none_works(name: str, problems: Mapping[Contender, str]) -> str:
 def _contenders(forms: Sequence[Form], settings: Settings) -> list[tuple[Contender, Form]]:
     import onnxruntime
 
-    providers = settings.providers or tuple(reversed(onnxruntime.get_available_providers()))
+    providers = {
+        RUNTIMES[ONNX][0]: settings.providers or tuple(reversed(onnxruntime.get_available_providers())),
+        RUNTIMES[TFLITE][0]: (XNNPACK, BUILT_IN),
+    }
     return [
-        (Contender(form.id, RUNTIME, provider, threads), form)
+        (Contender(form.id, form.runtime, provider, threads), form)
         for threads in dict.fromkeys(settings.threads)
-        for provider in providers
         for form in forms
+        for provider in providers.get(form.runtime, ("any",))
     ]
 
 
@@ -180,6 +191,7 @@ class _Racer:
         """Start the process. Raises CandidateFailed."""
         order = {
             "model": str(form.model),
+            "runtime": contender.runtime,
             "provider": contender.provider,
             "threads": contender.threads,
             "inputs": str(inputs),

@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from autoglm_edge_converter.bench.inputs import random_feeds
-from autoglm_edge_converter.errors import NotAModel
+from autoglm_edge_converter.errors import MissingPackage, NotAModel
+from autoglm_edge_converter.loading import framework_of
+from autoglm_edge_converter.original import ONNX, TFLITE
 from autoglm_edge_converter.source import fix_shapes
-from autoglm_edge_converter.tensors import Feed, input_ports
+from autoglm_edge_converter.targets import RUNTIMES
+from autoglm_edge_converter.tensors import Feed, Port, input_ports
 from autoglm_edge_protocol import golden
 from autoglm_edge_protocol.bundle import opened, read_manifest
-
-RUNTIME = "onnxruntime"
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,8 @@ class Form:
 
     id: str
     model: Path
+    runtime: str
+    """Of `RUNTIMES`."""
     ops: tuple[Path, ...] = ()
     problem: str | None = None
 
@@ -41,9 +44,9 @@ class Subject:
 
 @contextmanager
 def subject(path: Path, shapes: Mapping[str, tuple[int, ...]], ops: Sequence[Path], seed: int) -> Iterator[Subject]:
-    """Give what is at `path`: an ONNX model, a bundle directory, or a packed bundle, unpacked meanwhile.
+    """Give what is at `path`: an ONNX or TFLite model, a bundle directory, or a packed bundle, unpacked meanwhile.
 
-    Raises NotAModel, BadOption, UnknownShape, autoglm_edge_protocol.errors.ProtocolError, OSError.
+    Raises NotAModel, MissingPackage, BadOption, UnknownShape, autoglm_edge_protocol.errors.ProtocolError, OSError.
     """
     if path.is_file() and path.suffix != ".bundle":
         yield _of_model(path, shapes, ops, seed)
@@ -53,6 +56,23 @@ def subject(path: Path, shapes: Mapping[str, tuple[int, ...]], ops: Sequence[Pat
 
 
 def _of_model(path: Path, shapes: Mapping[str, tuple[int, ...]], ops: Sequence[Path], seed: int) -> Subject:
+    form = ONNX if framework_of(str(path)) != TFLITE else TFLITE
+    ports = fix_shapes(_tflite_ports(path) if form == TFLITE else _onnx_ports(path), shapes)
+    if not ports:
+        raise NotAModel(f"{path} takes no input: give an ONNX or TFLite model, or a bundle")
+    entry = Form(path.stem, path.resolve(), RUNTIMES[form][0], tuple(library.resolve() for library in ops))
+    return Subject(path.name, (entry,), tuple(random_feeds(ports, seed)), "random numbers")
+
+
+def _tflite_ports(path: Path) -> tuple[Port, ...]:
+    try:
+        from autoglm_edge_converter.tflite.flatbuffer import read_model
+    except ModuleNotFoundError as error:
+        raise MissingPackage("TFLite models", "tflite", error.name or "ai-edge-litert") from None
+    return read_model(path.read_bytes(), str(path)).inputs
+
+
+def _onnx_ports(path: Path) -> tuple[Port, ...]:
     import onnx
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # it has no types
 
@@ -60,23 +80,20 @@ def _of_model(path: Path, shapes: Mapping[str, tuple[int, ...]], ops: Sequence[P
         graph = onnx.load(path, load_external_data=False).graph
     except (DecodeError, UnicodeDecodeError) as error:
         raise NotAModel(f"{path} is not an ONNX model, or is cut short ({error}): export or copy it again") from None
-    ports = fix_shapes(input_ports(graph), shapes)
-    if not ports:
-        raise NotAModel(f"{path} takes no input: give an ONNX model or a bundle")
-    form = Form(path.stem, path.resolve(), tuple(library.resolve() for library in ops))
-    return Subject(path.name, (form,), tuple(random_feeds(ports, seed)), "random numbers")
+    return input_ports(graph)
 
 
 def _of_bundle(directory: Path) -> Subject:
     manifest = read_manifest(directory)
     forms = []
     for variant in manifest.variants:
-        known = variant.needs.runtime == RUNTIME
+        known = variant.needs.runtime in (RUNTIMES[ONNX][0], RUNTIMES[TFLITE][0])
         libraries = variant.needs.custom_ops.get(platform.machine(), ())
         forms.append(
             Form(
                 variant.id,
                 (directory / variant.model).resolve(),
+                variant.needs.runtime,
                 tuple((directory / library).resolve() for library in libraries),
                 None if known else f"the runtime {variant.needs.runtime} is not known here",
             )

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ai_edge_litert.interpreter import Interpreter
+from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
 from autoglm_edge_converter.tensors import Array, Feed
 
@@ -99,9 +99,22 @@ def _without_greeting() -> Iterator[None]:
         os.close(kept)
 
 
-def open_tflite(path: Path, threads: int = 1) -> TfliteRunner:
-    """Open a file. Errors of the runtime pass through: ValueError, RuntimeError."""
-    return TfliteRunner(Interpreter(model_path=str(path), num_threads=threads))
+def open_tflite(path: Path, threads: int = 1, *, xnnpack: bool = True) -> TfliteRunner:
+    """Open a file, with LiteRT's built-in kernels alone where XNNPACK is not wanted.
+
+    Errors of the runtime pass through: ValueError, RuntimeError.
+    """
+    resolver = OpResolverType.AUTO if xnnpack else OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+    interpreter = Interpreter(model_path=str(path), num_threads=threads, experimental_op_resolver_type=resolver)
+    return TfliteRunner(interpreter)
+
+
+def delegated(path: Path) -> bool:
+    """Tell whether XNNPACK takes any operator of a file. Errors of the runtime pass through."""
+    interpreter = Interpreter(model_path=str(path))
+    with _without_greeting():
+        interpreter.allocate_tensors()
+    return any(entry["op_name"] == "DELEGATE" for entry in interpreter._get_ops_details())
 
 
 def _signature_names(interpreter: Any) -> dict[tuple[int, str], str]:
