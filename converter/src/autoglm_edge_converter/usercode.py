@@ -34,6 +34,7 @@ def load_function(reference: str) -> Callable[..., Any]:
     if spec is None or spec.loader is None:
         raise UserCodeFailed(f"{text} cannot be imported")
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up there
     sys.path.insert(0, str(path.parent))
     try:
         with blamed_on(path):
