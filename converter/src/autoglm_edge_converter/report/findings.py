@@ -128,7 +128,7 @@ def _measured(item: Measured, shipped: Mapping[str, Variant], report: Report) ->
 
 def _why_measured(item: Measured, state: str, report: Report) -> str:
     if state == SHIPPED:
-        return item.purpose if item.id != FP32 else "the float variant, same answers"
+        return item.purpose or "the float variant, same answers"
     if state == REFERENCE:
         return "the model as it was given"
     for entry in report.findings.considered:
