@@ -20,7 +20,7 @@ def targets(
     """List the boards that `convert --target` knows: what they have, and which runtimes have wheels for them.
 
     A target decides the newest operator set, the signs of 8-bit activations and how much memory a variant may take.
-    The oldest supported version of each runtime is checked by a table, not by running it.
+    What is shipped for a target is run in the oldest supported version of its runtimes, see --tables-only of convert.
 
     Example: autoglm-edge convert res.onnx --calibration samples.npz --output bundles --target rpi4 --target rpi5
     """
@@ -30,24 +30,32 @@ def targets(
         print_json([asdict(target) | {"newest_opset": target.newest_opset} for target in TARGETS.values()])
         return
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for column in ("target", "processor", "cores", "memory", "8-bit", "onnxruntime", "opset"):
+    for column in ("target", "cores", "MB", "8-bit", "ORT", "opset", "LiteRT", "tflite", "accelerators"):
         table.add_column(column)
     for target in TARGETS.values():
         table.add_row(*_row(target))
     out.print(table)
-    out.print("[dim]armv7: ONNX Runtime has no wheel for 32-bit ARM; only TensorFlow Lite runs there.[/dim]")
+    out.print(
+        "[dim]ORT (ONNX Runtime), LiteRT and tflite (tflite-runtime): the oldest version that is supported, of those with "
+        "wheels for the board. Processors and all else: --json.[/dim]"
+    )
 
 
 def _row(target: Target) -> tuple[str, ...]:
-    from autoglm_edge_converter.targets import MB, ONNX
+    from autoglm_edge_converter.targets import LITERT, MB, ONNX, TFLITE_RUNTIME
 
-    runtime = target.runtime(ONNX)
+    def oldest(name: str) -> str:
+        runtime = target.runtime(name)
+        return runtime.oldest if runtime else "-"
+
     return (
         target.name,
-        target.about.rpartition(", ")[2],
         str(target.cores),
-        f"{target.memory_bytes // MB} MB",
+        f"{target.memory_bytes // MB}",
         " ".join(target.instructions),
-        f"since {runtime.oldest}" if runtime else "no wheel",
-        str(target.newest_opset) if target.newest_opset else "-",
+        oldest(ONNX),
+        str(target.newest_opset or "-"),
+        oldest(LITERT),
+        oldest(TFLITE_RUNTIME),
+        " ".join(target.accelerators) or "-",
     )
