@@ -1,12 +1,15 @@
 """From Keras to float files: `python -m autoglm_edge_converter.roads.keras REQUEST.json`.
 
-Takes whole models: `.keras`, and `.h5` or `.hdf5` of older releases. See `roads` for what is printed.
+Takes whole models: `.keras`, and `.h5` or `.hdf5` of older releases. See `roads` for what is printed. Options of the
+request for pruning with training: `finetune` (`module.py:function`), `prune` (fraction of the multiplications),
+`prune_steps`.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +29,31 @@ def road(request: Request, tell: Tell) -> Mapping[str, Any]:
     tell({"step": "load"})
     runnable = request.scratch / "original.keras"
     model.save(runnable)
-    return depart(fix_shapes(call_of(model), request.shapes), runnable, request, tell)
+    call = fix_shapes(call_of(model), request.shapes)
+    departure = depart(call, runnable, request, tell)
+    if not request.options.get("finetune"):
+        return departure
+    return {**departure, "renditions": [*departure["renditions"], *_pruned(model, call, request, tell)]}
+
+
+def _pruned(model: Any, call: Any, request: Request, tell: Tell) -> list[dict[str, Any]]:
+    """Write the float files of the pruned model, with the ports of the original."""
+    from autoglm_edge_converter.roads.finetuning import Finetuning
+    from autoglm_edge_converter.roads.keras_loading import call_of
+    from autoglm_edge_converter.roads.keras_pruning import prune
+    from autoglm_edge_converter.roads.tensorflow_export import renditions
+
+    def step(done: str) -> None:
+        tell({"step": done})
+
+    sizes = {
+        tensor.name: request.shapes[spec.name]
+        for tensor, spec in zip(model.inputs, call.inputs, strict=True)
+        if spec.name in request.shapes
+    }
+    pruned, fraction = prune(model, Finetuning.from_options(request.options), sizes, step)
+    same = replace(call_of(pruned), inputs=call.inputs, outputs=call.outputs)
+    return renditions(same, same.traced(), request, tell, "pruned", round(fraction, 4))
 
 
 if __name__ == "__main__":

@@ -122,7 +122,14 @@ def _built(model: Any, shapes: Mapping[str, Sequence[int]], path: Path) -> Any:
         model = keras.Model(first, model(first), name=model.name)
     if not getattr(model, "inputs", None):
         raise BadModel(f"{path} is a subclassed model without a graph: write it with model.export(FOLDER)")
-    return model
+    return functional(model) if isinstance(model, keras.Sequential) else model
+
+
+def functional(model: Any) -> Any:
+    """Return a built model as a graph that is not compiled, on the same layers. A Sequential one has no ports else."""
+    if isinstance(model, keras.Sequential):
+        return keras.Model(model.inputs[0], model.outputs[0], name=model.name)
+    return keras.Model(model.input, model.output, name=model.name)
 
 
 def call_of(model: Any) -> Call:

@@ -74,7 +74,8 @@ def _load(request: Mapping[str, Any], options: Mapping[str, Any], scratch: Path)
 def _pruned(
     original: Any, request: Mapping[str, Any], options: Mapping[str, Any], step: Callable[[str], None]
 ) -> list[dict[str, object]]:
-    from autoglm_edge_converter.roads.torch_pruning import Finetuning, pruned_renditions
+    from autoglm_edge_converter.roads.finetuning import Finetuning
+    from autoglm_edge_converter.roads.torch_pruning import pruned_renditions
 
     finetuning = Finetuning.from_options(options)
     return pruned_renditions(original, finetuning, Path(request["scratch"]), request["formats"], step, _opset(options))

@@ -11,12 +11,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from autoglm_edge_converter.errors import BadOption
 from autoglm_edge_converter.roads.tensorflow_program import Request, Tell, serve
 from autoglm_edge_converter.roads.tensorflow_start import start_tensorflow
 
 
 def road(request: Request, tell: Tell) -> Mapping[str, Any]:
     """Load a SavedModel and write its float files. Raises ConversionError."""
+    if request.options.get("finetune"):
+        raise BadOption("--finetune needs the layers of the model: give it as .keras or .h5, or leave --finetune away")
     start_tensorflow(gpu=bool(request.options.get("gpu")))
     from autoglm_edge_converter.roads.savedmodel_loading import load_signature, remember_signature, signature_of
     from autoglm_edge_converter.roads.tensorflow_call import check_finite, fix_shapes

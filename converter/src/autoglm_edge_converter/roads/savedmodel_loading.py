@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -121,11 +121,40 @@ def _load_v1(folder: Path, described: Any) -> Call:
 
 
 def _rename_functions(graph: Any) -> None:
-    """Rename a graph's functions: the loader that failed before left some of the same names. Changes the graph."""
-    names = {function.signature.name: f"v1_{function.signature.name}" for function in graph.library.function}
-    for function in graph.library.function:
+    """Rename the functions that a graph calls and drop the others. Changes the graph.
+
+    The loader that failed before left some of the same names, and functions that save and restore are for no one here.
+    """
+    called = _called(graph)
+    kept = [function for function in graph.library.function if function.signature.name in called]
+    names = {function.signature.name: f"v1_{function.signature.name}" for function in kept}
+    for function in kept:
         function.signature.name = names[function.signature.name]
-    for node in (*graph.node, *(node for function in graph.library.function for node in function.node_def)):
-        for attribute in node.attr.values():
-            if attribute.HasField("func"):
-                attribute.func.name = names.get(attribute.func.name, attribute.func.name)
+    for node in (*graph.node, *(node for function in kept for node in function.node_def)):
+        node.op = names.get(node.op, node.op)
+        for reference in _references(node):
+            reference.name = names.get(reference.name, reference.name)
+    copies = [type(function).FromString(function.SerializeToString()) for function in kept]
+    del graph.library.function[:]
+    del graph.library.gradient[:]
+    graph.library.function.extend(copies)
+
+
+def _called(graph: Any) -> set[str]:
+    """Return the names of the functions that a graph calls, and of those that these call."""
+    bodies = {function.signature.name: function.node_def for function in graph.library.function}
+    found: set[str] = set()
+    pending = [graph.node]
+    while pending:
+        for node in pending.pop():
+            for name in {node.op, *(reference.name for reference in _references(node))} & set(bodies) - found:
+                found.add(name)
+                pending.append(bodies[name])
+    return found
+
+
+def _references(node: Any) -> Iterator[Any]:
+    for attribute in node.attr.values():
+        if attribute.HasField("func"):
+            yield attribute.func
+        yield from attribute.list.func

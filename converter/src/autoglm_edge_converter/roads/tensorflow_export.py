@@ -43,12 +43,11 @@ def depart(call: Call, runnable: Path, request: Request, tell: Tell, notes: Sequ
     except Exception as error:
         raise BadModel(f"TensorFlow cannot trace the model: {said(error)}") from None
     tell({"step": "trace"})
-    renditions = [_rendition(format_, call, concrete, request, tell) for format_ in request.formats]
     return {
         "runnable": str(runnable),
         "inputs": document_of(input_ports(call)),
         "outputs": document_of(output_ports(call, concrete)),
-        "renditions": renditions,
+        "renditions": renditions(call, concrete, request, tell),
         "versions": {name: version(package) for name, package in _packages().items()},
         "notes": list(notes),
     }
@@ -66,12 +65,20 @@ def _is_installed(package: str) -> bool:
         return False
 
 
-def _rendition(format_: str, call: Call, concrete: Any, request: Request, tell: Tell) -> dict[str, Any]:
+def renditions(
+    call: Call, concrete: Any, request: Request, tell: Tell, stem: str = "float", pruning: float = 0.0
+) -> list[dict[str, Any]]:
+    """Write a file of each format that is asked for, STEM.FORMAT; one that fails is told with its problem."""
+    made = [_rendition(format_, call, concrete, request, tell, stem) for format_ in request.formats]
+    return [entry | ({"pruning": pruning} if pruning else {}) for entry in made]
+
+
+def _rendition(format_: str, call: Call, concrete: Any, request: Request, tell: Tell, stem: str) -> dict[str, Any]:
     road, write = {
         "tflite": (f"TensorFlow {tf.__version__}'s converter", write_tflite),
         "onnx": (f"tf2onnx {version('tf2onnx')}", write_onnx),
     }[format_]
-    path = request.scratch / f"float.{format_}"
+    path = request.scratch / f"{stem}.{format_}"
     problem = None
     try:
         frozen = freeze(concrete)

@@ -42,14 +42,19 @@ def serve(road: Road, request: Path) -> int:
             answers.write(json.dumps(document) + "\n")
             answers.flush()
 
-        try:
-            tell({"departure": road(read_request(request), tell)})
-        except ConversionError as error:
-            tell({"error": str(error), "kind": type(error).__name__})
-            return 1
-        except Exception as error:
-            tell({"error": f"the model could not be loaded: {said(error)}", "kind": BadModel.__name__})
-            return 1
+        return answer(road, read_request(request), tell)
+
+
+def answer(road: Road, request: Request, tell: Tell) -> int:
+    """Go a road, tell the departure or one error, and return the exit status."""
+    try:
+        tell({"departure": road(request, tell)})
+    except ConversionError as error:
+        tell({"error": str(error), "kind": type(error).__name__})
+        return 1
+    except Exception as error:
+        tell({"error": f"the model could not be loaded: {said(error)}", "kind": BadModel.__name__})
+        return 1
     return 0
 
 

@@ -8,46 +8,25 @@ the module. Output layers keep their width, so the ports stay. How good the resu
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from autoglm_edge_converter.errors import BadOption, MissingPackage, UserCodeFailed
-from autoglm_edge_converter.roads.pruning_schedule import LARGEST_CHANNEL_RATIO, STEPS, Schedule, channel_ratio
+from autoglm_edge_converter.errors import BadOption, MissingPackage
+from autoglm_edge_converter.roads.finetuning import Finetuning
+from autoglm_edge_converter.roads.pruning_schedule import LARGEST_CHANNEL_RATIO, channel_ratio
 from autoglm_edge_converter.roads.pytorch_blame import said
 from autoglm_edge_converter.roads.pytorch_examples import Examples
 from autoglm_edge_converter.roads.pytorch_loading import SEED
 from autoglm_edge_converter.roads.pytorch_originals import TorchOriginal, from_module
 from autoglm_edge_converter.roads.pytorch_renditions import renditions
 from autoglm_edge_converter.roads.pytorch_weights import check_finite
-from autoglm_edge_converter.usercode import blamed_on, file_of, load_function
 
 Step = Callable[[str], None]
-Train = Callable[[torch.nn.Module], torch.nn.Module]
 
 _LAYERS = (torch.nn.Conv1d, torch.nn.Conv2d, torch.nn.Conv3d, torch.nn.Linear)
-
-
-@dataclass(frozen=True)
-class Finetuning:
-    """What to prune, and who trains."""
-
-    reference: str
-    """`module.py:function`, called with the module; trains it in place and gives None, or gives another one."""
-    schedule: Schedule
-
-    @classmethod
-    def from_options(cls, options: Mapping[str, Any]) -> Finetuning:
-        """Read `finetune`, `prune` and `prune_steps`. Raises BadOption."""
-        try:
-            schedule = Schedule(float(options.get("prune", "")), int(options.get("prune_steps", STEPS)))
-        except ValueError as error:
-            reason = f" ({error})" if "fraction" in str(error) or "steps" in str(error) else ""
-            raise BadOption(f"--finetune goes with --prune FRACTION of the multiplications, as 0.4{reason}") from None
-        return cls(str(options["finetune"]), schedule)
 
 
 def pruned_renditions(
@@ -70,7 +49,7 @@ def prune(
 
     Raises BadOption where nothing can be pruned, MissingPackage, UserCodeFailed, BrokenWeights.
     """
-    train = _trainer(finetuning.reference)
+    train = finetuning.trainer(torch.nn.Module, "the module")
     before = multiplications(module, examples)
     pruned = copy.deepcopy(module).requires_grad_(True)
     removed = 0.0
@@ -78,7 +57,8 @@ def prune(
         pruned = _reach(pruned, examples, before, target)
         removed = 1 - multiplications(pruned, examples) / before
         torch.manual_seed(SEED + number)
-        pruned = train(pruned.train())
+        with torch.enable_grad():
+            pruned = train(pruned.train())
         check_finite(pruned.state_dict())
         step(f"pruned {removed:.0%} of the multiplications, trained ({number} of {finetuning.schedule.steps})")
     if removed <= 0:
@@ -164,16 +144,3 @@ def _leaves(nodes: Sequence[Any]) -> list[Any]:
     direct = [node for node in nodes if hasattr(node, "variable")]
     behind = [f for node in nodes if node.name().startswith("TBackward") for f, _ in node.next_functions]
     return direct + [node for node in behind if node is not None and hasattr(node, "variable")]
-
-
-def _trainer(reference: str) -> Train:
-    function = load_function(reference)
-
-    def train(module: torch.nn.Module) -> torch.nn.Module:
-        with blamed_on(file_of(reference)), torch.enable_grad():
-            answer = function(module)
-        if answer is not None and not isinstance(answer, torch.nn.Module):
-            raise UserCodeFailed(f"{reference} gives {type(answer).__name__}: give None or the module")
-        return module if answer is None else answer
-
-    return train
