@@ -36,8 +36,8 @@ def targets(
         table.add_row(*_row(target))
     out.print(table)
     out.print(
-        "[dim]ORT (ONNX Runtime), LiteRT and tflite (tflite-runtime): the oldest version that is supported, of those with "
-        "wheels for the board. Processors and all else: --json.[/dim]"
+        "[dim]ORT (ONNX Runtime), LiteRT and tflite (tflite-runtime): the oldest version that is supported, of those "
+        "with wheels for the board. Processors and all else: --json.[/dim]"
     )
 
 
