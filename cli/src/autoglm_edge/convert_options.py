@@ -110,6 +110,15 @@ Prune = Annotated[
         "multiplications. Needs no training; quality may suffer on inputs unlike the samples.",
     ),
 ]
+Sparsify = Annotated[
+    float | None,
+    typer.Option(
+        metavar="FRACTION",
+        help="Ship one more ONNX variant with this fraction of the weights at zero: smaller where bundles are "
+        "compressed on the way, and no faster, since runtimes multiply by zero like by any other number.",
+        rich_help_panel=SEARCH,
+    ),
+]
 MaxSize = Annotated[
     str | None,
     typer.Option(

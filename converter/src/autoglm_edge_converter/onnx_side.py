@@ -18,7 +18,8 @@ from autoglm_edge_converter.original import FORMATS, ONNX, Rendition
 from autoglm_edge_converter.passes import passes_for
 from autoglm_edge_converter.progress import Progress
 from autoglm_edge_converter.pruned_graphs import OFF, PRUNED, pruned_graphs
-from autoglm_edge_converter.recipes import OPTIMISED
+from autoglm_edge_converter.pruning.magnitude import mask_smallest
+from autoglm_edge_converter.recipes import OPTIMISED, SPARSE
 from autoglm_edge_converter.results import Options
 from autoglm_edge_converter.selection import Builder
 from autoglm_edge_converter.sides import Pruned, Side
@@ -37,7 +38,7 @@ def prepare_onnx(bench: Workbench, path: Path, options: Options, done: Sequence[
     prune = OFF if options.finetune is not None else options.prune
     pruned, pruning = pruned_graphs(float_model, bench, prune, options.max_drop, options.seed, progress)
     tuned = tuple(_finetuned(entry) for entry in bench.source.renditions if entry.format == ONNX and entry.pruning)
-    graphs = (FloatGraph(OPTIMISED, float_model), *pruned, *tuned)
+    graphs = (FloatGraph(OPTIMISED, float_model), *pruned, *tuned, *_sparse(float_model, options.sparsify))
 
     def build(deadline: Deadline, cache: Cache, shown: Progress) -> Builder:
         return Candidates(graphs, bench, shown, deadline, cache)
@@ -54,6 +55,10 @@ def prepare_onnx(bench: Workbench, path: Path, options: Options, done: Sequence[
         passes=tuple(passes),
         pruning=pruning,
     )
+
+
+def _sparse(proto: onnx.ModelProto, fraction: float | None) -> tuple[FloatGraph, ...]:
+    return () if fraction is None else (FloatGraph(SPARSE, mask_smallest(proto, fraction), fraction),)
 
 
 def _finetuned(rendition: Rendition) -> FloatGraph:

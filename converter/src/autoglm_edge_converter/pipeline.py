@@ -127,6 +127,8 @@ def check_options(options: Options) -> None:
         raise BadOption("--max-size and --max-latency-ms are greater than 0")
     check_name(options.metric)
     check_prune(options.prune)
+    if options.sparsify is not None and not 0 < options.sparsify < 1:
+        raise BadOption(f"--sparsify is a fraction of the weights such as 0.5, not {options.sparsify:g}")
     if options.finetune is not None and options.prune in (OFF, AUTO):
         raise BadOption("--finetune trains a pruned model: say how much to prune, as --prune 0.4")
     demands_of(options.targets, options.formats or FORMATS)

@@ -11,6 +11,9 @@ weights stored on 8 bits and everything computed in float; weights stored on 16 
 OPTIMISED = "optimised"
 """The float graph that every conversion has; pruned ones have names of their own."""
 
+SPARSE = "sparse"
+"""The float graph with its smallest weights at zero."""
+
 
 @dataclass(frozen=True)
 class Recipe:

@@ -47,6 +47,8 @@ class Options:
     force: bool = False
     prune: str = "off"
     """`off`, `auto` (as much as the budget allows) or the fraction of the multiplications to take out."""
+    sparsify: float | None = None
+    """Fraction of the weights to set to zero in one more variant, which is smaller under compression and no faster."""
     max_size_bytes: int | None = None
     """Of a variant's file; None: any."""
     max_latency_ms: float | None = None

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import zlib
+
 from autoglm_edge_converter.acceptance import Acceptance
 from autoglm_edge_converter.choose import MOST_VARIANTS, NOTICEABLE, fastest_first, smallest_first, steps_up
 from autoglm_edge_converter.progress import Progress
-from autoglm_edge_converter.recipes import HALF
+from autoglm_edge_converter.recipes import HALF, SPARSE
 from autoglm_edge_converter.results import Considered
 from autoglm_edge_converter.selection import Selection, fill_place
 
 FASTEST = "the fastest within the budget"
 HALF_SIZE = "weights on 16 bits: half the size, nearly the float answers"
 SMALLEST = "the smallest within the budget"
+SPARSEST = "the smallest weights are zero: smaller under compression, no faster"
 BETTER = "clearly better answers than the faster ones, faster than float"
 
 
 def fill_fastest(selection: Selection, acceptance: Acceptance) -> bool:
     """Fill the first place; tell whether there were candidates for it, and each was refused."""
-    fast = fastest_first([entry for entry in selection.undecided if not is_half(entry)])
+    fast = fastest_first([entry for entry in selection.undecided if not is_half(entry) and not is_sparse(entry)])
     fill_place(selection, fast, FASTEST, acceptance)
     return bool(fast) and not selection.chosen
 
@@ -32,7 +35,8 @@ def fill_rungs(
         fill_place(selection, [entry for entry in selection.undecided if is_half(entry)], HALF_SIZE, acceptance)
     progress.step("16 bits")
     smallest = min([float_bytes, *(item.size_bytes for item in selection.chosen)])
-    left = [entry for entry in selection.undecided if not is_half(entry)]
+    fill_place(selection, _by_compressed_size(selection), SPARSEST, acceptance)
+    left = [entry for entry in selection.undecided if not is_half(entry) and not is_sparse(entry)]
     fill_place(selection, smallest_first(left, smallest, size_matters), SMALLEST, acceptance)
     progress.step("smallest")
     _fill_between(selection, acceptance)
@@ -45,9 +49,21 @@ def fill_rungs(
 
 def _fill_between(selection: Selection, acceptance: Acceptance) -> None:
     while selection.chosen and len(selection.chosen) + 1 < MOST_VARIANTS:
-        order = steps_up(selection.undecided, selection.shipped)
+        dense = [entry for entry in selection.undecided if not is_sparse(entry)]
+        order = steps_up(dense, selection.shipped)
         if fill_place(selection, order, BETTER, acceptance) is None:
             return
+
+
+def _by_compressed_size(selection: Selection) -> list[Considered]:
+    """Order the candidates with zeros by their size under compression (zlib), the smallest first."""
+    sparse = [entry for entry in selection.undecided if is_sparse(entry)]
+    return sorted(sparse, key=lambda entry: len(zlib.compress(selection.paths[entry.form].read_bytes())))
+
+
+def is_sparse(entry: Considered) -> bool:
+    """Tell whether a candidate has its smallest weights at zero."""
+    return entry.trial.candidate.graph == SPARSE
 
 
 def is_half(entry: Considered) -> bool:

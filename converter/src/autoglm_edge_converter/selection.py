@@ -13,7 +13,7 @@ from autoglm_edge_converter.laboratory import Timing
 from autoglm_edge_converter.measure import FP32, Form, speedup, time_forms
 from autoglm_edge_converter.original import ONNX
 from autoglm_edge_converter.progress import Progress
-from autoglm_edge_converter.recipes import DYNAMIC, FLOAT, HALF, OPTIMISED, STATIC, WEIGHTS, Candidate
+from autoglm_edge_converter.recipes import DYNAMIC, FLOAT, HALF, OPTIMISED, SPARSE, STATIC, WEIGHTS, Candidate
 from autoglm_edge_converter.results import Considered, Measured
 from autoglm_edge_converter.search import Experiments, Trial
 from autoglm_edge_converter.targets import own_signed
@@ -47,7 +47,7 @@ def variant_id(candidate: Candidate) -> str:
     family = candidate.recipe.family
     name = {HALF: "fp16", FLOAT: FP32, WEIGHTS: "int8-weights", DYNAMIC: "int8-dynamic"}.get(family, "int8")
     name += "-mixed" if candidate.float_nodes else ""
-    name += "" if candidate.graph == OPTIMISED else "-pruned"
+    name += {OPTIMISED: "", SPARSE: "-sparse"}.get(candidate.graph, "-pruned")
     return name if candidate.format == ONNX else f"{candidate.format}-{name}"
 
 

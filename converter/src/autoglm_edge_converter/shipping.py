@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -13,7 +14,7 @@ from autoglm_edge_converter.golden_set import tolerances_of
 from autoglm_edge_converter.original import ONNX
 from autoglm_edge_converter.plan import FP16, FP32, INT8, Plan
 from autoglm_edge_converter.quality import Score
-from autoglm_edge_converter.recipes import DYNAMIC, STATIC, WEIGHTS, Candidate
+from autoglm_edge_converter.recipes import DYNAMIC, SPARSE, STATIC, WEIGHTS, Candidate
 from autoglm_edge_converter.results import Considered, Measured, Refusal
 from autoglm_edge_converter.rungs import is_half
 from autoglm_edge_converter.search import SearchResult
@@ -90,6 +91,9 @@ def _notes(item: Measured, candidate: Candidate, max_drop: float, refused: int) 
     if candidate.format == ONNX and candidate.recipe.family == STATIC and candidate.recipe.signed != own_signed():
         kind = "signed" if own_signed() else "unsigned"
         notes.append(f"timed with {kind} activations instead, which suit the machine that converted")
+    if candidate.graph == SPARSE:
+        compressed = len(zlib.compress(item.path.read_bytes()))
+        notes.append(f"{compressed:,} bytes under compression (zlib), of {item.size_bytes:,}")
     notes += [f"{item.speedup:.2f} times the speed of float here"] if item.speedup < 1.0 else []
     notes += [f"{refused} candidates were refused by the acceptance samples"] if refused else []
     return notes

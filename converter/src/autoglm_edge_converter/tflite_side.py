@@ -10,7 +10,7 @@ from autoglm_edge_converter.deadline import Deadline
 from autoglm_edge_converter.measure import FP32, ORIGINAL, Form, float_id
 from autoglm_edge_converter.original import ONNX, TFLITE
 from autoglm_edge_converter.progress import Progress
-from autoglm_edge_converter.recipes import FLOAT, OPTIMISED, Recipe
+from autoglm_edge_converter.recipes import FLOAT, OPTIMISED, SPARSE, Recipe
 from autoglm_edge_converter.results import Options
 from autoglm_edge_converter.roads.onnx_to_tflite import to_tflite
 from autoglm_edge_converter.selection import Builder
@@ -58,7 +58,7 @@ def _finetuned(bench: Workbench) -> tuple[Pruned, ...]:
 
 def _from_onnx(bench: Workbench, done: Sequence[Side], progress: Progress) -> tuple[Pruned, ...]:
     """Bring graphs that were pruned on the ONNX side into TFLite; one that cannot be brought here is told of."""
-    graphs = [entry for side in done if side.format == ONNX for entry in side.pruned if not _is_finetuned(entry)]
+    graphs = [entry for side in done if side.format == ONNX for entry in side.pruned if not _is_elsewhere(entry)]
     feeds = [bench.feeds[index] for index in bench.check_samples]
     found = []
     for number, entry in enumerate(graphs):
@@ -72,5 +72,6 @@ def _from_onnx(bench: Workbench, done: Sequence[Side], progress: Progress) -> tu
     return tuple(found)
 
 
-def _is_finetuned(entry: Pruned) -> bool:
-    return entry.name.startswith("finetuned")
+def _is_elsewhere(entry: Pruned) -> bool:
+    """Tell whether a graph has a TFLite file of its own road, or is for ONNX alone."""
+    return entry.name.startswith("finetuned") or entry.name == SPARSE

@@ -38,7 +38,7 @@ def follow(original: Graph, steps: Sequence[Step]) -> tuple[Followed, ...]:
     brought: dict[int, str] = {}
     for step in steps:
         moved = _moved(before, step.graph)
-        found = [_after(entry, moved, before, step) for entry in found]
+        found = _merged([_after(entry, moved, before, step) for entry in found], step)
         brought = _brought(before, step, moved, brought)
         before = step.graph
     carried = {id(entry.carrier) for entry in found}
@@ -48,6 +48,17 @@ def follow(original: Graph, steps: Sequence[Step]) -> tuple[Followed, ...]:
         if id(entry) in brought and id(entry) not in carried
     ]
     return (*found, *added)
+
+
+def _merged(found: Sequence[Followed], step: Step) -> list[Followed]:
+    """Of several operators that one does the work of now, the last is kept and the others are fused into it."""
+    last = {id(entry.carrier): position for position, entry in enumerate(found) if entry.fate.became == KEPT}
+    return [
+        replace(entry, fate=replace(entry.fate, became=FUSED, into=entry.carrier.kind, why=step.name))
+        if entry.carrier is not None and entry.fate.became == KEPT and last[id(entry.carrier)] != position
+        else entry
+        for position, entry in enumerate(found)
+    ]
 
 
 def _moved(before: Graph, after: Graph) -> Mapping[int, Operator]:
@@ -86,6 +97,8 @@ def _change(
     if there is not None:
         read = [made for name in entry.inputs if (made := before.makers.get(name))]
         joined = any(made.kind == there.kind or not _remains(made, after) for made in read)
+        if joined and entry.kind == "Cast":
+            return GONE, None  # to the type that it was already
         return (FUSED if joined else REPLACED), there
     if after.constants.intersection(entry.outputs) or _is_constant(entry, before):
         return FOLDED, None
@@ -97,6 +110,8 @@ def _taken_over(entry: Operator, reader: Operator, maker: Operator) -> tuple[str
     """Tell what became of an operator by one behind it, and by what gives that one's output now."""
     if maker.kind == entry.kind and reader.kind != entry.kind:
         return KEPT, maker  # it took in what stood behind it
+    if maker.kind == reader.kind == entry.kind:
+        return FUSED, maker
     if maker.kind == reader.kind:
         return FOLDED if _reads_shapes(entry) else GONE, None
     return FUSED, maker

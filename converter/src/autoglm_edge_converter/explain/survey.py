@@ -26,6 +26,9 @@ from autoglm_edge_converter.recipes import OPTIMISED, Candidate
 FINETUNED = "finetuned"
 """How the names of float graphs begin that a road pruned and trained."""
 
+BETWEEN = "goes between float and fewer bits"
+_CONVERSIONS = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "Cast", "QUANTIZE", "DEQUANTIZE")
+
 
 @dataclass(frozen=True)
 class Written:
@@ -96,7 +99,7 @@ def _composed(entry: Followed, states: Mapping[str, onnx_variant.State]) -> Fate
 def _brought(before: Mapping[str, int], after: Mapping[str, int]) -> tuple[Fate, ...]:
     """Return the operators that the recipe brought in: those whose kind the float graph did not have, one a kind."""
     return tuple(
-        Fate(kind, f"{number} of them", ADDED, why="goes between float and fewer bits")
+        Fate(kind, f"{number} of them", ADDED, why=BETWEEN if kind in _CONVERSIONS else "by the recipe")
         for kind, number in after.items()
         if kind not in before
     )

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from autoglm_edge_converter.formats import format_of
 from autoglm_edge_converter.machine import machine_name, versions
-from autoglm_edge_converter.plan import FP32, Plan
+from autoglm_edge_converter.plan import Plan
 from autoglm_edge_converter.pruned_graphs import Pruning
 from autoglm_edge_converter.report.command import commands
 from autoglm_edge_converter.report.document import (

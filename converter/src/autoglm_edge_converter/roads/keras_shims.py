@@ -62,12 +62,10 @@ class TFOpLambda(keras.layers.Layer):  # type: ignore[misc]  # Keras has no type
         self.function = function
         self._compute = function_named(function)
 
-    def call(self, inputs: Any, passed: Sequence[str] = (), **kwargs: Any) -> Any:
-        """Compute. Where arguments beside the first are tensors, `passed` names those after it in `inputs`."""
+    def call(self, inputs: Any, **kwargs: Any) -> Any:
+        """Compute; `inputs` is the function's first argument."""
         kwargs.pop("name", None)
-        if not passed:
-            return self._compute(inputs, **kwargs)
-        return self._compute(inputs[0], **dict(zip(passed, inputs[1:], strict=True)), **kwargs)
+        return self._compute(inputs, **kwargs)
 
     def get_config(self) -> dict[str, Any]:
         """Return what makes the same layer."""

@@ -23,12 +23,18 @@ _DROPPED = frozenset(
         "virtual_batch_size",
         "sparse",
         "adjustment",
+        "softmax_robust_masking",
     )
 )
 _DROPPED_FROM = {
     "groups": ("DepthwiseConv2D", "DepthwiseConv1D", "SeparableConv2D", "SeparableConv1D", "Conv2DTranspose"),
     "implementation": ("LSTM", "GRU", "SimpleRNN", "Dense"),
 }
+_SHAPES = ("query_shape", "key_shape", "value_shape", "build_input_shape", "build_config")
+"""What layers were built for; they are built anew."""
+
+_CONSTANT = "_CONSTANT_VALUE"
+
 _RENAMED = {
     "BatchNormalizationV1": "BatchNormalization",
     "BatchNormalizationV2": "BatchNormalization",
@@ -47,26 +53,33 @@ def modern(config: Mapping[str, Any]) -> dict[str, Any]:
     changed = {**config, "class_name": name, "config": _inner(name, dict(inner or {}))}
     if name == "Sequential":
         _add_input(changed["config"])
-    if name in ("TFOpLambda", "SlicingOpLambda"):
-        changed["inbound_nodes"] = [_plain_node(node) for node in config.get("inbound_nodes", ())]
+    if config.get("inbound_nodes"):
+        changed["inbound_nodes"] = [_node(node) for node in config["inbound_nodes"]]
     return changed
 
 
-def _plain_node(node: list[list[Any]]) -> list[list[Any]]:
-    """Return a node of an operator with the tensors among its keyword arguments after the first one.
+def _node(node: list[Any]) -> object:
+    """Return a call of a layer as Keras 3 follows it: it looks for tensors in its own form only, arguments included.
 
-    Keras 2 wrote `[["a", 0, 0, {"y": ["b", 0, 0]}]]`, and Keras 3 follows tensors in the outer list only.
+    Keras 2 wrote `[["a", 0, 0, {"y": ["b", 0, 0]}]]`, for operators of one tensor without the outer list, and numbers
+    in the place of tensors as `["_CONSTANT_VALUE", -1, 2.0, {...}]`.
     """
-    if len(node) != 1 or len(node[0]) != 4:
-        return node
-    first, arguments = node[0][:3], node[0][3]
-    tensors = {key: value for key, value in arguments.items() if _is_tensor(value)}
-    if not tensors:
-        return node
-    constants = {key: value for key, value in arguments.items() if key not in tensors}
-    entries = [[*first, {}], *([*value[:3], {}] for value in tensors.values())]
-    entries[-1][3] = {**constants, "passed": list(tensors)}
-    return entries
+    entries = [node] if isinstance(node[0], str) else node
+    arguments = entries[-1][3] if len(entries[-1]) == 4 else {}
+    constant = any(entry[0] == _CONSTANT for entry in entries)
+    if not constant and not any(map(_is_tensor, arguments.values())):
+        return entries
+    first = [_argument(entry[:3]) for entry in entries]
+    keywords = {key: _argument(value) for key, value in arguments.items()}
+    return {"args": first if len(first) == 1 else [first], "kwargs": keywords}
+
+
+def _argument(value: Any) -> Any:
+    if not _is_tensor(value):
+        return value
+    if value[0] == _CONSTANT:
+        return value[2]
+    return {"class_name": "__keras_tensor__", "config": {"shape": [1], "dtype": "float32", "keras_history": value[:3]}}
 
 
 def _is_tensor(value: object) -> bool:
@@ -84,12 +97,17 @@ def _inner(name: str, config: dict[str, Any]) -> dict[str, Any]:
         kept["batch_shape"] = kept.pop("batch_input_shape")
     if isinstance(kept.get("layers"), list):
         kept["layers"] = [modern(layer) for layer in kept["layers"]]
+    for key in ("input_layers", "output_layers"):
+        if isinstance(kept.get(key), list) and len(kept[key]) == 1:  # else a model inside another gives a list
+            kept[key] = kept[key][0]
     if isinstance(kept.get("layer"), dict):
         kept["layer"] = modern(kept["layer"])
     return kept
 
 
 def _is_dropped(name: str, key: str, value: object) -> bool:
+    if key in _SHAPES and name not in ("Sequential", "Functional"):
+        return True
     if key not in _DROPPED or isinstance(value, (list, dict)) or value not in _INERT:
         return key == "implementation" and name in _DROPPED_FROM[key]
     return key not in _DROPPED_FROM or name in _DROPPED_FROM[key]
