@@ -83,6 +83,17 @@ def test_lowering_tells_what_an_operator_was_written_as() -> None:
     assert {entry.why for entry in added} == {"lower-opset"}
 
 
+def test_of_operators_made_one_only_one_is_kept() -> None:
+    nodes = [
+        helper.make_node("Slice", ["x", "zero", "two", "first"], ["s"], "rows"),
+        helper.make_node("Slice", ["s", "zero", "three", "second"], ["y"], "columns"),
+    ]
+    before = graph_of(model(nodes, [4, 4]))
+    joined = [helper.make_node("Slice", ["x", "zeros", "ends", "axes"], ["y"], "both")]
+    found = follow(before, [Step("join", graph_of(model(joined, [4, 4])))])
+    assert [entry.fate.became for entry in found] == [FUSED, KEPT]
+
+
 @pytest.mark.parametrize("steps", [0, 1, 3])
 def test_nothing_happens_where_nothing_changes(steps: int) -> None:
     graph = graph_of(normalised())
