@@ -14,12 +14,20 @@ from autoglm_edge_protocol.documents import Document, parse
 from autoglm_edge_protocol.errors import MalformedDocument, ProtocolError
 from autoglm_edge_protocol.limits import LIMITS
 from autoglm_edge_protocol.mqtt import Link, Message, Will
+from autoglm_edge_protocol.signed import SignedMessage
 from autoglm_edge_protocol.topics import Channel, Topic, device_filters, parse_topic
 from autoglm_edge_protocol.transfer import FetchRefusal, FetchRequest
 
 log = logging.getLogger(__name__)
 
 D = TypeVar("D", bound=Document)
+
+
+def _document(payload: bytes) -> bytes:
+    """Return the document of a message, out of its envelope when it has one. Raises MalformedDocument."""
+    if b'"envelope"' not in payload:
+        return payload
+    return parse(SignedMessage, payload).envelope.unverified_payload
 
 
 class Uplink:
@@ -106,12 +114,12 @@ class Uplink:
             if self.fetcher is not None:
                 self.fetcher.deliver(parse(FetchRefusal, payload))
         elif topic.channel is Channel.DESIRED and payload:  # an empty retained message is a cleared one
-            desired = parse(DesiredState, payload)
+            desired = parse(DesiredState, _document(payload))
             self._check_addressee(desired.device, desired.fleet)
             if self.on_desired is not None:
                 await self.on_desired(desired)
         elif topic.channel is Channel.COMMAND:
-            command = parse(Command, payload)
+            command = parse(Command, _document(payload))
             self._check_addressee(command.device, self._fleet)
             if self.on_command is not None:
                 await self.on_command(command)
