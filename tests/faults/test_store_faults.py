@@ -16,7 +16,7 @@ from tests.faults.disks import FULL_OR_FAILING, FaultyDisk, PowerLost, failing_a
 
 from autoglm_edge_agent.errors import Refusal
 from autoglm_edge_agent.storage.store import Store
-from autoglm_edge_agent.updates import updater as updater_module
+from autoglm_edge_agent.updates import loop as loop_module
 from autoglm_edge_agent.updates.fetch import Block, Fetcher
 from autoglm_edge_agent.updates.fit import Capabilities
 from autoglm_edge_agent.updates.states import State
@@ -145,8 +145,8 @@ async def _ended(running: asyncio.Task[None]) -> None:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(updater_module, "FIRST_RETRY_S", 0.001)
-    monkeypatch.setattr(updater_module, "LAST_RETRY_S", 0.002)
+    monkeypatch.setattr(loop_module, "FIRST_RETRY_S", 0.001)
+    monkeypatch.setattr(loop_module, "LAST_RETRY_S", 0.002)
     logging.disable(logging.WARNING)  # thousands of faults, each with a line
     yield
     logging.disable(logging.NOTSET)
@@ -361,14 +361,17 @@ def test_a_defect_in_a_step_does_not_end_the_agent(
 ) -> None:
     heard: list[str] = []
     device = Device(beginning, Disk(), Source(*bundles))
-    real = device.updater._set_hindrance
+    journal = device.updater._journal
+    real = journal.hinder
 
     def hear(hindrance: Reason | None) -> None:
         heard.extend([hindrance.code] if hindrance else [])
         real(hindrance)
 
-    monkeypatch.setattr(device.updater, "_set_hindrance", hear)
-    device.models = device.updater._models = Defective(device.store)
+    monkeypatch.setattr(journal, "hinder", hear)
+    device.models = Defective(device.store)
+    monkeypatch.setattr(device.updater, "_models", device.models)
+    monkeypatch.setattr(device.updater._loop._steps, "_models", device.models)
     asyncio.run(device.deploy(3, bundles[2]))
     report = device.updater.report()
     assert report is not None and report.phase == "confirmed"
