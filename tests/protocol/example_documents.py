@@ -33,6 +33,7 @@ from autoglm_edge_protocol.manifest import (
     Tolerance,
     Variant,
 )
+from autoglm_edge_protocol.probation import ProbationReport, ProbationTerms, ShadowTerms
 from autoglm_edge_protocol.signed import MetadataFile, SignedMessage
 from autoglm_edge_protocol.telemetry import InferenceWindow, SystemSample, TelemetryBatch
 from autoglm_edge_protocol.transfer import FetchRefusal, FetchRequest
@@ -83,7 +84,15 @@ MANIFEST = Manifest(
 EXAMPLES: tuple[Document, ...] = (
     MANIFEST,
     ChunkIndex(files=(ChunkedFile(sha256=DIGEST, size_bytes=3, chunks=(Chunk(size_bytes=3, sha256=DIGEST),)),)),
-    DesiredState(fleet="home", device="pi", generation=7, bundle=_reference, variant="int8", issued_at=1.5),
+    DesiredState(
+        fleet="home",
+        device="pi",
+        generation=7,
+        bundle=_reference,
+        variant="int8",
+        probation=ProbationTerms(duration_s=3600, patience_s=7200.5, max_crashes=0, shadow=ShadowTerms(rate=0.25)),
+        issued_at=1.5,
+    ),
     DesiredState(
         fleet="home",
         device="pi",
@@ -107,7 +116,13 @@ EXAMPLES: tuple[Document, ...] = (
             memory_bytes=2**32,
             runtimes={"onnxruntime": "1.23"},
         ),
-        deployment=DeploymentReport(generation=7, bundle=_reference, phase="failed", reason=_reason),
+        deployment=DeploymentReport(
+            generation=7,
+            bundle=_reference,
+            phase="failed",
+            probation=ProbationReport(elapsed_s=12.5, requests=40, compared=20, differed=7.5),
+            reason=_reason,
+        ),
         current=Installed(bundle=_reference, variant="fp32"),
         serving=True,
         endpoints=("http://127.0.0.1:8080",),

@@ -10,6 +10,7 @@ from autoglm_edge_protocol.digests import Sha256
 from autoglm_edge_protocol.documents import LARGEST_INTEGER, Count, Document, Part
 from autoglm_edge_protocol.limits import LIMITS
 from autoglm_edge_protocol.names import BundleId, BundleName, BundleVersion, DeviceName, FleetName
+from autoglm_edge_protocol.probation import ProbationReport, ProbationTerms
 
 
 class BundleReference(Part):
@@ -38,6 +39,8 @@ class DesiredState(Document):
     """None: run no model."""
     variant: str | None = None
     """A variant id; None: the device takes the fastest that fits it."""
+    probation: ProbationTerms | None = None
+    """What the bundle must keep to after its activation; None: the device's own terms."""
     issued_at: float = 0.0
     """Unix time in seconds at which the owner decided it, for people; no decision rests on it."""
     signed_at: float | None = None
@@ -85,6 +88,8 @@ class DeploymentReport(Part):
     """Bytes of the files this device needs; those already on disk are not fetched."""
     present_bytes: Count = 0
     """Of these, bytes that were on the device before."""
+    probation: ProbationReport | None = None
+    """What was seen since the activation; None before it."""
     reason: Reason | None = None
 
 
