@@ -24,7 +24,7 @@ def is_downgrade(version: str, floor: str) -> bool:
 
 
 def _identifiers(text: str, strip_zeros: bool = False) -> tuple[tuple[int, int, str], ...]:
-    # Numbers come before words (section 11.4.3), and fewer identifiers before more (11.4.4), as tuples do by themselves.
+    # Numbers come before words (11.4.3); that fewer come before more (11.4.4) tuples see to by themselves.
     parts = [part for part in re.split(r"[.+-]", text) if part]
     keys = [(0, int(part), "") if re.fullmatch(r"[0-9]+", part) else (1, 0, part) for part in parts]
     while strip_zeros and keys and keys[-1] == (0, 0, ""):
