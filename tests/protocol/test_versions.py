@@ -16,7 +16,7 @@ VERSIONS = st.from_regex(r"[0-9A-Za-z][0-9A-Za-z.+-]{0,63}", fullmatch=True)
     [
         # Semantic Versioning 2.0.0, section 11
         ["1.0.0", "2.0.0", "2.1.0", "2.1.1"],
-        "1.0.0-alpha 1.0.0-alpha.1 1.0.0-alpha.beta 1.0.0-beta 1.0.0-beta.2 1.0.0-beta.11 1.0.0-rc.1 1.0.0".split(),
+        ["1-alpha", "1-alpha.1", "1-alpha.beta", "1-beta", "1-beta.2", "1-beta.11", "1-rc.1", "1"],
         ["0.9", "0.10", "1", "1.0.1", "1.1"],
         ["1.0.0", "1.0.0+2", "1.0.0+10", "1.0.1"],
         ["2024.12.31", "2025.1.1"],
