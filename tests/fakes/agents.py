@@ -59,6 +59,8 @@ reserve_bytes = {options.get("reserve_bytes", 0)}
 socket = "{self.socket}"
 http = "127.0.0.1:{self.port}"
 run_timeout_s = {options.get("run_timeout_s", 60.0)}
+[probation]
+max_duration_s = {options.get("probation_s", 0)}
 [telemetry]
 sample_interval_s = 0.2
 batch_interval_s = {options.get("batch_interval_s", 0.5)}

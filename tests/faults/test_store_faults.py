@@ -14,6 +14,7 @@ import pytest
 from tests.fakes.model_bundles import ModelBundle, make_model_bundle
 from tests.faults.disks import FULL_OR_FAILING, FaultyDisk, PowerLost, failing_at, power_lost_at
 
+from autoglm_edge_agent.config import ProbationSection
 from autoglm_edge_agent.errors import Refusal
 from autoglm_edge_agent.storage.store import Store
 from autoglm_edge_agent.updates import loop as loop_module
@@ -26,11 +27,13 @@ from autoglm_edge_protocol.deployment import DesiredState, Installed, Reason
 from autoglm_edge_protocol.digests import sha256_of_file
 from autoglm_edge_protocol.durable import Disk
 from autoglm_edge_protocol.manifest import MANIFEST_PATH
+from autoglm_edge_protocol.probation import ShadowTerms
 from autoglm_edge_protocol.transfer import FetchRequest
 
 pytestmark = pytest.mark.slow
 
 BOARD = Capabilities({"onnxruntime": "1.20.0"}, 1 << 34)
+AT_ONCE = ProbationSection(max_duration_s=0)
 NO_FAULT = failing_at(-1, errno.EIO)
 
 
@@ -79,6 +82,12 @@ class Models:
     async def discard_trial(self) -> None:
         self._trial = None
 
+    async def shadow(self, previous: Installed, current: Installed, terms: ShadowTerms) -> None:
+        pass
+
+    async def end_shadow(self) -> None:
+        pass
+
 
 def broken_file(state: Path, installed: Installed) -> str | None:
     """Return a file of an installed bundle that is missing or has other bytes."""
@@ -103,7 +112,8 @@ class Device:
         fetcher = source.fetcher = Fetcher(
             self.store, source, lambda sha256, verified: self.updater.progressed(sha256, verified)
         )
-        self.updater = Updater(self.store, fetcher, self.models, BOARD, 0, lambda: None)
+        self.updater = Updater(self.store, fetcher, self.models, BOARD, 0, AT_ONCE, lambda: None)
+        self.updater.resume()
 
     async def deploy(self, generation: int, bundle: ModelBundle | None) -> None:
         """Take a desired state and carry it out, as the agent does: what cannot be kept is tried again."""

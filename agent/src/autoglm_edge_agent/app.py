@@ -71,6 +71,7 @@ class Agent:
             self._supervisor,
             Capabilities(self._facts.runtimes, self._facts.memory_bytes),
             config.storage.reserve_bytes,
+            config.probation,
             self._reports.changed,
         )
         self._telemetry = TelemetryReporter(
@@ -79,6 +80,8 @@ class Agent:
         ledger = Ledger(config.storage.directory / "answers.json", disk)
         actions = {"ping": self._ping, "rollback": self._roll_back, "restart-worker": self._restart_worker}
         self._commands = Commands(config.device.name, ledger, actions, self._uplink.send_answer)
+        self._supervisor.on_failure = lambda installed, _reason: self._updater.observation.crashed(installed)
+        self._supervisor.shadowing.on_beat = self._updater.observation.shadow_beat
         self._uplink.on_desired = self._on_desired
         self._uplink.on_command = self._commands.take
         self._uplink.fetcher = fetcher
@@ -102,6 +105,8 @@ class Agent:
             await self._close()
 
     async def _start(self) -> None:
+        # Before anything is loaded: a model that brings the device down is given up here.
+        self._updater.resume()
         # The old model serves before the network is even looked for.
         await self._supervisor.switch(self._updater.slots.current)
         await self._uplink.start()
@@ -132,6 +137,7 @@ class Agent:
                 task.result()
 
     async def _close(self) -> None:
+        self._updater.pause()
         await self._supervisor.close()
         if self._uplink.connected:
             await self._telemetry.flush(FLUSH_S)
@@ -153,6 +159,8 @@ class Agent:
 
     def _on_beat(self, installed: Installed, beat: Beat) -> None:
         self._telemetry.windows.add(installed, beat)
+        if installed == self._supervisor.serving:
+            self._updater.observation.beat(installed, beat, time.monotonic())
 
     # what goes out ----
 

@@ -14,6 +14,7 @@ from autoglm_edge_protocol.documents import first_problem
 from autoglm_edge_protocol.errors import ProtocolError
 from autoglm_edge_protocol.mqtt import BrokerAddress
 from autoglm_edge_protocol.names import DeviceName, FleetName
+from autoglm_edge_protocol.probation import LONGEST_S, ProbationTerms, ShadowTerms
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -109,6 +110,32 @@ class TelemetrySection(_Section):
     """Unsent batches are kept in memory up to this size; then the oldest are dropped and counted."""
 
 
+class ProbationSection(_Section):
+    """`[probation]`: how long a new model is watched before it is confirmed, and what its owner may ask for."""
+
+    max_duration_s: float = Field(default=24 * 3600.0, ge=0, le=LONGEST_S)
+    """The longest probation; a desired state that asks for a longer one gets this."""
+    max_shadow_rate: float = Field(default=1.0, ge=0, le=1)
+    """The largest share of live inputs that the previous model may also get; 0: it never runs beside the new one."""
+    default: ProbationTerms = ProbationTerms()
+    """`[probation.default]`: the terms where the desired state gives none."""
+
+    @field_validator("default", mode="before")
+    @classmethod
+    def _known(cls, value: Any) -> Any:
+        # A document of a newer fleet may say more than we know; a file that a person wrote may not.
+        if isinstance(value, dict):
+            _check_names(value, ProbationTerms)
+            if isinstance(value.get("shadow"), dict):
+                _check_names(value["shadow"], ShadowTerms)
+        return value
+
+
+def _check_names(value: dict[str, Any], model: type[BaseModel]) -> None:
+    if unknown := sorted(set(value) - set(model.model_fields)):
+        raise ValueError(f"{unknown[0]} is unknown; it has {', '.join(model.model_fields)}")
+
+
 class Config(_Section):
     """The whole file."""
 
@@ -116,6 +143,7 @@ class Config(_Section):
     broker: BrokerSection
     storage: StorageSection = StorageSection()
     inference: InferenceSection = InferenceSection()
+    probation: ProbationSection = ProbationSection()
     telemetry: TelemetrySection = TelemetrySection()
 
 

@@ -6,10 +6,8 @@ the steps are done. Whatever goes wrong, the slots keep naming a bundle that is 
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Protocol
 
 from autoglm_edge_agent.cancellation import in_thread
 from autoglm_edge_agent.errors import Hindrance, Refusal
@@ -24,38 +22,20 @@ from autoglm_edge_agent.updates.contents import (
 from autoglm_edge_agent.updates.fetch import Fetcher
 from autoglm_edge_agent.updates.fit import Capabilities, choose_variant
 from autoglm_edge_agent.updates.journal import Journal
-from autoglm_edge_agent.updates.record import MAX_TRIALS
+from autoglm_edge_agent.updates.models import Models
+from autoglm_edge_agent.updates.probation import Evidence
+from autoglm_edge_agent.updates.record import MOST_BEGUN
 from autoglm_edge_agent.updates.states import TABLE, Event, State
+from autoglm_edge_agent.updates.watch import Watch
 from autoglm_edge_protocol.chunks import ChunkedFile
-from autoglm_edge_protocol.deployment import Installed
 
 log = logging.getLogger(__name__)
 
 DAMAGED = "damaged-on-disk"
 
 
-class Models(Protocol):
-    """What an update needs of the part that runs models."""
-
-    async def try_out(self, installed: Installed) -> None:
-        """Load a bundle beside the serving one and replay its golden set. Raises Refusal or Hindrance."""
-
-    def tried(self, installed: Installed) -> bool:
-        """Whether a worker that agreed waits to take over."""
-
-    async def switch(self, installed: Installed | None) -> None:
-        """Serve this bundle from now on; never fails, a worker that dies is the supervisor's business."""
-
-    async def discard_trial(self) -> None:
-        """End a worker that will not take over."""
-
-
 class Steps:
-    """Does what the present state of the record asks for.
-
-    Args:
-        switching: held while the slots change together with what is served.
-    """
+    """Does what the present state of the record asks for."""
 
     def __init__(
         self,
@@ -65,7 +45,7 @@ class Steps:
         models: Models,
         capabilities: Capabilities,
         reserve_bytes: int,
-        switching: asyncio.Lock,
+        watch: Watch,
     ) -> None:
         self._store = store
         self._journal = journal
@@ -73,18 +53,21 @@ class Steps:
         self._models = models
         self._capabilities = capabilities
         self._reserve_bytes = reserve_bytes
-        self._switching = switching
+        self._watch = watch
         self._steps: dict[State, Callable[[], Awaitable[None]]] = {
             State.RESOLVING: self._resolve,
             State.FETCHING: self._fetch,
             State.INSTALLING: self._install,
             State.TRYING: self._try,
             State.ACTIVATING: self._activate,
+            State.PROBATION: watch.keep,
+            State.ROLLING_BACK: self._go_back,
         }
 
     async def take(self) -> None:
         """Do the step of the present state; a refusal ends the update. Raises Hindrance, OSError: try again later."""
         try:
+            self._break_loop()
             await self._steps[self._journal.record.state]()
         except FileNotFoundError as error:
             raise self._lost(f"a file of the update is missing: {error}") from None
@@ -96,6 +79,16 @@ class Steps:
             # A defect of ours must not end the agent at every start: the old model serves, and the fleet hears of it.
             log.exception("generation %d met a defect of the agent", self._journal.record.generation)
             raise Hindrance("internal-error", f"a defect of the agent: {type(error).__name__}: {error}") from None
+
+    def _break_loop(self) -> None:
+        record = self._journal.record
+        if not record.exhausted:
+            return
+        self._journal.break_loop()
+        if (record.state, Event.REFUSED) in TABLE:
+            code = "trial-interrupted" if record.state is State.TRYING else "update-interrupted"
+            times = MOST_BEGUN[record.state]
+            raise Refusal(code, f"the device went down or began anew {times} times in the state {record.state.value}")
 
     async def _refuse(self, refusal: Refusal) -> None:
         journal = self._journal
@@ -162,10 +155,6 @@ class Steps:
 
     async def _try(self) -> None:
         journal = self._journal
-        if journal.record.trials >= MAX_TRIALS:
-            raise Refusal("trial-interrupted", f"the device went down {MAX_TRIALS} times while trying this bundle")
-        # Counted before it starts: if the model takes the device down with it, the count is what ends the loop.
-        journal.commit(journal.record.model_copy(update={"trials": journal.record.trials + 1}))
         try:
             await self._models.try_out(journal.target)
         except Refusal:
@@ -173,25 +162,35 @@ class Steps:
             if damaged := await in_thread(self._store.forget_damaged, journal.target):
                 raise self._lost(f"{damaged[0]} was damaged on disk") from None
             raise
-        journal.commit(journal.record.after(Event.AGREED))
+        baseline = await self._watch.baseline(journal.slots.current)
+        journal.commit(journal.record.after(Event.AGREED, baseline=baseline))
 
     async def _activate(self) -> None:
         journal = self._journal
-        async with self._switching:
+        async with journal.switching:
             target = journal.target
             if journal.slots.current != target and not self._models.tried(target):
                 journal.commit(journal.record.after(Event.INTERRUPTED))
                 return
             if journal.slots.staging is not None:
                 journal.commit_slots(journal.slots.activate())
+            self._watch.expect(target)
             await self._models.switch(target)
-            journal.commit(journal.record.after(Event.ACTIVATED))
+            journal.commit(journal.record.after(Event.ACTIVATED, evidence=Evidence()))
         log.info("%s (%s) serves", target.bundle.id, target.variant)
+        journal.collect()
+
+    async def _go_back(self) -> None:
+        journal = self._journal
+        async with journal.switching:
+            journal.go_back()
+            await self._models.switch(journal.slots.current)
+            journal.commit(journal.record.after(Event.WITHDRAWN, reason=journal.record.reason))
         journal.collect()
 
     async def _stop_serving(self) -> None:
         journal = self._journal
-        async with self._switching:
+        async with journal.switching:
             await self._models.switch(None)
             journal.commit_slots(journal.slots.clear())
             journal.commit(journal.record.after(Event.CLEARED))

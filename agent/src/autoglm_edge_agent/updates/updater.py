@@ -5,11 +5,11 @@ What is persisted is the journal's, the order of the steps the loop's, each step
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable
 
 from autoglm_edge_agent.cancellation import in_thread
+from autoglm_edge_agent.config import ProbationSection
 from autoglm_edge_agent.errors import Refusal
 from autoglm_edge_agent.storage.slots import Slots
 from autoglm_edge_agent.storage.store import Store
@@ -17,7 +17,11 @@ from autoglm_edge_agent.updates.fetch import Fetcher
 from autoglm_edge_agent.updates.fit import Capabilities
 from autoglm_edge_agent.updates.journal import Journal
 from autoglm_edge_agent.updates.loop import UpdateLoop
-from autoglm_edge_agent.updates.steps import DAMAGED, Models, Steps
+from autoglm_edge_agent.updates.models import Models
+from autoglm_edge_agent.updates.observation import Observation
+from autoglm_edge_agent.updates.states import Event, State
+from autoglm_edge_agent.updates.steps import DAMAGED, Steps
+from autoglm_edge_agent.updates.watch import Watch
 from autoglm_edge_protocol.deployment import DeploymentReport, DesiredState, Installed, Reason
 
 log = logging.getLogger(__name__)
@@ -37,13 +41,16 @@ class Updater:
         models: Models,
         capabilities: Capabilities,
         reserve_bytes: int,
+        probation: ProbationSection,
         on_change: Callable[[], None],
     ) -> None:
         self._store = store
         self._models = models
-        self._switching = asyncio.Lock()
+        self.observation = Observation()
+        """Where what workers tell is to be noted."""
         self._journal = Journal(store, on_change)
-        steps = Steps(store, self._journal, fetcher, models, capabilities, reserve_bytes, self._switching)
+        watch = Watch(store, self._journal, models, self.observation, probation, capabilities.memory_bytes)
+        steps = Steps(store, self._journal, fetcher, models, capabilities, reserve_bytes, watch)
         self._loop = UpdateLoop(self._journal, steps)
 
     @property
@@ -59,9 +66,16 @@ class Updater:
         """Count what is here of a file that is being fetched."""
         self._journal.progressed(sha256, verified_bytes)
 
+    def resume(self) -> None:
+        """Begin where the last process ended; to be called before anything is served. Never raises."""
+        self._journal.resume()
+
+    def pause(self) -> None:
+        """Note that the agent ends in order. Never raises."""
+        self._journal.pause()
+
     async def run(self) -> None:
         """Carry desired states out, for ever."""
-        self._journal.settle()
         if self._journal.record.ended:
             self._journal.collect()
         else:
@@ -71,22 +85,34 @@ class Updater:
     async def desire(self, desired: DesiredState) -> bool:
         """Take a desired state; returns False for one that is not newer. Raises OSError when it cannot be kept."""
         journal = self._journal
-        if desired.generation <= journal.record.generation:
+        if desired.generation <= journal.record.generation or journal.sealed is not None:
             return False
         try:
-            async with self._switching:
+            async with journal.switching:
                 await self._loop.interrupt()
                 await self._models.discard_trial()
+                await self._finish_rolling_back()
                 journal.begin(journal.record.desire(desired))
         finally:
             self._loop.wake()  # when it could not be kept, what was being done goes on
         log.info("generation %d: %s is desired", desired.generation, desired.bundle.id if desired.bundle else "nothing")
         return True
 
+    async def _finish_rolling_back(self) -> None:
+        """Leave no model serving that has offended: the newer order may be refused, and then it would stay."""
+        if self._journal.record.state is State.ROLLING_BACK:
+            self._journal.go_back()
+            await self._models.switch(self._journal.slots.current)
+
     async def roll_back(self, command_id: str) -> Installed:
-        """Serve the last known good bundle again, as an operator commands. Raises Refusal (`no-previous`), OSError."""
+        """Serve the last known good bundle again, as an operator commands.
+
+        Raises Refusal (`no-previous`, `newer-state`), OSError.
+        """
         journal = self._journal
-        async with self._switching:
+        if journal.sealed is not None:
+            raise Refusal(journal.sealed.code, journal.sealed.message)
+        async with journal.switching:
             if journal.slots.last_rollback != command_id:
                 if journal.slots.previous is None:
                     raise Refusal("no-previous", "there is no previous bundle to go back to")
@@ -103,14 +129,20 @@ class Updater:
         A bundle whose bytes were damaged on disk is fetched again.
         """
         journal = self._journal
+        if journal.sealed is not None:
+            return installed
         try:
-            async with self._switching:
+            async with journal.switching:
                 if journal.slots.current != installed:
                     return journal.slots.current
                 if damaged := await in_thread(self._store.forget_damaged, installed):
                     reason = Reason(code=DAMAGED, message=f"{damaged[0]} of {installed.bundle.id} was damaged on disk")
                     log.warning("%s", reason.message)
                     self._fetch_again(installed)
+                elif journal.record.state is State.PROBATION:
+                    reason = Reason(
+                        code="probation-crashes", message=f"its workers keep failing: {reason.message}"[:2000]
+                    )
                 if journal.slots.previous is not None:
                     journal.withdraw(reason, None)
         except OSError as error:
@@ -118,9 +150,17 @@ class Updater:
         return journal.slots.current
 
     def _fetch_again(self, installed: Installed) -> None:
-        """Begin again with a bundle that was confirmed; one that is not ended finds by itself what it lacks."""
+        """Begin again with a bundle that was confirmed or is on probation.
+
+        One that has failed is not: only a new generation tries it again. One before its activation finds by itself what
+        it lacks.
+        """
         journal = self._journal
+        if journal.record.bundle != installed.bundle:
+            return
         # Before the slots change: were the power lost in between, nothing else would tell that it is to come back.
-        if journal.record.ended and journal.record.bundle == installed.bundle:
+        if journal.record.state is State.CONFIRMED:
             journal.begin(journal.record.renew())
             self._loop.wake()
+        elif journal.record.state is State.PROBATION:
+            journal.commit(journal.record.after(Event.LOST))
