@@ -8,35 +8,30 @@ Which keys a role needs is said by the metadata, never by this list.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from securesystemslib.exceptions import Error as LibraryError
 from securesystemslib.signer import (
     SIGNER_FOR_URI_SCHEME,
     AWSSigner,
     AzureSigner,
-    CryptoSigner,
     GCPSigner,
     GPGSigner,
     HSMSigner,
     Key,
     Signer,
-    SSlibKey,
     VaultSigner,
 )
 
-from autoglm_edge_fleet.errors import KeyUnavailable, WrongPassphrase
+from autoglm_edge_fleet.errors import KeyUnavailable
+from autoglm_edge_fleet.key_files import file_signer, make_key_file
 from autoglm_edge_fleet.passphrases import PASSPHRASE_VARIABLE, Passphrases
-from autoglm_edge_fleet.pkcs8 import from_pem, is_encrypted, to_pem
+from autoglm_edge_fleet.pkcs8 import is_encrypted
 from autoglm_edge_protocol.durable import Disk
 
 KEYS_FOLDER = "keys"
 _LIST = "keys.json"
-_LARGEST_PEM_BYTES = 64 * 1024
 
 _IMPORTERS: dict[str, Callable[[str], tuple[str, Key]]] = {
     "awskms": AWSSigner.import_,
@@ -58,6 +53,7 @@ class KeyRing:
         self.directory = directory
         self.passphrases = passphrases
         self._disk = disk or Disk()
+        self._opened: dict[str, Signer] = {}
 
     def places(self) -> dict[str, str]:
         """Return the URI of every key by its id. Raises KeyUnavailable when the list cannot be read."""
@@ -83,10 +79,12 @@ class KeyRing:
 
     def signer(self, key: Key) -> Signer:
         """Return what signs with the private half. Raises KeyUnavailable, WrongPassphrase."""
-        uri = self.places().get(key.keyid)
-        if uri is None:
-            raise KeyUnavailable(f"key {key.keyid[:12]} is not among the keys in {self.directory}")
-        return open_signer(uri, key, self.passphrases, self.directory)
+        if key.keyid not in self._opened:
+            uri = self.places().get(key.keyid)
+            if uri is None:
+                raise KeyUnavailable(f"key {key.keyid[:12]} is not among the keys in {self.directory}")
+            self._opened[key.keyid] = open_signer(uri, key, self.passphrases, self.directory)
+        return self._opened[key.keyid]
 
     def describe(self, keyid: str) -> str:
         """Say for people where the private half is."""
@@ -109,32 +107,12 @@ class KeyRing:
         self._disk.commit(self.directory / _LIST, text.encode())
 
 
-def make_key_file(
-    directory: Path, role: str, purpose: str, passphrases: Passphrases | None, disk: Disk | None = None
-) -> tuple[Path, Key]:
-    """Make an ed25519 key in `ROLE-KEYID.pem`, which its owner alone may read; without passphrases not encrypted.
-
-    Raises KeyUnavailable, OSError.
-    """
-    passphrase = passphrases.new(purpose) if passphrases else None
-    private = Ed25519PrivateKey.generate()
-    key = SSlibKey.from_crypto(private.public_key())
-    disk = disk or Disk()
-    disk.make_directories(directory)
-    path = directory / f"{role}-{key.keyid[:8]}.pem"
-    # Made before the secret is in it: `commit` takes over what is there under the temporary name, with its mode.
-    os.close(os.open(path.with_name(f".{path.name}.new"), os.O_CREAT | os.O_WRONLY, 0o600))
-    disk.commit(path, to_pem(private, passphrase))
-    return path, key
-
-
 def public_key_of(uri: str, passphrases: Passphrases) -> tuple[str, Key]:
     """Return the URI to keep and the public key behind any URI or path. Raises KeyUnavailable, WrongPassphrase."""
     scheme, _, rest = uri.partition(":")
     if scheme in ("file", "file2") or "/" in scheme or not rest:
         path = Path(rest if scheme in ("file", "file2") else uri).absolute()
-        signer = _file_signer(path, None, passphrases)
-        return f"file:{path}", signer.public_key
+        return f"file:{path}", file_signer(path, None, passphrases).public_key
     importer = _IMPORTERS.get(scheme)
     if importer is None:
         known = ", ".join(f"{each}:" for each in ("file", *sorted(_IMPORTERS)))
@@ -148,7 +126,10 @@ def public_key_of(uri: str, passphrases: Passphrases) -> tuple[str, Key]:
 def open_signer(uri: str, key: Key, passphrases: Passphrases, directory: Path) -> Signer:
     """Return what signs with the key at a URI. Raises KeyUnavailable, WrongPassphrase."""
     if uri.startswith("file:"):
-        return _file_signer(directory / uri.removeprefix("file:"), key, passphrases)
+        path = directory / uri.removeprefix("file:")
+        # One passphrase for all that were made here, but whatever lies elsewhere has its own.
+        purpose = f"the keys in {directory}" if path.parent == directory else None
+        return file_signer(path, key, passphrases, purpose)
     if urlsplit(uri).scheme not in SIGNER_FOR_URI_SCHEME:
         raise KeyUnavailable(f"{uri!r} names no key that can be used")
 
@@ -164,33 +145,6 @@ def open_signer(uri: str, key: Key, passphrases: Passphrases, directory: Path) -
         raise
     except Exception as error:  # as above
         raise KeyUnavailable(f"the key {uri} cannot be used: {_line(error)}") from None
-
-
-def _file_signer(path: Path, key: Key | None, passphrases: Passphrases) -> CryptoSigner:
-    try:
-        pem = path.open("rb").read(_LARGEST_PEM_BYTES)
-    except OSError as error:
-        raise KeyUnavailable(f"the key file {path} cannot be read: {error.strerror}") from None
-    passphrase = None
-    if is_encrypted(pem):
-        passphrase = passphrases.get(f"the key {path.name}")
-        if passphrase is None:
-            raise KeyUnavailable(
-                f"the key file {path} is encrypted: set {PASSPHRASE_VARIABLE} or use --passphrase-file"
-            )
-    try:
-        private = from_pem(pem, passphrase)
-    except ValueError:
-        if passphrase is not None:
-            raise WrongPassphrase(f"the passphrase does not open {path}, or the file is damaged") from None
-        raise KeyUnavailable(f"{path} is no private key in PEM (PKCS#8)") from None
-    try:
-        public = SSlibKey.from_crypto(private.public_key(), key.keyid if key else None)
-        if key is not None and public.keyval != key.keyval:
-            raise KeyUnavailable(f"{path} holds another key than {key.keyid[:12]}")
-        return CryptoSigner(private, key if isinstance(key, SSlibKey) else public)
-    except (ValueError, LibraryError) as error:
-        raise KeyUnavailable(f"the key in {path} cannot be used: {_line(error)}") from None
 
 
 def _line(error: Exception) -> str:

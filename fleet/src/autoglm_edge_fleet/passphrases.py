@@ -58,6 +58,10 @@ class Passphrases:
             )
         return passphrase
 
+    def keep(self, purpose: str, passphrase: str) -> None:
+        """Remember a passphrase for a purpose, so that it is not asked for again."""
+        self._asked[purpose] = passphrase
+
     def _answer(self, purpose: str, is_new: bool) -> str | None:
         if self._ask is None:
             return None

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from tuf.api.metadata import Snapshot, Timestamp
 
+from autoglm_edge_fleet.repository import Repository
 from autoglm_edge_fleet.trust.store import MODEL_PREFIX, MetadataStore, file_name, parse_metadata
 from autoglm_edge_protocol.digests import sha256_of
 from autoglm_edge_protocol.limits import LIMITS
@@ -23,7 +24,9 @@ _STATES_KEPT = 8
 class Shelved:
     """One state of the repository."""
 
-    timestamp_version: int
+    newest_root: int
+    expires: str
+    """The day on which the timestamp expires: YYYY-MM-DD."""
     files: dict[str, bytes]
     """Name -> bytes, in the order in which a client reads them."""
 
@@ -47,7 +50,7 @@ class Shelf:
         self._timestamp = b""
         self._newest_root = 0
         self._states: deque[dict[str, bytes]] = deque(maxlen=_STATES_KEPT)
-        self.current = Shelved(0, {})
+        self.current = Shelved(0, "", {})
 
     def reload(self) -> bool:
         """Take in the files as they are now; returns whether they have changed. Raises NoTrust, BadMetadata."""
@@ -64,6 +67,25 @@ class Shelf:
         return next((state[sha256] for state in self._states if sha256 in state), None)
 
 
+class ShelfAndObjects:
+    """Metadata from the shelf, everything else from the repository."""
+
+    def __init__(self, shelf: Shelf, repository: Repository) -> None:
+        self._shelf = shelf
+        self._repository = repository
+
+    def holds(self, sha256: str, size_bytes: int) -> bool:
+        """Return whether an object is there in its full size. Raises OSError."""
+        return self._shelf.find(sha256) is not None or self._repository.holds(sha256, size_bytes)
+
+    def read(self, sha256: str, offset: int, size_bytes: int) -> bytes:
+        """Return bytes of an object. Raises OSError."""
+        data = self._shelf.find(sha256)
+        if data is not None:
+            return data[offset : offset + size_bytes]
+        return self._repository.read(sha256, offset, size_bytes)
+
+
 def read_state(store: MetadataStore, newest_root: int, timestamp: bytes) -> Shelved:
     """Read all files that a timestamp leads to. Raises BadMetadata."""
     names = [file_name("root", version) for version in range(1, newest_root + 1)]
@@ -75,4 +97,4 @@ def read_state(store: MetadataStore, newest_root: int, timestamp: bytes) -> Shel
     for name, meta in snapshot.meta.items():
         file = file_name(name.removesuffix(".json"), meta.version)
         files[file] = store.read_bytes(file)
-    return Shelved(signed.version, files)
+    return Shelved(newest_root, signed.expires.date().isoformat(), files)

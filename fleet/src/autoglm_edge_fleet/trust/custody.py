@@ -14,7 +14,8 @@ from pathlib import Path
 from tuf.api.metadata import Key, Metadata, Root
 
 from autoglm_edge_fleet.errors import AlreadyAFleet, BadMetadata, TrustError
-from autoglm_edge_fleet.keys import KeyRing, make_key_file, open_signer, public_key_of
+from autoglm_edge_fleet.key_files import file_signer, make_key_file
+from autoglm_edge_fleet.keys import KeyRing, open_signer, public_key_of
 from autoglm_edge_fleet.trust.release import Refreshed, Release, refresh
 from autoglm_edge_fleet.trust.roots import (
     ONLINE_ROLES,
@@ -112,7 +113,7 @@ class Custody:
         ]
         root = Metadata(first_root([key for _, key in made], wanted.threshold, others, now))
         for path, key in made:
-            root.sign(open_signer(f"file:{path.absolute()}", key, self.ring.passphrases, path.parent), append=True)
+            root.sign(file_signer(path, key, self.ring.passphrases), append=True)
         self._store.write("root", root)
         refresh(self._store, self.ring, now)
         return tuple(path for path, _ in made)
@@ -264,7 +265,7 @@ def sign_root(path: Path, key_uris: Iterable[str], ring: KeyRing) -> tuple[str, 
     signed = []
     for uri in key_uris:
         kept, key = public_key_of(uri, ring.passphrases)
-        root.sign(open_signer(kept, key, ring.passphrases, path.parent), append=True)
+        root.sign(open_signer(kept, key, ring.passphrases, ring.directory), append=True)
         signed.append(key.keyid)
     Disk().commit(path, to_bytes(root))
     return tuple(signed)

@@ -83,12 +83,13 @@ class Director:
         self._state = state
 
     def epoch(self, now: float) -> str:
-        """Return the version of the timestamp, the keys, and a third of a desired state's time to live.
+        """Return the newest root, the day on which the timestamp expires, the keys, and thirds of DESIRED_S.
 
-        The last for when the timestamp is not renewed, for want of its key: desired states must be all the same.
+        Not the timestamp's version: a publication concerns only those who are told to run it. The thirds count when
+        the timestamp is not renewed, for want of its key: desired states must be all the same.
         """
         keys = "+".join(sorted(signer.public_key.keyid[:12] for signer in self._signers))
-        return f"{self._state.timestamp_version}/{keys}/{math.floor(now / (DESIRED_S / 3))}"
+        return f"{self._state.newest_root}/{self._state.expires}/{keys}/{math.floor(now / (DESIRED_S / 3))}"
 
     def desired(self, desired: DesiredState, now: float) -> bytes:
         """Return the message, good for `lifetimes.DESIRED_S` from now."""
