@@ -21,6 +21,7 @@ from autoglm_edge_protocol.deployment import BundleReference, DesiredState, Pres
 from autoglm_edge_protocol.documents import parse
 from autoglm_edge_protocol.manifest import MANIFEST_PATH, Manifest
 from autoglm_edge_protocol.mqtt import BrokerAddress, Link, Message
+from autoglm_edge_protocol.probation import ProbationTerms
 from autoglm_edge_protocol.telemetry import TelemetryBatch
 from autoglm_edge_protocol.topics import Channel, Topic, fleet_filters, parse_topic
 from autoglm_edge_protocol.transfer import FetchRefusal, FetchRequest
@@ -88,10 +89,23 @@ class FakeFleet:
         """Send this file when that digest is asked for, whatever its real digest is."""
         self._objects[sha256] = path
 
-    def deploy(self, reference: BundleReference | None, device: str = "dev-1", variant: str | None = None) -> int:
+    def deploy(
+        self,
+        reference: BundleReference | None,
+        device: str = "dev-1",
+        variant: str | None = None,
+        probation: ProbationTerms | None = None,
+    ) -> int:
         generation = self._generations.get(device, 0) + 1
         self._generations[device] = generation
-        desired = DesiredState(fleet=self.name, device=device, generation=generation, bundle=reference, variant=variant)
+        desired = DesiredState(
+            fleet=self.name,
+            device=device,
+            generation=generation,
+            bundle=reference,
+            variant=variant,
+            probation=probation,
+        )
         self.send(Topic(self.name, device, Channel.DESIRED), desired.to_bytes(), retain=True)
         return generation
 

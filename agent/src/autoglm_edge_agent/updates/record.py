@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from autoglm_edge_agent.updates.probation import Baseline, Evidence
 from autoglm_edge_agent.updates.progress import Progress
@@ -61,15 +61,6 @@ class UpdateRecord(Document):
     evidence: Evidence | None = None
     """What was seen since the switch."""
     reason: Reason | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _migrated(cls, value: Any) -> Any:
-        if not isinstance(value, dict) or value.get("schema_version", 1) != 1:
-            return value
-        trials = value.get("trials", 0)
-        begun = {State.TRYING.value: trials} if trials else {}
-        return {**value, "schema_version": 2, "begun": begun}
 
     @property
     def ended(self) -> bool:
@@ -137,15 +128,30 @@ class UpdateRecord(Document):
         )
 
 
+class _FirstRecord(Document):
+    """What the first release kept and this one keeps otherwise."""
+
+    kind: ClassVar[str] = "update record"
+
+    trials: int = 0
+
+
 def read_record(path: Path) -> UpdateRecord:
     """Return the persisted record; a fresh one when there is none or it is damaged.
 
     Raises UnsupportedSchema when a newer release has written it, OSError.
     """
     try:
-        return parse(UpdateRecord, path.read_bytes())
+        data = path.read_bytes()
+        record = parse(UpdateRecord, data)
+        return record if record.schema_version > 1 else _migrated(record, parse(_FirstRecord, data))
     except (FileNotFoundError, MalformedDocument):
         return UpdateRecord()
+
+
+def _migrated(record: UpdateRecord, first: _FirstRecord) -> UpdateRecord:
+    begun = {State.TRYING: first.trials} if first.trials else {}
+    return record.model_copy(update={"schema_version": UpdateRecord.newest_schema, "begun": begun})
 
 
 def write_record(disk: Disk, path: Path, record: UpdateRecord) -> None:
