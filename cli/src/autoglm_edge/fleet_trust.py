@@ -39,7 +39,7 @@ SignWithOption = Annotated[
 def list_keys(fleet: FleetOption = None, as_json: JsonOption = False) -> None:
     """List every key: whose it is, how many of them must sign, and where its private half is."""
     with open_fleet(fleet) as opened:
-        listed = opened.trust.keys()
+        listed = opened.trust.list_keys()
     if as_json:
         print_json([asdict(key) for key in listed])
         return

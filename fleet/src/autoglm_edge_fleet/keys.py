@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
+from securesystemslib.exceptions import UnsupportedLibraryError
 from securesystemslib.signer import (
     SIGNER_FOR_URI_SCHEME,
     AWSSigner,
@@ -120,7 +121,7 @@ def public_key_of(uri: str, passphrases: Passphrases) -> tuple[str, Key]:
     try:
         return importer(rest)
     except Exception as error:  # each library behind a scheme has errors of its own
-        raise KeyUnavailable(f"the key {uri} cannot be used: {_line(error)}") from None
+        raise _unusable(uri, error) from None
 
 
 def open_signer(uri: str, key: Key, passphrases: Passphrases, directory: Path) -> Signer:
@@ -144,8 +145,12 @@ def open_signer(uri: str, key: Key, passphrases: Passphrases, directory: Path) -
     except KeyUnavailable:
         raise
     except Exception as error:  # as above
-        raise KeyUnavailable(f"the key {uri} cannot be used: {_line(error)}") from None
+        raise _unusable(uri, error) from None
 
 
-def _line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]
+def _unusable(uri: str, error: Exception) -> KeyUnavailable:
+    problem = (str(error) or type(error).__name__).splitlines()[0]
+    if isinstance(error, UnsupportedLibraryError):
+        extra = {"hv": "vault"}.get(uri.partition(":")[0], uri.partition(":")[0])
+        problem = f"{problem.rstrip('.')}; pip install 'securesystemslib[{extra}]'"
+    return KeyUnavailable(f"the key {uri} cannot be used: {problem}")

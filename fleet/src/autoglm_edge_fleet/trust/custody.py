@@ -145,7 +145,7 @@ class Custody:
 
     # keys ----
 
-    def keys(self) -> tuple[RoleKey, ...]:
+    def list_keys(self) -> tuple[RoleKey, ...]:
         """Return every key of every role. Raises NoTrust, BadMetadata."""
         release = Release(self._store, self.ring)
         listed = []

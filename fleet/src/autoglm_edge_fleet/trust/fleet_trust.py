@@ -83,9 +83,9 @@ class FleetTrust:
 
     # keys ----
 
-    def keys(self) -> tuple[RoleKey, ...]:
+    def list_keys(self) -> tuple[RoleKey, ...]:
         """Return every key of every role."""
-        return self._custody.keys()
+        return self._custody.list_keys()
 
     def rotate(
         self, role: str, new_key: str | None = None, plain: bool = False, sign_with: Sequence[str] = ()

@@ -13,7 +13,7 @@ from tuf.api.exceptions import DownloadError, DownloadHTTPError, ExpiredMetadata
 from tuf.api.metadata import Metadata, Signed
 from tuf.ngclient import FetcherInterface, Updater, UpdaterConfig
 
-from autoglm_edge_fleet.errors import BadMetadata, NoTrust
+from autoglm_edge_fleet.errors import BadMetadata
 from autoglm_edge_fleet.trust.catalogue import read_state
 from autoglm_edge_fleet.trust.lifetimes import lifetime_of
 from autoglm_edge_fleet.trust.release import target_path
@@ -84,8 +84,8 @@ def verify_repository(repository: Path, bundles: Iterable[BundleReference], now:
                 problems += [problem] if problem else []
     try:
         roles = _roles(store, now)
-    except (BadMetadata, NoTrust) as error:
-        return Verification((), found, tuple(dict.fromkeys([*problems, str(error)])))
+    except (BadMetadata, RepositoryError) as error:
+        return Verification((), found, tuple(dict.fromkeys([*problems, explain(error)])))
     return Verification(roles, found, tuple(problems))
 
 
