@@ -86,6 +86,7 @@ class StandInDevice:
     async def __aexit__(self, kind: type[BaseException] | None, error: object, tb: TracebackType | None) -> None:
         assert self._worker is not None
         self._worker.cancel()
+        await asyncio.gather(self._worker, return_exceptions=True)
         await self.link.stop()
 
     def _will(self) -> Will:
