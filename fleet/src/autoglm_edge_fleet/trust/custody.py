@@ -165,10 +165,13 @@ class Custody:
         """Give a model a key of its own, or a new one; returns what was signed again. Raises TrustError, OSError."""
         release = Release(self._store, self.ring)
         if not role.startswith(MODEL_PREFIX) or role not in release.models:
-            known = ", ".join(("root", *ONLINE_ROLES, *sorted(release.models)))
-            raise TrustError(f"there is no role {role!r}; there are: {known}")
+            raise self._unknown(role)
         release.give_model(role, self.ring.adopt(new_key) if new_key else self.ring.make(role, plain))
         return release.commit(now)
+
+    def _unknown(self, role: str) -> TrustError:
+        known = ", ".join(("root", *ONLINE_ROLES, *sorted(Release(self._store, self.ring).models)))
+        return TrustError(f"there is no role {role!r}; there are: {known}")
 
     def begin_root(self, now: datetime) -> Root:
         """Return the next root, equal to the current one but for version and expiry. Raises TrustError."""
@@ -178,6 +181,8 @@ class Custody:
 
     def rotate(self, role: str, new_key: str | None, plain: bool, now: datetime) -> RootChange:
         """Begin a root in which a role has one new key instead of its old ones. Raises TrustError, OSError."""
+        if role not in ONLINE_ROLES:
+            raise self._unknown(role)
         root = self.begin_root(now)
         key = self.ring.adopt(new_key) if new_key else self.ring.make(role, plain)
         with_keys(root, role, [key], 1)
