@@ -61,6 +61,8 @@ http = "127.0.0.1:{self.port}"
 run_timeout_s = {options.get("run_timeout_s", 60.0)}
 [probation]
 max_duration_s = {options.get("probation_s", 0)}
+[trust]
+{_trust(options)}
 [telemetry]
 sample_interval_s = 0.2
 batch_interval_s = {options.get("batch_interval_s", 0.5)}
@@ -144,6 +146,13 @@ batch_interval_s = {options.get("batch_interval_s", 0.5)}
             return bool(self.request("GET", "/v2/health/ready", timeout_s=1.0)["ready"])
         except OSError:
             return False
+
+
+def _trust(options: dict[str, object]) -> str:
+    if options.get("insecure"):
+        return "insecure = true"
+    lines = [f'{name} = "{options[name]}"' for name in ("root", "repository_url", "ca_file") if options.get(name)]
+    return "\n".join(lines)
 
 
 def free_port() -> int:

@@ -31,15 +31,22 @@ class Commands:
     Args:
         actions: command name -> action.
         send: publishes an answer and returns when the broker has it. Raises LinkError.
+        clock: returns the Unix time in seconds by which a command is too late.
     """
 
     def __init__(
-        self, device: str, ledger: Ledger, actions: Mapping[str, Action], send: Callable[[bytes], Awaitable[None]]
+        self,
+        device: str,
+        ledger: Ledger,
+        actions: Mapping[str, Action],
+        send: Callable[[bytes], Awaitable[None]],
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._device = device
         self._ledger = ledger
         self._actions = actions
         self._send = send
+        self._clock = clock
         self._news = asyncio.Event()
         self._news.set()
 
@@ -76,7 +83,7 @@ class Commands:
                 self._news.set()
 
     async def _carry_out(self, command: Command) -> Answer:
-        if command.expires_at is not None and time.time() > command.expires_at:
+        if command.expires_at is not None and self._clock() > command.expires_at:
             return self._answer(command, Outcome.EXPIRED)
         action = self._actions.get(command.name)
         if action is None:

@@ -6,8 +6,9 @@ import ipaddress
 import sys
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from autoglm_edge_agent.errors import ConfigurationError
 from autoglm_edge_protocol.documents import first_problem
@@ -136,6 +137,32 @@ def _check_names(value: dict[str, Any], model: type[BaseModel]) -> None:
         raise ValueError(f"{unknown[0]} is unknown; it has {', '.join(model.model_fields)}")
 
 
+class TrustSection(_Section):
+    """`[trust]`: whose word counts. Without a root nothing does, unless `insecure` says that everybody's does."""
+
+    root: Path | None = None
+    """Root metadata of the fleet's repository, as the owner gave it to the device."""
+    insecure: bool = False
+    """Check no signature: for development."""
+    repository_url: str | None = None
+    """The fleet's folder `repository` on a web server, to be asked before the fleet; `https://` only."""
+    ca_file: Path | None = None
+    """Whom to believe about that server's name; None: those whom the system believes."""
+
+    @field_validator("repository_url")
+    @classmethod
+    def _https(cls, value: str | None) -> str | None:
+        if value is not None and not (urlsplit(value).scheme == "https" and urlsplit(value).hostname):
+            raise ValueError(f"{value!r} is not an https:// address")
+        return value
+
+    @model_validator(mode="after")
+    def _one_of_them(self) -> TrustSection:
+        if self.insecure and self.root is not None:
+            raise ValueError("root and insecure exclude each other: with a root signatures are checked")
+        return self
+
+
 class Config(_Section):
     """The whole file."""
 
@@ -145,6 +172,7 @@ class Config(_Section):
     inference: InferenceSection = InferenceSection()
     probation: ProbationSection = ProbationSection()
     telemetry: TelemetrySection = TelemetrySection()
+    trust: TrustSection = TrustSection()
 
 
 def _check_plain(path: Path | None) -> None:
@@ -163,11 +191,13 @@ def split_address(text: str) -> tuple[str, int]:
     return host, int(port)
 
 
-def _check_files(broker: BrokerSection) -> None:
-    for name in ("ca_file", "cert_file", "key_file"):
-        path = getattr(broker, name)
+def _check_files(config: Config) -> None:
+    broker, trust = config.broker, config.trust
+    given = [("broker", name, getattr(broker, name)) for name in ("ca_file", "cert_file", "key_file")]
+    given += [("trust", name, getattr(trust, name)) for name in ("root", "ca_file")]
+    for section, name, path in given:
         if path is not None and not path.is_file():
-            raise FileNotFoundError(f"[broker] {name} = {str(path)!r} is no file")
+            raise FileNotFoundError(f"[{section}] {name} = {str(path)!r} is no file")
 
 
 def load_config(path: Path) -> Config:
@@ -176,7 +206,7 @@ def load_config(path: Path) -> Config:
         values: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
         config = Config.model_validate(values)
         config.broker.address()
-        _check_files(config.broker)
+        _check_files(config)
     except FileNotFoundError as error:
         if path.exists():
             raise ConfigurationError(f"{path}: {error}") from None

@@ -1,4 +1,4 @@
-"""The order in which a message is judged: signature, addressee, time, and only then what costs the network something."""
+"""The order in which a message is judged: signature, addressee, time, and only then what needs the network."""
 
 from __future__ import annotations
 
@@ -24,16 +24,18 @@ class Judge:
         try:
             document = self._desired() if self._question.message == "desired" else self._command()
         except Distrust as distrust:
-            return Verdict(refusal=distrust.reason, **self._learned())
-        return Verdict(document=document.to_bytes().decode(), **self._learned())
+            return self._learned(Verdict(refusal=distrust.reason))
+        return self._learned(Verdict(document=document.to_bytes().decode()))
 
-    def _learned(self) -> dict[str, float]:
+    def _learned(self, verdict: Verdict) -> Verdict:
         timestamp = self._repository.timestamp()
-        return {
-            "root_version": self._repository.root.version,
-            "timestamp_version": timestamp.version if timestamp else 0,
-            "timestamp_expires_at": timestamp.expires.timestamp() if timestamp else 0.0,
-        }
+        learned: dict[str, float] = {"root_version": self._repository.root.version}
+        if timestamp is not None:
+            learned |= {
+                "timestamp_version": timestamp.version,
+                "timestamp_expires_at": timestamp.expires.timestamp(),
+            }
+        return verdict.model_copy(update=learned)
 
     def _desired(self) -> DesiredState:
         question = self._question
@@ -41,7 +43,9 @@ class Judge:
         check_desired(opened, question.fleet, question.device, question.now, question.memory)
         self._refresh()
         self._repository.check_fresh(reference_time(question.now, question.memory, opened.signed_at or 0.0))
-        desired = open_envelope(DesiredState, question.envelope, self._repository)  # the newest root may have other keys
+        desired = open_envelope(
+            DesiredState, question.envelope, self._repository
+        )  # the newest root may have other keys
         if desired.bundle is not None:
             self._repository.check_bundle(desired.bundle)
         return desired

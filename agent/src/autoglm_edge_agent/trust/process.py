@@ -19,16 +19,16 @@ from autoglm_edge_agent.trust.wire import (
     MISSING,
     TOO_LARGE,
     Ask,
+    FromVerifier,
     Question,
     Verdict,
     parse_frame,
 )
-from autoglm_edge_protocol.documents import parse
 from autoglm_edge_protocol.errors import ProtocolError
 from autoglm_edge_protocol.limits import LIMITS
 
 SILENCE_S = 60.0
-"""How long the verifier may compute between two frames; 0.5 s were measured on x86-64, a Raspberry Pi Zero takes ten times that."""
+"""How long the verifier may compute between two frames: half a second on a desktop, some ten on a small board."""
 _MOST_ASKED = LIMITS.metadata_files + 16
 _STDERR_BYTES = 4096
 
@@ -72,10 +72,11 @@ async def _converse(process: asyncio.subprocess.Process, question: Question, rea
     assert process.stdin is not None and process.stdout is not None
     await asyncio.wait_for(_write(process.stdin, question.to_bytes()), silence_s)
     for _ in range(_MOST_ASKED):
-        frame = await asyncio.wait_for(_read(process.stdout), silence_s)
-        if not frame.startswith(b'{"schema_version":1,"name"'):
-            return parse_frame(Verdict, frame)
-        ask = parse(Ask, frame)
+        said = parse_frame(FromVerifier, await asyncio.wait_for(_read(process.stdout), silence_s))
+        if said.verdict is not None:
+            return said.verdict
+        if (ask := said.ask) is None:
+            raise EOFError("it says nothing")
         await asyncio.wait_for(_write(process.stdin, _answer(await read(ask.name, ask.max_bytes), ask)), silence_s)
     raise EOFError("it asks for ever more files")
 

@@ -36,8 +36,7 @@ _T = TypeVar("_T")
 _S = TypeVar("_S", Root, Timestamp)
 
 Fetch = Callable[[str, int], bytes | None]
-"""(name of a metadata file, its greatest length in bytes) -> its bytes; None: there is none. Raises TooLarge, EOFError."""
-
+"""(name of a metadata file, its greatest length in bytes) -> its bytes; None: there is none. Raises TooLarge."""
 
 
 class TooLarge(Exception):
@@ -102,7 +101,7 @@ class Repository:
             return None
 
     def refresh(self, time: float) -> None:
-        """Follow the roots, then take timestamp, snapshot and targets, as of a Unix time in seconds. Raises Distrust."""
+        """Follow the roots, take timestamp, snapshot and targets, as of a Unix time in seconds. Raises Distrust."""
         # The client has no public way to be told the time, and takes that of a clock that may stand at 1970.
         self._updater._trusted_set.reference_time = datetime.fromtimestamp(time, timezone.utc)
         try:

@@ -1,8 +1,8 @@
 """What trust rests on, on disk: the metadata that TUF has verified, and what must never shrink.
 
-    trust/memory.json        generations, versions, times (`memory`)
-    trust/metadata/*.json    the newest verified file of each role
-    trust/work-*/            a verifier's copy of them; thrown away
+trust/memory.json        generations, versions, times (`memory`)
+trust/metadata/*.json    the newest verified file of each role
+trust/work-*/            a verifier's copy of them; thrown away
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Vault:
         except FileNotFoundError:
             return Memory()
         except MalformedDocument as error:
-            log.error("what was remembered of versions and times is lost: %s", error)
+            log.warning("what was remembered of versions and times is lost: %s", error)
             return Memory()
         except UnsupportedSchema as error:
             self.sealed = Refusal("newer-state", f"{error}; install the newer agent again to go on with updates")

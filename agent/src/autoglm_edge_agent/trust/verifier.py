@@ -1,8 +1,8 @@
 """`python -m autoglm_edge_agent.trust.verifier DIRECTORY`: judges one message, and ends.
 
-The only process of the agent that loads tuf and cryptography. It reads from standard input and writes to standard output
-what `wire` describes, keeps to limits of its own on memory and processor time, and writes nothing but what TUF has
-verified, into the directory it is given. Exit code 0: a verdict was given; anything else: none, and none is implied.
+The only process of the agent that loads tuf and cryptography. It reads and writes what `wire` describes, keeps to
+limits of its own on memory and processor time, and leaves nothing behind but what TUF has verified, in its directory.
+Exit code 0: a verdict was given; anything else: none, and none is implied.
 """
 
 from __future__ import annotations
@@ -16,7 +16,17 @@ from typing import IO
 from autoglm_edge_agent.trust.decision import Distrust
 from autoglm_edge_agent.trust.judge import Judge
 from autoglm_edge_agent.trust.repository import Fetch, Repository, TooLarge
-from autoglm_edge_agent.trust.wire import FOUND, MISSING, Ask, Question, Verdict, parse_frame, read_frame, write_frame
+from autoglm_edge_agent.trust.wire import (
+    FOUND,
+    MISSING,
+    Ask,
+    FromVerifier,
+    Question,
+    Verdict,
+    parse_frame,
+    read_frame,
+    write_frame,
+)
 
 MEMORY_BYTES = 512 * 1024 * 1024
 """Of address space; some 60 MB are used."""
@@ -30,7 +40,8 @@ def main() -> None:
     questions, answers = sys.stdin.buffer, os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a library prints must not pass for a frame
     question = parse_frame(Question, read_frame(questions))
-    write_frame(answers, _verdict(question, Path(sys.argv[1]), _fetching(questions, answers)).to_bytes())
+    verdict = _verdict(question, Path(sys.argv[1]), _fetching(questions, answers))
+    write_frame(answers, FromVerifier(verdict=verdict).to_bytes())
 
 
 def _verdict(question: Question, directory: Path, fetch: Fetch) -> Verdict:
@@ -42,7 +53,7 @@ def _verdict(question: Question, directory: Path, fetch: Fetch) -> Verdict:
 
 def _fetching(questions: IO[bytes], answers: IO[bytes]) -> Fetch:
     def fetch(name: str, max_bytes: int) -> bytes | None:
-        write_frame(answers, Ask(name=name, max_bytes=max_bytes).to_bytes())
+        write_frame(answers, FromVerifier(ask=Ask(name=name, max_bytes=max_bytes)).to_bytes())
         answer = read_frame(questions)
         if answer[:1] == FOUND:
             return answer[1:]

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from autoglm_edge_agent.trust.memory import Memory
 from autoglm_edge_protocol.deployment import Reason
-from autoglm_edge_protocol.documents import Document, parse
+from autoglm_edge_protocol.documents import Document, Part, parse
 from autoglm_edge_protocol.envelopes import Envelope
 from autoglm_edge_protocol.limits import LIMITS
 
@@ -44,19 +44,15 @@ class Question(Document):
     memory: Memory
 
 
-class Ask(Document):
+class Ask(Part):
     """A request for a metadata file."""
-
-    kind: ClassVar[str] = "request for metadata"
 
     name: str
     max_bytes: int
 
 
-class Verdict(Document):
+class Verdict(Part):
     """What the verifier has found."""
-
-    kind: ClassVar[str] = "verdict"
 
     document: str | None = None
     """The signed document, when it is accepted."""
@@ -66,6 +62,15 @@ class Verdict(Document):
     timestamp_version: int = Field(default=0, ge=0)
     timestamp_expires_at: float = 0.0
     """Unix time in seconds; 0: no timestamp has ever been seen."""
+
+
+class FromVerifier(Document):
+    """What the verifier says: one of the two."""
+
+    kind: ClassVar[str] = "word of the verifier"
+
+    ask: Ask | None = None
+    verdict: Verdict | None = None
 
 
 def parse_frame(model: type[D], data: bytes) -> D:
