@@ -16,6 +16,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 from autoglm_edge.console import EXIT_FAILED, EXIT_INTERRUPTED, err, out, print_json
 from autoglm_edge.fleet_init import init
 from autoglm_edge.fleet_options import FleetOption, JsonOption, PassphraseOption, find_passphrases, open_fleet
+from autoglm_edge.fleet_probation import read_terms
 from autoglm_edge.fleet_tables import bundles_table, deployments_table, devices_table, reasons, status_table
 from autoglm_edge.fleet_trust import audit, keys, repository
 from autoglm_edge_fleet.config import find_fleet
@@ -104,6 +105,14 @@ def deploy(
     reason: Annotated[
         str | None, typer.Option(help="Why a downgrade is allowed: signed, sent, and kept in the log.")
     ] = None,
+    probation: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=VALUE",
+            help="What the bundle must keep to there, such as duration_s=60; `shadow` compares it with its predecessor"
+            " on live inputs. May be given several times; else the device's own terms.",
+        ),
+    ] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Follow until each device has confirmed or failed.")] = False,
     timeout_s: Annotated[float, typer.Option(help="How long to follow, in seconds.")] = 600.0,
     fleet: FleetOption = None,
@@ -114,11 +123,12 @@ def deploy(
         raise typer.BadParameter("--allow-downgrade and --reason TEXT come together")
     if reason is not None and not 1 <= len(reason.strip()) <= 500:
         raise typer.BadParameter("--reason has 1 to 500 characters")
+    terms = read_terms(probation or ())
     with open_fleet(fleet) as opened:
         names = opened.device_names() if to == "all" else (to,)
         if not names:
             raise UnknownDevice(to, ())
-        deployments = opened.deploy(BundleId.parse(bundle), names, variant, create, reason)
+        deployments = opened.deploy(BundleId.parse(bundle), names, variant, create, reason, terms)
         if not as_json:
             out.print(f"{bundle} is now wanted on {len(names)} device{'' if len(names) == 1 else 's'}")
         if wait:

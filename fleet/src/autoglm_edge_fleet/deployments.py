@@ -17,6 +17,7 @@ from autoglm_edge_fleet.registry import CONFIRMED, ENDED, SUPERSEDED, Standing, 
 from autoglm_edge_protocol.deployment import BundleReference, DesiredState, Reason
 from autoglm_edge_protocol.errors import MalformedDocument
 from autoglm_edge_protocol.names import LEVEL_PATTERN, BundleId
+from autoglm_edge_protocol.probation import ProbationTerms
 
 log = logging.getLogger(__name__)
 
@@ -69,10 +70,12 @@ def deploy(
     variant: str | None,
     create: bool,
     downgrade_reason: str | None = None,
+    probation: ProbationTerms | None = None,
 ) -> tuple[Deployment, ...]:
     """Issue a new desired state to each device, all in one transaction.
 
-    `downgrade_reason` lets devices go below the highest version that they have confirmed, and says why.
+    `downgrade_reason` lets devices go below the highest version that they have confirmed, and says why; `probation` is
+    what the bundle must keep to there, None: each device's own terms.
 
     Raises:
         UnknownDevice: one was never seen, and `create` is not set.
@@ -83,6 +86,7 @@ def deploy(
     if variant is not None and variant not in bundle.variants:
         raise UnknownVariant(f"{bundle.id} has no variant {variant!r}; it has: {', '.join(bundle.variants)}")
     now = time.time()
+    terms = probation.model_dump_json() if probation else None
     issued = []
     with database.transaction() as connection:
         for device in dict.fromkeys(devices):
@@ -94,8 +98,8 @@ def deploy(
             )
             connection.execute(
                 "INSERT INTO deployments (device, generation, bundle_id, variant, issued_at, updated_at,"
-                " downgrade_reason) VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (device, generation, bundle.row_id, variant, now, now, downgrade_reason),
+                " downgrade_reason, probation) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                (device, generation, bundle.row_id, variant, now, now, downgrade_reason, terms),
             )
             _note(connection, device, generation, bundle, variant, downgrade_reason)
             connection.execute("UPDATE devices SET generation = ? WHERE name = ?", (generation, device))
@@ -154,7 +158,8 @@ def open_standings(database: Database, fleet: str, epoch: str) -> tuple[Standing
     """
     rows = database.read(
         "SELECT devices.name AS device, devices.generation, published_generation, reported_generation, variant,"
-        " issued_at, downgrade_reason, published_epoch, bundles.name, version, manifest_sha256, manifest_size_bytes"
+        " issued_at, downgrade_reason, probation, published_epoch, bundles.name, version, manifest_sha256,"
+        " manifest_size_bytes"
         " FROM devices JOIN deployments ON device = devices.name AND deployments.generation = devices.generation"
         " JOIN bundles ON bundles.id = bundle_id"
         " WHERE published_generation < devices.generation OR reported_generation != devices.generation"
@@ -197,6 +202,7 @@ def _standing(row: Row, fleet: str) -> Standing:
         issued_at=row["issued_at"],
         allow_downgrade=row["downgrade_reason"] is not None,
         downgrade_reason=row["downgrade_reason"],
+        probation=ProbationTerms.model_validate_json(row["probation"]) if row["probation"] else None,
     )
     return Standing(desired, row["published_generation"], row["reported_generation"], row["published_epoch"])
 

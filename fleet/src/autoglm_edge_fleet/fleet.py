@@ -33,6 +33,7 @@ from autoglm_edge_protocol.bundle import Progress, opened
 from autoglm_edge_protocol.commands import Command
 from autoglm_edge_protocol.durable import Disk
 from autoglm_edge_protocol.names import BundleId
+from autoglm_edge_protocol.probation import ProbationTerms
 
 _POLL_S = 0.1
 
@@ -155,15 +156,17 @@ class Fleet:
         variant: str | None = None,
         create: bool = False,
         downgrade_reason: str | None = None,
+        probation: ProbationTerms | None = None,
     ) -> tuple[Deployment, ...]:
         """Tell devices to run a bundle.
 
         Raises UnknownBundle, UnknownDevice, UnknownVariant, MalformedDocument, StorageError.
         `variant` None leaves the choice to each device; `create` allows devices that were not seen yet;
-        `downgrade_reason` lets devices go below the highest version that they have confirmed, and is kept in the log.
+        `downgrade_reason` lets devices go below the highest version that they have confirmed, and is kept in the log;
+        `probation` is what the bundle must keep to after its activation, None: the device's own terms.
         """
         published = require_bundle(self._database, bundle)
-        return deploy(self._database, published, devices, variant, create, downgrade_reason)
+        return deploy(self._database, published, devices, variant, create, downgrade_reason, probation)
 
     def refresh(self, deployments: Sequence[Deployment]) -> tuple[Deployment, ...]:
         """Return the same deployments as they are now. Raises StorageError."""

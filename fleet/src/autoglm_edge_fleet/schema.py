@@ -77,6 +77,7 @@ CREATE INDEX telemetry_by_time ON telemetry (received_at);
 _SIGNED = """
 ALTER TABLE devices ADD COLUMN published_epoch TEXT NOT NULL DEFAULT '';
 ALTER TABLE deployments ADD COLUMN downgrade_reason TEXT;
+ALTER TABLE deployments ADD COLUMN probation TEXT;
 CREATE TABLE audit (
   number INTEGER PRIMARY KEY AUTOINCREMENT,
   at REAL NOT NULL,

@@ -19,6 +19,7 @@ from autoglm_edge_fleet.trust.custody import Foundation
 from autoglm_edge_fleet.trust.verify import client
 from autoglm_edge_protocol.deployment import DesiredState
 from autoglm_edge_protocol.errors import ProtocolError
+from autoglm_edge_protocol.probation import ProbationTerms, ShadowTerms
 
 SECRET = "correct horse battery"
 
@@ -184,7 +185,7 @@ async def retained(served: Served) -> bytes:
         await link.stop()
 
 
-async def test_an_override_travels_signed_and_is_in_the_log(served: Served) -> None:
+async def test_an_override_and_terms_of_probation_travel_signed_and_the_override_is_in_the_log(served: Served) -> None:
     async with served.daemon(), served.device() as device:
         wanted: list[DesiredState] = []
         install = device._install
@@ -194,9 +195,11 @@ async def test_an_override_travels_signed_and_is_in_the_log(served: Served) -> N
             await install(desired)
 
         device._install = noting  # type: ignore[method-assign]
-        served.fleet.deploy(TINY, ["dev1"], create=True, downgrade_reason="1.1 überhitzt")
+        terms = ProbationTerms(duration_s=1, shadow=ShadowTerms(rate=0.5))
+        served.fleet.deploy(TINY, ["dev1"], create=True, downgrade_reason="1.1 überhitzt", probation=terms)
         await served.until(lambda: wanted)
         assert (wanted[0].allow_downgrade, wanted[0].downgrade_reason) == (True, "1.1 überhitzt")
+        assert wanted[0].probation == terms
         assert wanted[0].expires_at is not None and wanted[0].signed_at is not None
         assert wanted[0].expires_at - wanted[0].signed_at == 90 * 86_400
     entry = served.fleet.audit()[-1]

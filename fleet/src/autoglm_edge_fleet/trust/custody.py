@@ -131,7 +131,6 @@ class Custody:
         release = Release(self._store, self.ring)
         added = sum([release.add_bundle(reference) for reference in references])
         if added:
-            release.mark_due(now)
             release.commit(now)
         return added
 

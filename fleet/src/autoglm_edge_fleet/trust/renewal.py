@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
+from autoglm_edge_fleet.errors import InUse
 from autoglm_edge_fleet.keys import KeyRing
 from autoglm_edge_fleet.locks import exclusive
 from autoglm_edge_fleet.repository import REPOSITORY_FOLDER
@@ -36,9 +38,10 @@ class Renewal:
         return self._custody.is_founded
 
     def open(self) -> None:
-        """Begin. Raises NoTrust, WrongPassphrase, BadMetadata, InUse, OSError."""
+        """Begin. Raises NoTrust, WrongPassphrase, BadMetadata, StorageError, OSError."""
         self._store.newest_root()
-        self.renew()
+        with contextlib.suppress(InUse):  # a long publication is no reason not to serve, and signs by itself
+            self.renew()
         self.reload()
 
     def renew(self) -> Refreshed:
