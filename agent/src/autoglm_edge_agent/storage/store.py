@@ -181,7 +181,8 @@ class Store:
         if needed is None:
             return
         for path in sorted((self.directory / "partial").iterdir()):
-            if path.name not in needed:
+            # One whose object is here is the old name of a rename of which a loss of power kept only the new one.
+            if path.name not in needed or self.has(path.name):
                 self.disk.unlink(path)
         for shelf in sorted((self.directory / "objects").iterdir()):
             for path in sorted(shelf.iterdir()):

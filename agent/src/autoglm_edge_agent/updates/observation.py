@@ -23,11 +23,12 @@ class Observation:
         """When the window began, the window, and the one before."""
         self._memory_bytes: deque[int] = deque(maxlen=SUSTAINED)
         self._temperature_c: deque[float] = deque(maxlen=SUSTAINED)
-        self._watched: Installed | None = None
+        self.watched: Installed | None = None
+        """The bundle that is counted for."""
 
     def watch(self, installed: Installed) -> None:
         """Begin to count for this bundle; what was counted before is forgotten."""
-        self._watched = installed
+        self.watched = installed
         self._new = {}
         self._memory_bytes.clear()
         self._temperature_c.clear()
@@ -36,18 +37,18 @@ class Observation:
         """Count what a serving worker answered; `now` in monotonic seconds."""
         seen = Evidence(requests=beat.requests, errors=beat.errors, run=beat.run)
         self._remember(installed, seen, now)
-        if installed == self._watched:
+        if installed == self.watched:
             self._count(installed, seen)
             self._memory_bytes.append(beat.rss_bytes)
 
     def shadow_beat(self, beat: Beat) -> None:
         """Count what the shadow compared with the model that is watched."""
-        if self._watched is not None:
-            self._count(self._watched, Evidence(compared=beat.compared, differed=beat.differed))
+        if self.watched is not None:
+            self._count(self.watched, Evidence(compared=beat.compared, differed=beat.differed))
 
     def crashed(self, installed: Installed) -> None:
         """Count a worker that ended by itself."""
-        if installed == self._watched:
+        if installed == self.watched:
             self._count(installed, Evidence(crashes=1))
 
     def warmth(self, temperature_c: float | None) -> None:

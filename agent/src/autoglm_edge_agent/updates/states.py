@@ -85,6 +85,7 @@ TABLE: dict[tuple[State, Event], State] = {
     (State.FETCHING, Event.LOST): State.RESOLVING,
     (State.INSTALLING, Event.LOST): State.RESOLVING,
     (State.TRYING, Event.LOST): State.RESOLVING,
+    (State.ACTIVATING, Event.LOST): State.RESOLVING,
     (State.PROBATION, Event.LOST): State.RESOLVING,
     (State.ACTIVATING, Event.WITHDRAWN): State.FAILED,
     (State.PROBATION, Event.WITHDRAWN): State.FAILED,

@@ -168,6 +168,8 @@ class Steps:
     async def _activate(self) -> None:
         journal = self._journal
         async with journal.switching:
+            if journal.record.state is not State.ACTIVATING:
+                return  # an operator, or the end of a worker, has decided meanwhile
             target = journal.target
             if journal.slots.current != target and not self._models.tried(target):
                 journal.commit(journal.record.after(Event.INTERRUPTED))

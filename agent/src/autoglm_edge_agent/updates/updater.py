@@ -69,6 +69,8 @@ class Updater:
     def resume(self) -> None:
         """Begin where the last process ended; to be called before anything is served. Never raises."""
         self._journal.resume()
+        if self._journal.record.state is State.PROBATION:
+            self.observation.watch(self._journal.target)  # what crashes as soon as it serves counts as well
 
     def pause(self) -> None:
         """Note that the agent ends in order. Never raises."""
@@ -150,7 +152,7 @@ class Updater:
         return journal.slots.current
 
     def _fetch_again(self, installed: Installed) -> None:
-        """Begin again with a bundle that was confirmed or is on probation.
+        """Begin again with a bundle that was confirmed or activated.
 
         One that has failed is not: only a new generation tries it again. One before its activation finds by itself what
         it lacks.
@@ -162,5 +164,5 @@ class Updater:
         if journal.record.state is State.CONFIRMED:
             journal.begin(journal.record.renew())
             self._loop.wake()
-        elif journal.record.state is State.PROBATION:
+        elif journal.record.state in (State.ACTIVATING, State.PROBATION):
             journal.commit(journal.record.after(Event.LOST))

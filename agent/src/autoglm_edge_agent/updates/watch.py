@@ -84,7 +84,8 @@ class Watch:
             return
         target, previous = journal.target, journal.slots.previous
         terms = self._terms()
-        self.expect(target)
+        if self._observation.watched != target:  # after a restart nobody has activated it
+            self.expect(target)
         limits = self._limits(terms)
         if terms.shadow is not None and previous is not None:
             await self._models.shadow(previous, target, terms.shadow)
