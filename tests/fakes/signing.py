@@ -123,12 +123,22 @@ class FakeRepository:
         name = f"model-{model}"
         if name not in self.models:
             self.models[name] = Targets()
-            delegations = self.targets.delegations or Delegations({}, {})
-            assert delegations.roles is not None
-            delegations.roles[name] = DelegatedRole(name, [], 1, True, paths=[f"{model}/*/manifest.json"])
-            self.targets.delegations = delegations
-            self.targets.add_key(self.signers["models"].public_key, name)
+            self._delegate(model)
         return self.models[name]
+
+    def _delegate(self, model: str) -> None:
+        name = f"model-{model}"
+        delegations = self.targets.delegations or Delegations({}, {})
+        assert delegations.roles is not None
+        delegations.roles[name] = DelegatedRole(name, [], 1, True, paths=[f"{model}/*/manifest.json"])
+        self.targets.delegations = delegations
+        self.targets.add_key(self.signers["models"].public_key, name)
+
+    def redelegate(self) -> None:
+        """Give every model's role the key that is in the fields now."""
+        names, self.targets.delegations = list(self.models), None
+        for name in names:
+            self._delegate(name.removeprefix("model-"))
 
     # publishing ----
 
