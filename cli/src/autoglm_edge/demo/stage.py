@@ -30,6 +30,9 @@ name = "{device}"
 [broker]
 url = "{broker}"
 
+[trust]
+root = "{root}"
+
 [storage]
 directory = "{directory}"
 
@@ -87,6 +90,7 @@ class Stage:
                 fleet="demo",
                 device=device,
                 broker=broker.url,
+                root=self.fleet.trust.root_path.absolute().as_posix(),
                 directory=(self._directory / device).as_posix(),
                 socket=(sockets / f"{device}.sock").as_posix(),
             )
