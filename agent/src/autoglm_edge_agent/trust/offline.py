@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar
@@ -127,20 +126,3 @@ class Offline:
             return hindrance.reason
         except OSError as error:
             return hindrance_of(error).reason
-
-
-def ask_for_update(directory: Path, folder: Path, disk: Disk) -> OfflineRequest:
-    """Leave a request for the running agent. Raises OSError."""
-    request = OfflineRequest(request_id=uuid.uuid4().hex, folder=str(folder.resolve()))
-    disk.unlink(directory / RESULT_NAME)
-    disk.commit(directory / REQUEST_NAME, request.to_bytes())
-    return request
-
-
-def read_result(directory: Path, request: OfflineRequest) -> OfflineResult | None:
-    """Return what the agent says about a request; None: nothing yet. Raises OSError, MalformedDocument."""
-    try:
-        result = parse(OfflineResult, (directory / RESULT_NAME).read_bytes())
-    except FileNotFoundError:
-        return None
-    return result if result.request_id == request.request_id else None
