@@ -85,6 +85,7 @@ class Service:
         client_id = f"autoglm-fleet-{config.name}"
         self._link = Link(address, client_id, fleet_filters(config.name), self._on_message, self._on_connected)
         self._renewal = renewal
+        self._reloading = asyncio.Lock()
         repository = Repository(directory / REPOSITORY_FOLDER)
         sealing: Sealing = renewal.sealing if renewal else Unsealed()
         self._dispatcher = Dispatcher(config.name, self._database, self._link, say, sealing)
@@ -141,11 +142,15 @@ class Service:
         if renewed.problems:
             self._say_once("; ".join(renewed.problems), "renewal")
         await self._take_metadata()
+        self._changed = True  # what time alone makes due: see `Director.epoch`
 
     async def _take_metadata(self) -> None:
-        if self._renewal is not None and await asyncio.to_thread(self._renewal.reload):
-            self._dispatcher.sealing = self._renewal.sealing
-            self._changed = True
+        if self._renewal is None:
+            return
+        async with self._reloading:
+            if await asyncio.to_thread(self._renewal.reload):
+                self._dispatcher.sealing = self._renewal.sealing
+                self._changed = True
 
     async def _watch(self) -> None:
         version = await self._database.run(Database.data_version)

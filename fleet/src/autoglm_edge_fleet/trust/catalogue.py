@@ -6,7 +6,6 @@ has named can still be fetched after a refresh.
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass
 
 from tuf.api.metadata import Snapshot, Timestamp
@@ -49,7 +48,8 @@ class Shelf:
         self._store = store
         self._timestamp = b""
         self._newest_root = 0
-        self._states: deque[dict[str, bytes]] = deque(maxlen=_STATES_KEPT)
+        # Replaced, never changed: the event loop looks into it while a thread reloads.
+        self._states: tuple[dict[str, bytes], ...] = ()
         self.current = Shelved(0, "", {})
 
     def reload(self) -> bool:
@@ -58,7 +58,8 @@ class Shelf:
         if (root, timestamp) == (self._newest_root, self._timestamp):
             return False
         state = read_state(self._store, root, timestamp)
-        self._states.append({sha256_of(data): data for data in state.files.values()})
+        by_digest = {sha256_of(data): data for data in state.files.values()}
+        self._states = (by_digest, *self._states[: _STATES_KEPT - 1])
         self._newest_root, self._timestamp, self.current = root, timestamp, state
         return True
 
@@ -94,7 +95,7 @@ def read_state(store: MetadataStore, newest_root: int, timestamp: bytes) -> Shel
     snapshot_name = file_name("snapshot", signed.snapshot_meta.version)
     files[snapshot_name] = store.read_bytes(snapshot_name)
     snapshot = parse_metadata(Snapshot, files[snapshot_name], snapshot_name).signed
-    for name, meta in snapshot.meta.items():
+    for name, meta in sorted(snapshot.meta.items(), key=lambda item: (item[0] != "targets.json", item[0])):
         file = file_name(name.removesuffix(".json"), meta.version)
         files[file] = store.read_bytes(file)
     return Shelved(newest_root, signed.expires.date().isoformat(), files)
