@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 DISTRIBUTIONS := protocol agent converter fleet cli
 PYTEST_ARGS ?=
 
-.PHONY: help demo test test-fast check format install broker schemas lock clean
+.PHONY: help demo test test-fast fuzz check format install broker schemas lock clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /  \1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -19,6 +19,9 @@ test: install $(AGENT_VENV)/.complete broker ## run every test, the slow ones to
 
 test-fast: install $(AGENT_VENV)/.complete broker ## run the fast tests only
 	$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
+
+fuzz: install ## try every parser with atheris (pip install atheris), SECONDS each; not part of the tests
+	$(BIN)/python -m tests.fuzz.run $(or $(SECONDS),60)
 
 check: install ## format, lint, types, import contracts
 	$(BIN)/ruff format --check .
