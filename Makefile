@@ -12,7 +12,7 @@ PYTEST_ARGS ?=
 WORKERS ?= $(shell echo $$(( $$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1) + 1 )))
 PARALLEL := -n $(WORKERS) --dist loadfile
 
-.PHONY: bench-frameworks help demo test test-main test-tensorflow test-fast test-torch check format install broker schemas lock clean
+.PHONY: bench-frameworks help demo test test-main test-tensorflow test-fast test-torch fuzz check format install broker schemas lock clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /  \1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -39,6 +39,9 @@ bench-frameworks: install $(TENSORFLOW_VENV)/.complete $(TORCH_VENV)/.complete #
 	$(TENSORFLOW_VENV)/bin/python benchmarks/frameworks/run.py --cases keras
 	$(TORCH_VENV)/bin/python benchmarks/frameworks/run.py --cases faces
 	$(BIN)/python benchmarks/frameworks/run.py --cases res,mbn,rapidocr-rec
+
+fuzz: install ## try every parser with atheris (pip install atheris), SECONDS each; not part of the tests
+	$(BIN)/python -m tests.fuzz.run $(or $(SECONDS),60)
 
 check: install ## format, lint, types, import contracts
 	$(BIN)/ruff format --check .

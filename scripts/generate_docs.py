@@ -19,6 +19,7 @@ from autoglm_edge_protocol.deployment import DesiredState, Presence, ReportedSta
 from autoglm_edge_protocol.documents import Document
 from autoglm_edge_protocol.durable import Disk
 from autoglm_edge_protocol.manifest import Manifest
+from autoglm_edge_protocol.signed import SignedMessage
 from autoglm_edge_protocol.telemetry import TelemetryBatch
 from autoglm_edge_protocol.transfer import FetchRefusal, FetchRequest
 
@@ -27,6 +28,7 @@ DOCS = Path(__file__).resolve().parent.parent / "docs"
 DOCUMENTS: tuple[type[Document], ...] = (
     Manifest,
     ChunkIndex,
+    SignedMessage,
     DesiredState,
     ReportedState,
     Presence,

@@ -4,9 +4,10 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.faults import points
 
 if TYPE_CHECKING:
     from tests.fakes.brokers import Broker
@@ -50,3 +51,25 @@ def broker(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Broker | 
     running.start()
     yield running
     running.stop()
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Give the faults that were injected in this process to the one that ends the run."""
+    output: dict[str, object] | None = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output["injected"] = [list(point) for point in points.INJECTED]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take over what a process that ran tests side by side has injected."""
+    for scenario, fault, operation in getattr(node, "workeroutput", {}).get("injected", ()):
+        points.injected(scenario, fault, operation)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """End the run with the number of faults that were really injected."""
+    if points.INJECTED and not hasattr(config, "workeroutput"):
+        terminal = config.get_terminal_writer()
+        for line in points.summary():
+            terminal.line(line)

@@ -268,7 +268,7 @@ def test_a_generation_that_is_not_newer_is_ignored(site: Site) -> None:
     site.fleet.wait_phase(newest, "confirmed")
     for generation in (1, newest):
         old = DesiredState(fleet=site.fleet.name, device="dev-1", generation=generation, bundle=first.reference)
-        site.fleet.send(Topic(site.fleet.name, "dev-1", Channel.DESIRED), old.to_bytes(), retain=True)
+        site.fleet.desire(old)
     assert site.fleet.wait_answer(site.fleet.command("ping")).outcome is Outcome.SUCCEEDED
     site.assert_serves(agent, second)
     agent.kill()
@@ -292,8 +292,9 @@ def test_messages_that_are_no_documents_are_ignored(site: Site) -> None:
         b"\xff\xfe",
         b'{"schema_version": 9}',
         b"{}",
-        elsewhere.to_bytes(),
-        other_fleet.to_bytes(),
+        newer.to_bytes(),
+        site.fleet.signed(elsewhere),
+        site.fleet.repository.message(other_fleet, "other"),
     ]
     for channel in (Channel.DESIRED, Channel.COMMAND, Channel.REFUSAL):
         for payload in wrong:

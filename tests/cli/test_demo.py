@@ -28,10 +28,11 @@ def test_the_demonstration_shows_what_it_promises(kind: str, tmp_path: Path) -> 
     phases = [(each["bundle"], each["phase"]) for each in figures["deployments"]]
     assert phases == [
         (f"filetype@1.{act}.0", phase)
-        for act, phase in enumerate(("confirmed", "confirmed", "failed"))
+        for act, phase in enumerate(("confirmed", "confirmed", "failed", "failed"))
         for _ in range(3)
     ]
-    assert all(each["reason"]["code"] == "golden-disagreement" for each in figures["deployments"][6:])
+    assert all(each["reason"]["code"] == "golden-disagreement" for each in figures["deployments"][6:9])
+    assert all(each["reason"]["code"] == "probation-disagreement" for each in figures["deployments"][9:])
     exact, small = figures["variants"]
     assert small["size_bytes"] < 0.5 * exact["size_bytes"]
     assert small["speedup"] > 1

@@ -45,7 +45,7 @@ def error_of(*arguments: str | Path) -> str:
 
 @pytest.fixture
 def fleet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    run("init", tmp_path / "fleet", "--name", "f")
+    run("init", tmp_path / "fleet", "--name", "f", "--unencrypted")
     monkeypatch.setenv(ENVIRONMENT, str(tmp_path / "fleet"))
     return tmp_path / "fleet"
 
@@ -75,7 +75,7 @@ def test_deploying_before_any_device_was_seen(fleet: Path, tmp_path: Path) -> No
 def test_a_fleet_is_found_by_option_environment_and_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fleet: Path
 ) -> None:
-    run("init", tmp_path / "other")
+    run("init", tmp_path / "other", "--unencrypted")
     run("publish", make_bundle(tmp_path / "bundle"), "--fleet", tmp_path / "other")
     assert json.loads(run("bundles", "--json")) == []
     monkeypatch.delenv(ENVIRONMENT)
@@ -96,9 +96,9 @@ def test_errors_say_what_to_do(fleet: Path, tmp_path: Path) -> None:
     table: list[tuple[tuple[str | Path, ...], str]] = [
         (("bundles", "--fleet", empty), "fleet init"),
         (("serve", "--fleet", empty), "fleet init"),
-        (("init", fleet), "holds a fleet already"),
-        (("init", tmp_path / "new", "--name", "not a name"), "give --name"),
-        (("init", tmp_path / "new", "--broker", "http://here"), "mqtt://HOST:PORT"),
+        (("init", fleet, "--unencrypted"), "holds a fleet already"),
+        (("init", tmp_path / "new", "--name", "not a name", "--unencrypted"), "give --name"),
+        (("init", tmp_path / "new", "--broker", "http://here", "--unencrypted"), "mqtt://HOST:PORT"),
         (("publish", tmp_path / "missing"), "does not exist"),
         (("publish", empty), "no manifest.json"),
         (("publish", truncated), "is not a packed bundle"),
@@ -141,7 +141,9 @@ def test_square_brackets_are_no_markup(tmp_path: Path, name: str) -> None:
     done = subprocess.run(line, capture_output=True, text=True, check=False)
     assert done.returncode == 1 and done.stderr.count("\n") == 1
     assert f"no fleet in {tmp_path / name}:" in done.stderr
-    assert f"made in {tmp_path / name}," in run("init", tmp_path / name, "--name", "f").replace("\n", "")
+    assert f"made in {tmp_path / name}," in run("init", tmp_path / name, "--name", "f", "--unencrypted").replace(
+        "\n", ""
+    )
 
 
 class Daemon:
@@ -191,7 +193,7 @@ async def cli(*arguments: str) -> tuple[int, str]:
 async def test_deploy_and_command_from_end_to_end(served: Path, broker: Broker, tmp_path: Path) -> None:
     with Fleet.open(served) as fleet:
         fleet.publish(make_bundle(tmp_path / "bundle"))
-        async with StandInDevice(broker.url, "f", "dev1"):
+        async with StandInDevice(broker.url, "f", "dev1", root=fleet.trust.root_path.read_bytes()):
             while not fleet.device_names():
                 await asyncio.sleep(0.02)
             code, output = await cli("deploy", "tiny@1.0.0", "--to", "all", "--wait", "--timeout-s", "30")
@@ -230,7 +232,7 @@ async def test_kill_9_of_the_daemon_delays_a_deployment_and_no_more(
     with Fleet.open(fleet) as opened:
         opened.publish(make_bundle(tmp_path / "bundle", payload_bytes=40_000_000))
         issued = opened.deploy(BundleId.parse("tiny@1.0.0"), ["dev1"], create=True)
-        async with StandInDevice(broker.url, "f", "dev1") as device:
+        async with StandInDevice(broker.url, "f", "dev1", root=opened.trust.root_path.read_bytes()) as device:
             for _ in range(3):
                 daemon, before = Daemon(fleet), device.received_blocks
                 await asyncio.to_thread(daemon.until, "connected to")

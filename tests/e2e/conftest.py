@@ -21,9 +21,9 @@ def fleet_side(broker: Broker, tmp_path: Path) -> Iterator[FleetProcess]:
 
 
 @pytest.fixture
-def agent(broker: Broker, tmp_path: Path) -> Iterator[AgentProcess]:
-    """An agent at the same broker."""
-    with AgentProcess(tmp_path / "agent", broker.url) as process:
+def agent(broker: Broker, tmp_path: Path, fleet_side: FleetProcess) -> Iterator[AgentProcess]:
+    """An agent at the same broker, which trusts the fleet's root."""
+    with AgentProcess(tmp_path / "agent", broker.url, root=fleet_side.fleet.trust.root_path) as process:
         yield process
 
 

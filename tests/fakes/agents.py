@@ -59,6 +59,10 @@ reserve_bytes = {options.get("reserve_bytes", 0)}
 socket = "{self.socket}"
 http = "127.0.0.1:{self.port}"
 run_timeout_s = {options.get("run_timeout_s", 60.0)}
+[probation]
+max_duration_s = {options.get("probation_s", 0)}
+[trust]
+{_trust(options)}
 [telemetry]
 sample_interval_s = 0.2
 batch_interval_s = {options.get("batch_interval_s", 0.5)}
@@ -142,6 +146,13 @@ batch_interval_s = {options.get("batch_interval_s", 0.5)}
             return bool(self.request("GET", "/v2/health/ready", timeout_s=1.0)["ready"])
         except OSError:
             return False
+
+
+def _trust(options: dict[str, object]) -> str:
+    if options.get("insecure"):
+        return "insecure = true"
+    lines = [f'{name} = "{options[name]}"' for name in ("root", "repository_url", "ca_file") if options.get(name)]
+    return "\n".join(lines)
 
 
 def wait_until(condition: Any, timeout_s: float, what: str, pause_s: float = 0.05) -> Any:

@@ -10,6 +10,7 @@ from types import TracebackType
 from tests.fakes.agents import FLEET
 
 from autoglm_edge_fleet.fleet import Fleet
+from autoglm_edge_fleet.trust.custody import Foundation
 
 
 class FleetProcess:
@@ -18,6 +19,7 @@ class FleetProcess:
     def __init__(self, directory: Path, broker_url: str) -> None:
         self.directory = directory
         self.fleet = Fleet.init(directory, FLEET, broker_url)
+        self.fleet.trust.found(Foundation(directory / "root-keys", plain=True))
         self.log = directory / "serve.log"
         self._process: subprocess.Popen[bytes] | None = None
 

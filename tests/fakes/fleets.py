@@ -15,12 +15,15 @@ from typing import Any, TypeVar
 
 from tests.fakes.agents import FLEET, wait_until
 from tests.fakes.model_bundles import ModelBundle
+from tests.fakes.signing import FakeRepository
 
 from autoglm_edge_protocol.commands import Answer, Command
 from autoglm_edge_protocol.deployment import BundleReference, DesiredState, Presence, Reason, ReportedState
+from autoglm_edge_protocol.digests import sha256_of
 from autoglm_edge_protocol.documents import parse
 from autoglm_edge_protocol.manifest import MANIFEST_PATH, Manifest
 from autoglm_edge_protocol.mqtt import BrokerAddress, Link, Message
+from autoglm_edge_protocol.probation import ProbationTerms
 from autoglm_edge_protocol.telemetry import TelemetryBatch
 from autoglm_edge_protocol.topics import Channel, Topic, fleet_filters, parse_topic
 from autoglm_edge_protocol.transfer import FetchRefusal, FetchRequest
@@ -35,6 +38,9 @@ class FakeFleet:
 
     def __init__(self, broker_url: str, name: str = FLEET) -> None:
         self.name = name
+        self.repository = FakeRepository()
+        self.served: dict[str, bytes] = {}
+        """Metadata that devices may fetch, by its digest."""
         self._objects: dict[str, Path] = {}
         self._generations: dict[str, int] = {}
         self.reports: dict[str, ReportedState] = {}
@@ -88,16 +94,44 @@ class FakeFleet:
         """Send this file when that digest is asked for, whatever its real digest is."""
         self._objects[sha256] = path
 
-    def deploy(self, reference: BundleReference | None, device: str = "dev-1", variant: str | None = None) -> int:
+    def deploy(
+        self,
+        reference: BundleReference | None,
+        device: str = "dev-1",
+        variant: str | None = None,
+        probation: ProbationTerms | None = None,
+        downgrade_reason: str | None = "the test goes back and forth",
+    ) -> int:
+        """Desire a bundle as the next generation; older versions than those that were confirmed only with a reason."""
         generation = self._generations.get(device, 0) + 1
         self._generations[device] = generation
-        desired = DesiredState(fleet=self.name, device=device, generation=generation, bundle=reference, variant=variant)
-        self.send(Topic(self.name, device, Channel.DESIRED), desired.to_bytes(), retain=True)
+        desired = DesiredState(
+            fleet=self.name,
+            device=device,
+            generation=generation,
+            bundle=reference,
+            variant=variant,
+            probation=probation,
+            allow_downgrade=downgrade_reason is not None,
+            downgrade_reason=downgrade_reason,
+        )
+        self.desire(desired)
         return generation
+
+    def desire(self, desired: DesiredState) -> None:
+        """Sign a desired state, and the bundle that it names, and send it to its device."""
+        if desired.bundle is not None:
+            self.repository.add(desired.bundle)
+        self.send(Topic(self.name, desired.device, Channel.DESIRED), self.signed(desired), retain=True)
+
+    def signed(self, document: DesiredState | Command, **more: Any) -> bytes:
+        """Return the director's message; what its catalogue names can be fetched from now on."""
+        self.served |= {sha256_of(data): data for data in self.repository.files.values()}
+        return self.repository.message(document, self.name, **more)
 
     def command(self, name: str, device: str = "dev-1", command_id: str | None = None, **more: Any) -> Command:
         command = Command(command_id=command_id or uuid.uuid4().hex, device=device, name=name, **more)
-        self.send(Topic(self.name, device, Channel.COMMAND), command.to_bytes())
+        self.send(Topic(self.name, device, Channel.COMMAND), self.signed(command))
         return command
 
     def send(self, topic: Topic, data: bytes, retain: bool = False) -> None:
@@ -146,13 +180,15 @@ class FakeFleet:
             await self._serve(topic.device, request)
 
     async def _serve(self, device: str, request: FetchRequest) -> None:
-        path = self._objects.get(request.sha256)
-        if path is None or request.sha256 in self.hidden:
+        path, data = self._objects.get(request.sha256), self.served.get(request.sha256)
+        if (path is None and data is None) or request.sha256 in self.hidden:
             reason = Reason(code="not-found", message="no published bundle has this file")
             refusal = FetchRefusal(request_id=request.request_id, sha256=request.sha256, reason=reason)
             await self._link.publish(str(Topic(self.name, device, Channel.REFUSAL)), refusal.to_bytes())
             return
-        data = path.read_bytes()
+        if data is None:
+            assert path is not None
+            data = path.read_bytes()
         for block in request.blocks():
             offset = block * request.block_bytes
             piece = data[offset : offset + request.block_bytes]

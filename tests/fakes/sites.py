@@ -40,10 +40,18 @@ class Site:
         self.fleet.__exit__(kind, error, trace)
 
     def agent(self, device: str = "dev-1", wrapper: list[str] | None = None, **options: Any) -> AgentProcess:
+        if "root" not in options and not options.get("insecure"):
+            options["root"] = self.root()
         agent = AgentProcess(self.directory / device, self.broker_url, device, fleet=self.fleet.name, **options)
         agent.wrapper = wrapper or []
         self.agents.append(agent)
         return agent.start()
+
+    def root(self) -> Path:
+        """Return the file with the root that devices are given."""
+        path = self.directory / "root.json"
+        path.write_bytes(self.fleet.repository.first_root)
+        return path
 
     # bundles ----
 

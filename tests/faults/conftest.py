@@ -1,11 +1,18 @@
 from __future__ import annotations
 
+import logging
+import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from tests.fakes.brokers import Broker
+from tests.fakes.model_bundles import ModelBundle, make_model_bundle
 from tests.fakes.sites import Site
+from tests.faults.scenarios import prepare
+
+from autoglm_edge_agent.updates import loop, watch
 
 
 @pytest.fixture
@@ -13,3 +20,33 @@ def site(broker: Broker, tmp_path: Path) -> Iterator[Site]:
     """A fake fleet, and agents as the test starts them."""
     with Site(tmp_path, broker.url) as site:
         yield site
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(loop, "FIRST_RETRY_S", 0.001)
+    monkeypatch.setattr(loop, "LAST_RETRY_S", 0.002)
+    monkeypatch.setattr(watch, "LOOK_S", 0.001)
+    logging.disable(logging.WARNING)  # thousands of faults, each with a line
+    yield
+    logging.disable(logging.NOTSET)
+
+
+@pytest.fixture(scope="module")
+def bundles(tmp_path_factory: pytest.TempPathFactory) -> list[ModelBundle]:
+    folder = tmp_path_factory.mktemp("bundles")
+    return [make_model_bundle(folder / str(n), version=str(n), seed=n, width=2048) for n in (1, 2, 3)]
+
+
+@pytest.fixture
+def memory_path() -> Iterator[Path]:
+    """A directory in memory where there is one: thousands of updates sync their files, and disks take their time."""
+    shelf = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=shelf if os.access(shelf, os.W_OK) else None) as directory:
+        yield Path(directory)
+
+
+@pytest.fixture
+def beginning(quick: None, memory_path: Path, bundles: list[ModelBundle]) -> Path:
+    """The state of a device that serves the first two bundles as previous and current."""
+    return prepare(memory_path / "beginning", bundles)

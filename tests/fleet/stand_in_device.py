@@ -1,13 +1,20 @@
 """A device made of nothing but the protocol: it fetches what it is told to run, verifies it, and reports.
 
-It keeps its files in memory and has no runtime; on the wire it behaves as a device does.
+It keeps its files in memory and has no runtime; on the wire it behaves as a device does. With the root of the fleet it
+checks who has signed what it is told; without one it takes documents as they are.
 """
 
 from __future__ import annotations
 
 import asyncio
 from types import TracebackType
+from typing import TypeVar
 
+from securesystemslib.exceptions import UnverifiedSignatureError
+from securesystemslib.signer import Signature
+from tuf.api.metadata import Metadata, Root
+
+from autoglm_edge_fleet.trust.roots import director_of
 from autoglm_edge_protocol.commands import Answer, Command, Outcome
 from autoglm_edge_protocol.deployment import (
     DeploymentReport,
@@ -24,6 +31,7 @@ from autoglm_edge_protocol.histogram import HistogramRecorder
 from autoglm_edge_protocol.limits import LIMITS
 from autoglm_edge_protocol.manifest import Manifest
 from autoglm_edge_protocol.mqtt import BrokerAddress, Link, Message, Will
+from autoglm_edge_protocol.signed import MetadataFile, SignedMessage, open_signed
 from autoglm_edge_protocol.telemetry import InferenceWindow, SystemSample, TelemetryBatch
 from autoglm_edge_protocol.topics import Channel, Topic, device_filters, parse_topic
 from autoglm_edge_protocol.transfer import FetchRefusal, FetchRequest, to_ranges
@@ -33,13 +41,20 @@ FACTS = DeviceFacts(
 )
 
 
+S = TypeVar("S", DesiredState, Command)
+
+
 class Refused(Exception):
     pass
 
 
 class StandInDevice:
-    def __init__(self, url: str, fleet: str, name: str, block_bytes: int = LIMITS.block_bytes) -> None:
+    def __init__(
+        self, url: str, fleet: str, name: str, block_bytes: int = LIMITS.block_bytes, root: bytes | None = None
+    ) -> None:
         self.fleet, self.name = fleet, name
+        self.root = root
+        self.catalogue: dict[str, MetadataFile] = {}
         self.block_bytes = block_bytes
         self.session, self.sequence = 0, 0
         self.files: dict[str, bytes] = {}
@@ -71,6 +86,7 @@ class StandInDevice:
     async def __aexit__(self, kind: type[BaseException] | None, error: object, tb: TracebackType | None) -> None:
         assert self._worker is not None
         self._worker.cancel()
+        await asyncio.gather(self._worker, return_exceptions=True)
         await self.link.stop()
 
     def _will(self) -> Will:
@@ -135,14 +151,32 @@ class StandInDevice:
                 self._blocks.setdefault(topic.sha256, {})[topic.offset] = message.payload
                 self._progress.set()
             case Channel.DESIRED:
-                self._wanted.put_nowait(parse(DesiredState, message.payload))
+                self._wanted.put_nowait(self._open(DesiredState, message.payload))
             case Channel.REFUSAL:
                 self.refusals.append(parse(FetchRefusal, message.payload))
                 self._progress.set()
             case Channel.COMMAND:
-                await self._answer(parse(Command, message.payload))
+                await self._answer(self._open(Command, message.payload))
             case other:
                 raise AssertionError(other)
+
+    def _open(self, model: type[S], payload: bytes) -> S:
+        if self.root is None:
+            return parse(model, payload)
+        message = parse(SignedMessage, payload)
+        self.catalogue = message.catalogue
+        root = Metadata[Root].from_bytes(self.root).signed
+
+        def verify(keyid: str, signature: bytes, data: bytes) -> bool:
+            try:
+                root.keys[keyid].verify_signature(Signature(keyid, signature.hex()), data)
+            except UnverifiedSignatureError:
+                return False
+            return True
+
+        document = open_signed(model, message, director_of(root), verify)
+        assert (document.fleet, document.device) == (self.fleet, self.name)
+        return document
 
     async def _answer(self, command: Command) -> None:
         self.commands.append(command)

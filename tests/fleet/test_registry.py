@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from hypothesis import given
@@ -83,6 +84,8 @@ def test_what_is_published() -> None:
     assert needs_publication(standing(3, 3, 2), None), "once a connection, while the device has not taken it up"
     assert not needs_publication(standing(3, 3, 2), 3), "not twice on a connection"
     assert not needs_publication(standing(3, 3, 3), None), "not when the device has taken it up"
+    assert needs_publication(standing(3, 3, 3), 3, "e2"), "signed anew, though nothing else is new"
+    assert not needs_publication(replace(standing(3, 3, 3), published_epoch="e2"), 3, "e2"), "and not twice"
 
 
 def test_when_a_command_is_sent() -> None:
@@ -107,4 +110,4 @@ def test_an_order_that_no_document_can_carry_does_not_stop_the_others(tmp_path: 
             connection.execute("PRAGMA defer_foreign_keys = ON")
             connection.execute("UPDATE devices SET name = 'no name' WHERE name = 'one'")
             connection.execute("UPDATE deployments SET device = 'no name' WHERE device = 'one'")
-        assert [standing.desired.device for standing in open_standings(fleet._database, "f")] == ["two"]
+        assert [standing.desired.device for standing in open_standings(fleet._database, "f", "")] == ["two"]

@@ -17,6 +17,7 @@ from tests.fleet.stand_in_device import StandInDevice
 from autoglm_edge_fleet.errors import InUse
 from autoglm_edge_fleet.fleet import DeviceStatus, Fleet
 from autoglm_edge_fleet.service import serve
+from autoglm_edge_fleet.trust.custody import Foundation
 from autoglm_edge_protocol.bundle import read_manifest
 from autoglm_edge_protocol.commands import Outcome
 from autoglm_edge_protocol.names import BundleId
@@ -33,7 +34,9 @@ class Served:
         self.lines: list[str] = []
 
     def device(self, name: str = "dev1", block_bytes: int = 56 * 1024) -> StandInDevice:
-        return StandInDevice(self.url, self.fleet.config.name, name, block_bytes)
+        return StandInDevice(
+            self.url, self.fleet.config.name, name, block_bytes, self.fleet.trust.root_path.read_bytes()
+        )
 
     def status(self, name: str = "dev1") -> DeviceStatus | None:
         return next((each for each in self.fleet.status() if each.device.name == name), None)
@@ -64,6 +67,7 @@ class Served:
 @pytest.fixture
 async def served(broker: Broker, tmp_path: Path) -> AsyncIterator[Served]:
     with Fleet.init(tmp_path / "fleet", "test-fleet", broker.url) as fleet:
+        fleet.trust.found(Foundation(tmp_path / "root-keys", plain=True))
         fleet.publish(make_bundle(tmp_path / "bundle", variants=("fp32", "int8")))
         served = Served(fleet, broker.url)
         async with served.daemon():
@@ -260,6 +264,7 @@ async def test_everything_goes_on_after_the_broker_was_killed(served: Served, br
 
 async def test_what_was_ordered_and_said_while_no_daemon_ran_is_made_up_for(broker: Broker, tmp_path: Path) -> None:
     with Fleet.init(tmp_path / "fleet", "f", broker.url) as fleet:
+        fleet.trust.found(Foundation(tmp_path / "root-keys", plain=True))
         served = Served(fleet, broker.url)
         async with served.daemon(), served.device():
             await served.until(served.is_online)

@@ -13,9 +13,11 @@ from autoglm_edge_protocol.deployment import (
     Presence,
     Reason,
     ReportedState,
+    TrustReport,
 )
 from autoglm_edge_protocol.digests import sha256_of
 from autoglm_edge_protocol.documents import Document
+from autoglm_edge_protocol.envelopes import seal
 from autoglm_edge_protocol.histogram import Histogram
 from autoglm_edge_protocol.manifest import (
     CHUNK_INDEX_PATH,
@@ -31,6 +33,8 @@ from autoglm_edge_protocol.manifest import (
     Tolerance,
     Variant,
 )
+from autoglm_edge_protocol.probation import ProbationReport, ProbationTerms, ShadowTerms
+from autoglm_edge_protocol.signed import MetadataFile, SignedMessage
 from autoglm_edge_protocol.telemetry import InferenceWindow, SystemSample, TelemetryBatch
 from autoglm_edge_protocol.transfer import FetchRefusal, FetchRequest
 
@@ -80,8 +84,25 @@ MANIFEST = Manifest(
 EXAMPLES: tuple[Document, ...] = (
     MANIFEST,
     ChunkIndex(files=(ChunkedFile(sha256=DIGEST, size_bytes=3, chunks=(Chunk(size_bytes=3, sha256=DIGEST),)),)),
-    DesiredState(fleet="home", device="pi", generation=7, bundle=_reference, variant="int8", issued_at=1.5),
-    DesiredState(fleet="home", device="pi", generation=2**53 - 1, bundle=None),
+    DesiredState(
+        fleet="home",
+        device="pi",
+        generation=7,
+        bundle=_reference,
+        variant="int8",
+        probation=ProbationTerms(duration_s=3600, patience_s=7200.5, max_crashes=0, shadow=ShadowTerms(rate=0.25)),
+        issued_at=1.5,
+    ),
+    DesiredState(
+        fleet="home",
+        device="pi",
+        generation=2**53 - 1,
+        bundle=None,
+        signed_at=1.0,
+        expires_at=2.5,
+        allow_downgrade=True,
+        downgrade_reason="1.1 überhitzt",
+    ),
     ReportedState(
         device="pi",
         session=3,
@@ -95,13 +116,22 @@ EXAMPLES: tuple[Document, ...] = (
             memory_bytes=2**32,
             runtimes={"onnxruntime": "1.23"},
         ),
-        deployment=DeploymentReport(generation=7, bundle=_reference, phase="failed", reason=_reason),
+        deployment=DeploymentReport(
+            generation=7,
+            bundle=_reference,
+            phase="failed",
+            probation=ProbationReport(elapsed_s=12.5, requests=40, compared=20, differed=7.5),
+            reason=_reason,
+        ),
         current=Installed(bundle=_reference, variant="fp32"),
         serving=True,
         endpoints=("http://127.0.0.1:8080",),
+        trust=TrustReport(mode="signed", root_version=2, timestamp_version=9, time_floor=1.5, refusal=_reason),
     ),
     Presence(device="pi", session=3, online=False),
-    Command(command_id="c-1", device="pi", name="restart-worker", arguments={"force": "yes"}, expires_at=2.0),
+    Command(
+        command_id="c-1", device="pi", fleet="home", name="restart-worker", arguments={"force": "yes"}, expires_at=2.0
+    ),
     Answer(device="pi", command_id="c-1", outcome=Outcome.UNKNOWN, result={"a": "b"}, reason=_reason, at=2.0),
     TelemetryBatch(
         device="pi",
@@ -123,4 +153,12 @@ EXAMPLES: tuple[Document, ...] = (
     ),
     FetchRequest(request_id=1, sha256=DIGEST, block_bytes=57344, ranges=((0, 2), (5, 1))),
     FetchRefusal(request_id=1, sha256=DIGEST, reason=Reason(code="not-found", message="no such file")),
+    SignedMessage(
+        envelope=seal("text/plain", b"{}", [("k", lambda data: data)]),
+        catalogue={
+            "1.root.json": MetadataFile(sha256=DIGEST, size_bytes=1),
+            "timestamp.json": MetadataFile(sha256=DIGEST, size_bytes=2),
+            "7.model-a_b-c.json": MetadataFile(sha256=DIGEST, size_bytes=3),
+        },
+    ),
 )

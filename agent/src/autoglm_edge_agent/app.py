@@ -1,9 +1,9 @@
 """The agent: wires the parts together and runs them until it is told to stop.
 
-uplink ----> updater ----> supervisor ----> worker processes
-   ^            |              |
-   |            v              v
-reports <--- slots, record   beats ---> telemetry
+uplink ----> entrance ----> updater ----> supervisor ----> worker processes
+   ^         (trust)           |              |
+   |                           v              v
+reports <---------------- slots, record     beats ---> telemetry
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ from autoglm_edge_agent.storage.directory import StateDirectory
 from autoglm_edge_agent.storage.ledger import Ledger
 from autoglm_edge_agent.storage.store import Store
 from autoglm_edge_agent.telemetry.reporter import TelemetryReporter
-from autoglm_edge_agent.updates.fetch import Fetcher
+from autoglm_edge_agent.trust.depots import DepotFetcher
+from autoglm_edge_agent.trust.entrance import Entrance
 from autoglm_edge_agent.updates.fit import Capabilities
 from autoglm_edge_agent.updates.updater import Updater
 from autoglm_edge_agent.uplink import Uplink
@@ -38,7 +39,6 @@ from autoglm_edge_protocol.durable import Disk
 log = logging.getLogger(__name__)
 
 FLUSH_S = 3.0
-KEEP_RETRY_S = 2.0
 
 
 class Agent:
@@ -62,8 +62,14 @@ class Agent:
             self._on_beat,
             self._reports.changed,
         )
-        fetcher = Fetcher(
-            self._store, self._uplink, lambda sha256, verified: self._updater.progressed(sha256, verified)
+        self._entrance = Entrance(
+            config, disk, self._uplink, self._desire, lambda: self._updater.report(), self._reports.changed
+        )
+        fetcher = DepotFetcher(
+            self._store,
+            self._uplink,
+            lambda sha256, verified: self._updater.progressed(sha256, verified),
+            self._entrance.depots,
         )
         self._updater = Updater(
             self._store,
@@ -71,17 +77,22 @@ class Agent:
             self._supervisor,
             Capabilities(self._facts.runtimes, self._facts.memory_bytes),
             config.storage.reserve_bytes,
-            self._reports.changed,
+            config.probation,
+            self._on_update,
         )
         self._telemetry = TelemetryReporter(
             config.device.name, config.telemetry, config.storage.directory, self._uplink.send_telemetry
         )
         ledger = Ledger(config.storage.directory / "answers.json", disk)
         actions = {"ping": self._ping, "rollback": self._roll_back, "restart-worker": self._restart_worker}
-        self._commands = Commands(config.device.name, ledger, actions, self._uplink.send_answer)
-        self._uplink.on_desired = self._on_desired
-        self._uplink.on_command = self._commands.take
-        self._uplink.fetcher = fetcher
+        self._commands = Commands(
+            config.device.name, ledger, actions, self._uplink.send_answer, self._entrance.time or time.time
+        )
+        self._supervisor.on_failure = lambda installed, _reason: self._updater.observation.crashed(installed)
+        self._supervisor.shadowing.on_beat = self._updater.observation.shadow_beat
+        self._uplink.on_desired = self._entrance.intake.put
+        self._uplink.on_command = self._on_command
+        self._uplink.fetchers = (fetcher, self._entrance.fetcher)
 
     async def run(self) -> None:
         """Run until SIGTERM or SIGINT."""
@@ -102,6 +113,9 @@ class Agent:
             await self._close()
 
     async def _start(self) -> None:
+        # Before anything is loaded: a model that brings the device down is given up here.
+        self._updater.resume()
+        self._entrance.note_update()
         # The old model serves before the network is even looked for.
         await self._supervisor.switch(self._updater.slots.current)
         await self._uplink.start()
@@ -117,6 +131,7 @@ class Agent:
             self._reports.run(),
             self._commands.run(),
             self._telemetry.run(),
+            *self._entrance.parts(),
         ]
 
     async def _until(self, stopped: asyncio.Task[Any], tasks: list[asyncio.Task[None]], return_when: str) -> None:
@@ -132,6 +147,7 @@ class Agent:
                 task.result()
 
     async def _close(self) -> None:
+        self._updater.pause()
         await self._supervisor.close()
         if self._uplink.connected:
             await self._telemetry.flush(FLUSH_S)
@@ -141,18 +157,27 @@ class Agent:
 
     # what comes in ----
 
-    async def _on_desired(self, desired: DesiredState) -> None:
-        # Acknowledged only when kept: with a full disk the broker's retained message is what remembers it.
-        while True:
-            try:
-                await self._updater.desire(desired)
-                return
-            except OSError as error:
-                log.warning("generation %d cannot be kept yet: %s", desired.generation, error)
-                await asyncio.sleep(KEEP_RETRY_S)
+    async def _desire(self, desired: DesiredState) -> None:
+        if not await self._updater.desire(desired):
+            self._reports.changed()
+        if desired.allow_downgrade:
+            log.warning(
+                "generation %d may go back to an older version: %s", desired.generation, desired.downgrade_reason
+            )
+
+    async def _on_command(self, message: bytes) -> None:
+        command = await self._entrance.intake.command(message)
+        if command is not None:
+            await self._commands.take(command)
+
+    def _on_update(self) -> None:
+        self._entrance.note_update()
+        self._reports.changed()
 
     def _on_beat(self, installed: Installed, beat: Beat) -> None:
         self._telemetry.windows.add(installed, beat)
+        if installed == self._supervisor.serving:
+            self._updater.observation.beat(installed, beat, time.monotonic())
 
     # what goes out ----
 
@@ -170,6 +195,7 @@ class Agent:
             previous=slots.previous,
             serving=serving is not None and serving == slots.current,
             endpoints=endpoints(self._listeners),
+            trust=self._entrance.trust(),
         )
 
     # commands ----

@@ -19,6 +19,7 @@ from autoglm_edge_agent.app import Agent
 from autoglm_edge_agent.board import read_facts
 from autoglm_edge_agent.config import Config, load_config
 from autoglm_edge_agent.errors import AgentError
+from autoglm_edge_agent.trust.stick import update_from
 from autoglm_edge_protocol.errors import ProtocolError
 
 app = typer.Typer(
@@ -53,6 +54,27 @@ def check(config: ConfigOption = DEFAULT_CONFIG) -> None:
     """Read the configuration and say what is wrong with it, without starting anything."""
     loaded = load_config(config)
     typer.echo(f"{config} is right: device {loaded.device.name} of fleet {loaded.device.fleet} at {loaded.broker.url}")
+
+
+@app.command()
+def update(
+    folder: Annotated[
+        Path, typer.Option("--from", help="The folder, such as a USB stick; docs/agent.md says what is in it.")
+    ],
+    config: ConfigOption = DEFAULT_CONFIG,
+    timeout_s: Annotated[float, typer.Option("--timeout", min=1, help="Seconds to wait for the update's end.")] = 600.0,
+) -> None:
+    """Let the running agent take an update from a folder: same signatures, no network.
+
+    Exit code 1: it was refused or has failed; the line says why.
+    """
+    loaded = load_config(config)
+    result = update_from(loaded.storage.directory, loaded.device.name, folder, timeout_s)
+    if result.phase != "confirmed":
+        reason = f"{result.reason.message} ({result.reason.code})" if result.reason else "no reason was given"
+        typer.echo(f"autoglm-edge-agent: refused: {reason}", err=True)
+        raise typer.Exit(1)
+    typer.echo(f"{result.bundle} serves" if result.bundle else "no model is desired any more")
 
 
 @app.command()

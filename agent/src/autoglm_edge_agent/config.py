@@ -6,14 +6,16 @@ import ipaddress
 import sys
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from autoglm_edge_agent.errors import ConfigurationError
 from autoglm_edge_protocol.documents import first_problem
 from autoglm_edge_protocol.errors import ProtocolError
 from autoglm_edge_protocol.mqtt import BrokerAddress
 from autoglm_edge_protocol.names import DeviceName, FleetName
+from autoglm_edge_protocol.probation import LONGEST_S, ProbationTerms, ShadowTerms
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -109,6 +111,58 @@ class TelemetrySection(_Section):
     """Unsent batches are kept in memory up to this size; then the oldest are dropped and counted."""
 
 
+class ProbationSection(_Section):
+    """`[probation]`: how long a new model is watched before it is confirmed, and what its owner may ask for."""
+
+    max_duration_s: float = Field(default=24 * 3600.0, ge=0, le=LONGEST_S)
+    """The longest probation; a desired state that asks for a longer one gets this."""
+    max_shadow_rate: float = Field(default=1.0, ge=0, le=1)
+    """The largest share of live inputs that the previous model may also get; 0: it never runs beside the new one."""
+    default: ProbationTerms = ProbationTerms()
+    """`[probation.default]`: the terms where the desired state gives none."""
+
+    @field_validator("default", mode="before")
+    @classmethod
+    def _known(cls, value: Any) -> Any:
+        # A document of a newer fleet may say more than we know; a file that a person wrote may not.
+        if isinstance(value, dict):
+            _check_names(value, ProbationTerms)
+            if isinstance(value.get("shadow"), dict):
+                _check_names(value["shadow"], ShadowTerms)
+        return value
+
+
+def _check_names(value: dict[str, Any], model: type[BaseModel]) -> None:
+    if unknown := sorted(set(value) - set(model.model_fields)):
+        raise ValueError(f"{unknown[0]} is unknown; it has {', '.join(model.model_fields)}")
+
+
+class TrustSection(_Section):
+    """`[trust]`: whose word counts. Without a root nothing does, unless `insecure` says that everybody's does."""
+
+    root: Path | None = None
+    """Root metadata of the fleet's repository, as the owner gave it to the device."""
+    insecure: bool = False
+    """Check no signature: for development."""
+    repository_url: str | None = None
+    """The fleet's folder `repository` on a web server, to be asked before the fleet; `https://` only."""
+    ca_file: Path | None = None
+    """Whom to believe about that server's name; None: those whom the system believes."""
+
+    @field_validator("repository_url")
+    @classmethod
+    def _https(cls, value: str | None) -> str | None:
+        if value is not None and not (urlsplit(value).scheme == "https" and urlsplit(value).hostname):
+            raise ValueError(f"{value!r} is not an https:// address")
+        return value
+
+    @model_validator(mode="after")
+    def _one_of_them(self) -> TrustSection:
+        if self.insecure and self.root is not None:
+            raise ValueError("root and insecure exclude each other: with a root signatures are checked")
+        return self
+
+
 class Config(_Section):
     """The whole file."""
 
@@ -116,7 +170,9 @@ class Config(_Section):
     broker: BrokerSection
     storage: StorageSection = StorageSection()
     inference: InferenceSection = InferenceSection()
+    probation: ProbationSection = ProbationSection()
     telemetry: TelemetrySection = TelemetrySection()
+    trust: TrustSection = TrustSection()
 
 
 def _check_plain(path: Path | None) -> None:
@@ -135,11 +191,13 @@ def split_address(text: str) -> tuple[str, int]:
     return host, int(port)
 
 
-def _check_files(broker: BrokerSection) -> None:
-    for name in ("ca_file", "cert_file", "key_file"):
-        path = getattr(broker, name)
+def _check_files(config: Config) -> None:
+    broker, trust = config.broker, config.trust
+    given = [("broker", name, getattr(broker, name)) for name in ("ca_file", "cert_file", "key_file")]
+    given += [("trust", name, getattr(trust, name)) for name in ("root", "ca_file")]
+    for section, name, path in given:
         if path is not None and not path.is_file():
-            raise FileNotFoundError(f"[broker] {name} = {str(path)!r} is no file")
+            raise FileNotFoundError(f"[{section}] {name} = {str(path)!r} is no file")
 
 
 def load_config(path: Path) -> Config:
@@ -148,7 +206,7 @@ def load_config(path: Path) -> Config:
         values: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
         config = Config.model_validate(values)
         config.broker.address()
-        _check_files(config.broker)
+        _check_files(config)
     except FileNotFoundError as error:
         if path.exists():
             raise ConfigurationError(f"{path}: {error}") from None

@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
 
 from autoglm_edge_agent.config import Config
 from autoglm_edge_agent.updates.fetch import Block, Fetcher
-from autoglm_edge_protocol.commands import Command
-from autoglm_edge_protocol.deployment import DesiredState, Presence
-from autoglm_edge_protocol.documents import Document, parse
-from autoglm_edge_protocol.errors import MalformedDocument, ProtocolError
+from autoglm_edge_protocol.deployment import Presence
+from autoglm_edge_protocol.documents import parse
+from autoglm_edge_protocol.errors import ProtocolError
 from autoglm_edge_protocol.limits import LIMITS
 from autoglm_edge_protocol.mqtt import Link, Message, Will
 from autoglm_edge_protocol.topics import Channel, Topic, device_filters, parse_topic
 from autoglm_edge_protocol.transfer import FetchRefusal, FetchRequest
 
 log = logging.getLogger(__name__)
-
-D = TypeVar("D", bound=Document)
 
 
 class Uplink:
@@ -35,9 +31,9 @@ class Uplink:
         self._next_session = first_session
         self.session = first_session
         self._on_connected = on_connected
-        self.on_desired: Callable[[DesiredState], Awaitable[object]] | None = None
-        self.on_command: Callable[[Command], Awaitable[None]] | None = None
-        self.fetcher: Fetcher | None = None
+        self.on_desired: Callable[[bytes], object] | None = None
+        self.on_command: Callable[[bytes], Awaitable[None]] | None = None
+        self.fetchers: tuple[Fetcher, ...] = ()
         self._link = Link(
             config.broker.address(),
             f"autoglm-{self._fleet}-{self._device}",
@@ -99,26 +95,19 @@ class Uplink:
 
     async def _dispatch(self, topic: Topic, payload: bytes) -> None:
         if topic.channel is Channel.BLOCK:
-            if self.fetcher is not None:
-                # One byte too many tells as much as all of them, and takes less memory while it waits.
-                self.fetcher.deliver(Block(topic.sha256, topic.offset, payload[: LIMITS.block_bytes + 1]))
+            # One byte too many tells as much as all of them, and takes less memory while it waits.
+            self._deliver(Block(topic.sha256, topic.offset, payload[: LIMITS.block_bytes + 1]))
         elif topic.channel is Channel.REFUSAL:
-            if self.fetcher is not None:
-                self.fetcher.deliver(parse(FetchRefusal, payload))
+            self._deliver(parse(FetchRefusal, payload))
         elif topic.channel is Channel.DESIRED and payload:  # an empty retained message is a cleared one
-            desired = parse(DesiredState, payload)
-            self._check_addressee(desired.device, desired.fleet)
             if self.on_desired is not None:
-                await self.on_desired(desired)
-        elif topic.channel is Channel.COMMAND:
-            command = parse(Command, payload)
-            self._check_addressee(command.device, self._fleet)
-            if self.on_command is not None:
-                await self.on_command(command)
+                self.on_desired(payload)
+        elif topic.channel is Channel.COMMAND and self.on_command is not None:
+            await self.on_command(payload)
 
-    def _check_addressee(self, device: str, fleet: str) -> None:
-        if (device, fleet) != (self._device, self._fleet):
-            raise MalformedDocument("message", f"it is for {fleet}/{device}")
+    def _deliver(self, item: Block | FetchRefusal) -> None:
+        for fetcher in self.fetchers:
+            fetcher.deliver(item)
 
     # presence ----
 

@@ -14,53 +14,44 @@ from rich.live import Live
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from autoglm_edge.console import EXIT_FAILED, EXIT_INTERRUPTED, err, out, print_json
+from autoglm_edge.fleet_init import init
+from autoglm_edge.fleet_options import FleetOption, JsonOption, PassphraseOption, find_passphrases, open_fleet
+from autoglm_edge.fleet_probation import read_terms
 from autoglm_edge.fleet_tables import bundles_table, deployments_table, devices_table, reasons, status_table
-from autoglm_edge_fleet.config import DEFAULT_BROKER, ENVIRONMENT, find_fleet
+from autoglm_edge.fleet_trust import audit, keys, repository
+from autoglm_edge_fleet.config import find_fleet
 from autoglm_edge_fleet.deployments import Deployment
 from autoglm_edge_fleet.errors import UnknownDevice
 from autoglm_edge_fleet.fleet import DeviceStatus, Fleet
 from autoglm_edge_fleet.limits import FLEET_LIMITS
+from autoglm_edge_fleet.passphrases import Passphrases
 from autoglm_edge_fleet.printable import printable
 from autoglm_edge_fleet.service import serve as serve_fleet
 from autoglm_edge_protocol.commands import Answer, Outcome
 from autoglm_edge_protocol.names import BundleId
 
-FleetOption = Annotated[
-    Path | None, typer.Option("--fleet", help=f"Folder of the fleet; else ${ENVIRONMENT}, else the current folder.")
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, for scripts.")]
-
 app = typer.Typer(no_args_is_help=True, help="Publish bundles, tell devices what to run, and see what they do.")
 
 
-def _open(fleet: Path | None) -> Fleet:
-    return Fleet.open(find_fleet(fleet))
-
-
-@app.command()
-def init(
-    directory: Annotated[Path, typer.Argument(help="Folder to make the fleet in.")],
-    name: Annotated[str | None, typer.Option(help="Name of the fleet, in every topic; else the folder's name.")] = None,
-    broker: Annotated[
-        str, typer.Option(help="mqtt://[USER:PASSWORD@]HOST:PORT, or mqtts:// for TLS.")
-    ] = DEFAULT_BROKER,
-) -> None:
-    """Make a fleet: a folder with its settings, its repository of bundles and its database."""
-    with Fleet.init(directory, name, broker) as fleet:
-        made = f"fleet {fleet.config.name} made in {directory}, broker {fleet.config.address(directory)}"
-        out.print(made, markup=False, soft_wrap=True)
-        out.print(f"next: autoglm-edge fleet publish BUNDLE --fleet {directory}", markup=False, soft_wrap=True)
+app.command()(init)
+app.command()(audit)
+app.add_typer(keys, name="keys")
+app.add_typer(repository, name="repository")
 
 
 @app.command()
 def publish(
     bundle: Annotated[Path, typer.Argument(help="A bundle: its folder, or the packed .bundle file.")],
     fleet: FleetOption = None,
+    passphrase_file: PassphraseOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Verify a bundle and put it into the repository. A published bundle never changes."""
+    """Verify a bundle, put it into the repository and sign it. A published bundle never changes."""
     columns = (TextColumn("[progress.description]{task.description}"), BarColumn(), DownloadColumn())
-    with _open(fleet) as opened, Progress(*columns, TransferSpeedColumn(), console=err, transient=True) as progress:
+    with (
+        open_fleet(fleet, passphrase_file) as opened,
+        Progress(*columns, TransferSpeedColumn(), console=err, transient=True) as progress,
+    ):
         task = progress.add_task("verifying and storing", total=_bytes_to_do(bundle))
         done = opened.publish(bundle, lambda count: progress.advance(task, count))
     if as_json:
@@ -82,7 +73,7 @@ def _bytes_to_do(bundle: Path) -> int | None:
 @app.command()
 def bundles(fleet: FleetOption = None, as_json: JsonOption = False) -> None:
     """List what is published."""
-    with _open(fleet) as opened:
+    with open_fleet(fleet) as opened:
         listed = opened.bundles()
     if as_json:
         print_json([{"id": str(b.id), **asdict(b), "reference": b.reference.model_dump(mode="json")} for b in listed])
@@ -93,7 +84,7 @@ def bundles(fleet: FleetOption = None, as_json: JsonOption = False) -> None:
 @app.command()
 def devices(fleet: FleetOption = None, as_json: JsonOption = False) -> None:
     """List the devices: online or not, what they run, what they are."""
-    with _open(fleet) as opened:
+    with open_fleet(fleet) as opened:
         status = opened.status(window_s=0)
     if as_json:
         print_json([_device_json(each) for each in status])
@@ -107,17 +98,37 @@ def deploy(
     to: Annotated[str, typer.Option(help="Name of a device, or `all` that were ever seen.")],
     variant: Annotated[str | None, typer.Option(help="Id of a variant; else each device takes what fits it.")] = None,
     create: Annotated[bool, typer.Option("--create", help="The device may be one that was never seen.")] = False,
+    allow_downgrade: Annotated[
+        bool,
+        typer.Option("--allow-downgrade", help="Below the highest version a device has confirmed; needs --reason."),
+    ] = False,
+    reason: Annotated[
+        str | None, typer.Option(help="Why a downgrade is allowed: signed, sent, and kept in the log.")
+    ] = None,
+    probation: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=VALUE",
+            help="What the bundle must keep to there, such as duration_s=60; `shadow` compares it with its predecessor"
+            " on live inputs. May be given several times; else the device's own terms.",
+        ),
+    ] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Follow until each device has confirmed or failed.")] = False,
     timeout_s: Annotated[float, typer.Option(help="How long to follow, in seconds.")] = 600.0,
     fleet: FleetOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Tell devices to run a bundle. With --wait, exit code 1 when one has failed or is not done in time."""
-    with _open(fleet) as opened:
+    if allow_downgrade != (reason is not None):
+        raise typer.BadParameter("--allow-downgrade and --reason TEXT come together")
+    if reason is not None and not 1 <= len(reason.strip()) <= 500:
+        raise typer.BadParameter("--reason has 1 to 500 characters")
+    terms = read_terms(probation or ())
+    with open_fleet(fleet) as opened:
         names = opened.device_names() if to == "all" else (to,)
         if not names:
             raise UnknownDevice(to, ())
-        deployments = opened.deploy(BundleId.parse(bundle), names, variant, create)
+        deployments = opened.deploy(BundleId.parse(bundle), names, variant, create, reason, terms)
         if not as_json:
             out.print(f"{bundle} is now wanted on {len(names)} device{'' if len(names) == 1 else 's'}")
         if wait:
@@ -154,7 +165,7 @@ def status(
     as_json: JsonOption = False,
 ) -> None:
     """Show every device's newest deployment, and what it measured lately."""
-    with _open(fleet) as opened:
+    with open_fleet(fleet) as opened:
         listed = opened.status(window_s)
     if as_json:
         print_json([_device_json(each) for each in listed])
@@ -203,7 +214,7 @@ def command(
     pairs = [argument.partition("=") for argument in arguments or ()]
     if wrong := next((key for key, separator, _ in pairs if not separator), None):
         raise typer.BadParameter(f"{wrong!r} is not KEY=VALUE")
-    with _open(fleet) as opened:
+    with open_fleet(fleet) as opened:
         queued = opened.command(device, name, {key: value for key, _, value in pairs}, expires_s)
         answer = opened.wait_for_answer(queued.command_id).answer if wait else None
     if as_json:
@@ -228,17 +239,22 @@ def _print_answer(answer: Answer) -> None:
 @app.command()
 def serve(
     fleet: FleetOption = None,
+    passphrase_file: PassphraseOption = None,
+    insecure: Annotated[bool, typer.Option("--insecure", help="Sign nothing: for development only.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Say nothing but errors.")] = False,
 ) -> None:
-    """Serve the fleet over MQTT until interrupted: desired states, blocks of bundles, reports, telemetry."""
+    """Serve the fleet over MQTT until interrupted: desired states, blocks of bundles, reports, telemetry.
+
+    Signs with the director's key, and renews signatures before they expire as far as their keys are at hand.
+    """
     logging.basicConfig(level=logging.ERROR, format="%(name)s: %(message)s")
     directory = find_fleet(fleet)
-    interrupted = asyncio.run(_serve(directory, quiet))
+    interrupted = asyncio.run(_serve(directory, quiet, find_passphrases(passphrase_file), insecure))
     if interrupted:
         raise typer.Exit(EXIT_INTERRUPTED)
 
 
-async def _serve(directory: Path, quiet: bool) -> bool:
+async def _serve(directory: Path, quiet: bool, passphrases: Passphrases, insecure: bool) -> bool:
     stop = asyncio.Event()
     received: list[int] = []
     loop = asyncio.get_running_loop()
@@ -255,5 +271,5 @@ async def _serve(directory: Path, quiet: bool) -> bool:
             out.print(line, markup=False, soft_wrap=True)
 
     say(f"serving the fleet in {directory}")
-    await serve_fleet(directory, say, stop)
+    await serve_fleet(directory, say, stop, passphrases, insecure)
     return signal.SIGINT in received

@@ -14,7 +14,6 @@ from typing import Protocol
 from autoglm_edge_fleet.devices import Traffic
 from autoglm_edge_fleet.fair_queue import Admission, FairQueue
 from autoglm_edge_fleet.limits import FLEET_LIMITS
-from autoglm_edge_fleet.repository import Repository
 from autoglm_edge_protocol.deployment import Reason
 from autoglm_edge_protocol.topics import Channel, Topic
 from autoglm_edge_protocol.transfer import FetchRequest
@@ -57,12 +56,24 @@ def _blocks(request: FetchRequest, size_bytes: int) -> Iterator[Block]:
         yield Block(request.sha256, offset, min(request.block_bytes, size_bytes - offset))
 
 
+class Objects(Protocol):
+    """Where the bytes are."""
+
+    def holds(self, sha256: str, size_bytes: int) -> bool:
+        """Return whether an object is there in its full size. Raises OSError."""
+        ...
+
+    def read(self, sha256: str, offset: int, size_bytes: int) -> bytes:
+        """Return bytes of an object. Raises OSError."""
+        ...
+
+
 class BlockServer:
     """Sends queued blocks for as long as `run` runs."""
 
-    def __init__(self, fleet: str, repository: Repository, link: BlockLink, say: Callable[[str], None]) -> None:
+    def __init__(self, fleet: str, objects: Objects, link: BlockLink, say: Callable[[str], None]) -> None:
         self._fleet = fleet
-        self._repository = repository
+        self._objects = objects
         self._link = link
         self._say = say
         self._queue: FairQueue[Block] = FairQueue(FLEET_LIMITS.queued_blocks)
@@ -71,7 +82,7 @@ class BlockServer:
 
     def request(self, device: str, request: FetchRequest, size_bytes: int | None) -> Reason | None:
         """Queue what a device asks for; returns why it cannot be sent. What finds no place is asked for again."""
-        if size_bytes is not None and not self._repository.holds(request.sha256, size_bytes):
+        if size_bytes is not None and not self._objects.holds(request.sha256, size_bytes):
             return Reason(code="not-found", message="the repository has lost this file; publish its bundle again")
         planned = plan(request, size_bytes)
         if isinstance(planned, Reason):
@@ -100,7 +111,7 @@ class BlockServer:
 
     def _send(self, device: str, block: Block) -> None:
         try:
-            data = self._repository.read(block.sha256, block.offset, block.size_bytes)
+            data = self._objects.read(block.sha256, block.offset, block.size_bytes)
         except OSError as error:
             self._say(f"{device}: a block cannot be read: {error}")
             return

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from autoglm_edge_fleet.audit import note
 from autoglm_edge_fleet.database import Database, Row
 from autoglm_edge_fleet.errors import BundleConflict, UnknownBundle
 from autoglm_edge_fleet.repository import Repository
@@ -83,10 +85,18 @@ def list_objects(database: Database) -> tuple[tuple[str, int], ...]:
     return tuple((row[0], row[1]) for row in database.read("SELECT DISTINCT sha256, size_bytes FROM bundle_objects"))
 
 
-def publish(database: Database, repository: Repository, directory: Path, progress: Progress | None) -> Publication:
+def publish(
+    database: Database,
+    repository: Repository,
+    directory: Path,
+    progress: Progress | None,
+    sign: Callable[[BundleReference], object] | None = None,
+) -> Publication:
     """Verify a bundle directory wholly and take it in.
 
-    `progress` is called with bytes done: each byte of the bundle counts once for its verification, once for its copy.
+    `sign` is called when all files are stored and before the bundle is listed; what it raises is raised, and the bundle
+    is not published. `progress` is called with bytes done: each byte of the bundle counts once for its verification,
+    once for its copy.
 
     Raises:
         BundleConflict: the name and version are taken by other content.
@@ -108,6 +118,15 @@ def publish(database: Database, repository: Repository, directory: Path, progres
         for entry in files
         if repository.add(directory / entry.path, entry.sha256, entry.size_bytes, progress)
     )
+    if sign:
+        sign(
+            BundleReference(
+                name=manifest.name,
+                version=manifest.version,
+                manifest_sha256=own.sha256,
+                manifest_size_bytes=own.size_bytes,
+            )
+        )
     bundle = existing or _insert(database, manifest, own, files)
     return Publication(bundle, existing is None, new_bytes)
 
@@ -132,6 +151,7 @@ def _insert(database: Database, manifest: Manifest, own: FileEntry, files: tuple
         connection.executemany(
             "INSERT INTO bundle_objects VALUES (?, ?, ?)", [(row_id, digest, size) for digest, size in objects.items()]
         )
+        note(connection, "publish", str(manifest.id), manifest_sha256=own.sha256)
     return require_bundle(database, manifest.id)
 
 

@@ -10,14 +10,18 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
+from autoglm_edge_fleet.audit import note
 from autoglm_edge_fleet.database import Database, Row
 from autoglm_edge_fleet.devices import device_names
 from autoglm_edge_fleet.errors import RefusedReport, UnknownCommand, UnknownDevice
 from autoglm_edge_fleet.limits import FLEET_LIMITS
+from autoglm_edge_fleet.trust.lifetimes import COMMAND_S
 from autoglm_edge_protocol.commands import Answer, Command
 from autoglm_edge_protocol.documents import first_problem, parse
 from autoglm_edge_protocol.errors import MalformedDocument
 from autoglm_edge_protocol.limits import LIMITS
+
+_ROOM_BYTES = 256  # for what the director adds
 
 
 @dataclass(frozen=True)
@@ -82,8 +86,10 @@ def queue_command(
         )
     except ValidationError as error:
         raise MalformedDocument(Command.kind, first_problem(error)) from None
-    if len(command.to_bytes()) > LIMITS.control_bytes:
-        raise MalformedDocument(Command.kind, f"larger than {LIMITS.control_bytes} bytes")
+    if len(command.to_bytes()) > LIMITS.signed_payload_bytes - _ROOM_BYTES:
+        raise MalformedDocument(Command.kind, f"larger than {LIMITS.signed_payload_bytes - _ROOM_BYTES} bytes")
+    if expires_in_s is not None and expires_in_s > COMMAND_S:
+        raise MalformedDocument(Command.kind, f"no command lives longer than {COMMAND_S / 86_400:.0f} days")
     values = (command.command_id, device, name, json.dumps(command.arguments), now, command.expires_at)
     with database.transaction() as connection:
         connection.execute(
@@ -91,6 +97,7 @@ def queue_command(
             " VALUES (?, ?, ?, ?, ?, ?)",
             values,
         )
+        note(connection, "command", device, command_id=command.command_id, name=name)
     return command
 
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from autoglm_edge_fleet.audit import Detail, note
 from autoglm_edge_fleet.bundles import PublishedBundle
 from autoglm_edge_fleet.database import Database, Row
 from autoglm_edge_fleet.errors import UnknownDevice, UnknownVariant
@@ -16,6 +17,7 @@ from autoglm_edge_fleet.registry import CONFIRMED, ENDED, SUPERSEDED, Standing, 
 from autoglm_edge_protocol.deployment import BundleReference, DesiredState, Reason
 from autoglm_edge_protocol.errors import MalformedDocument
 from autoglm_edge_protocol.names import LEVEL_PATTERN, BundleId
+from autoglm_edge_protocol.probation import ProbationTerms
 
 log = logging.getLogger(__name__)
 
@@ -62,9 +64,18 @@ class Deployment:
 
 
 def deploy(
-    database: Database, bundle: PublishedBundle, devices: Sequence[str], variant: str | None, create: bool
+    database: Database,
+    bundle: PublishedBundle,
+    devices: Sequence[str],
+    variant: str | None,
+    create: bool,
+    downgrade_reason: str | None = None,
+    probation: ProbationTerms | None = None,
 ) -> tuple[Deployment, ...]:
     """Issue a new desired state to each device, all in one transaction.
+
+    `downgrade_reason` lets devices go below the highest version that they have confirmed, and says why; `probation` is
+    what the bundle must keep to there, None: each device's own terms.
 
     Raises:
         UnknownDevice: one was never seen, and `create` is not set.
@@ -75,6 +86,7 @@ def deploy(
     if variant is not None and variant not in bundle.variants:
         raise UnknownVariant(f"{bundle.id} has no variant {variant!r}; it has: {', '.join(bundle.variants)}")
     now = time.time()
+    terms = probation.model_dump_json() if probation else None
     issued = []
     with database.transaction() as connection:
         for device in dict.fromkeys(devices):
@@ -85,13 +97,29 @@ def deploy(
                 (SUPERSEDED, now, device),
             )
             connection.execute(
-                "INSERT INTO deployments (device, generation, bundle_id, variant, issued_at, updated_at)"
-                " VALUES (?, ?, ?, ?, ?, ?)",
-                (device, generation, bundle.row_id, variant, now, now),
+                "INSERT INTO deployments (device, generation, bundle_id, variant, issued_at, updated_at,"
+                " downgrade_reason, probation) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                (device, generation, bundle.row_id, variant, now, now, downgrade_reason, terms),
             )
+            _note(connection, device, generation, bundle, variant, downgrade_reason)
             connection.execute("UPDATE devices SET generation = ? WHERE name = ?", (generation, device))
             issued.append((device, generation))
     return find_deployments(database, issued)
+
+
+def _note(
+    connection: sqlite3.Connection,
+    device: str,
+    generation: int,
+    bundle: PublishedBundle,
+    variant: str | None,
+    downgrade_reason: str | None,
+) -> None:
+    what: dict[str, Detail] = {"bundle": str(bundle.id), "generation": generation, "variant": variant}
+    if downgrade_reason is None:
+        note(connection, "deploy", device, **what)
+    else:
+        note(connection, "deploy-allowing-downgrade", device, **what, reason=downgrade_reason)
 
 
 def _next_generation(connection: sqlite3.Connection, device: str, create: bool) -> int:
@@ -123,15 +151,20 @@ def newest_deployments(database: Database) -> tuple[Deployment, ...]:
     return tuple(_from_row(row) for row in database.read(query + " ORDER BY device"))
 
 
-def open_standings(database: Database, fleet: str) -> tuple[Standing, ...]:
-    """Return the desired states that a broker or a device may not have yet. Raises StorageError."""
+def open_standings(database: Database, fleet: str, epoch: str) -> tuple[Standing, ...]:
+    """Return the desired states that a broker or a device may not have yet, or not as of this epoch.
+
+    Raises StorageError.
+    """
     rows = database.read(
         "SELECT devices.name AS device, devices.generation, published_generation, reported_generation, variant,"
-        " issued_at, bundles.name, version, manifest_sha256, manifest_size_bytes"
+        " issued_at, downgrade_reason, probation, published_epoch, bundles.name, version, manifest_sha256,"
+        " manifest_size_bytes"
         " FROM devices JOIN deployments ON device = devices.name AND deployments.generation = devices.generation"
         " JOIN bundles ON bundles.id = bundle_id"
         " WHERE published_generation < devices.generation OR reported_generation != devices.generation"
-        " ORDER BY issued_at"
+        " OR published_epoch != ? ORDER BY issued_at",
+        (epoch,),
     )
     standings = []
     for row in rows:
@@ -143,12 +176,13 @@ def open_standings(database: Database, fleet: str) -> tuple[Standing, ...]:
     return tuple(standings)
 
 
-def mark_published(database: Database, generations: dict[str, int]) -> None:
-    """Note what a broker has acknowledged: device -> generation. Raises StorageError."""
+def mark_published(database: Database, generations: dict[str, int], epoch: str) -> None:
+    """Note what a broker has acknowledged: device -> generation, as of an epoch. Raises StorageError."""
     with database.transaction() as connection:
         connection.executemany(
-            "UPDATE devices SET published_generation = max(published_generation, ?) WHERE name = ?",
-            [(generation, device) for device, generation in generations.items()],
+            "UPDATE devices SET published_generation = max(published_generation, ?), published_epoch = ?"
+            " WHERE name = ?",
+            [(generation, epoch, device) for device, generation in generations.items()],
         )
 
 
@@ -166,8 +200,11 @@ def _standing(row: Row, fleet: str) -> Standing:
         bundle=reference,
         variant=row["variant"],
         issued_at=row["issued_at"],
+        allow_downgrade=row["downgrade_reason"] is not None,
+        downgrade_reason=row["downgrade_reason"],
+        probation=ProbationTerms.model_validate_json(row["probation"]) if row["probation"] else None,
     )
-    return Standing(desired, row["published_generation"], row["reported_generation"])
+    return Standing(desired, row["published_generation"], row["reported_generation"], row["published_epoch"])
 
 
 def _from_row(row: Row) -> Deployment:

@@ -11,6 +11,12 @@ FleetError
  |- UnknownCommand        no such command was ever queued
  |- RefusedReport         a device said something that cannot be true; it is noted and left out
  |- InUse                 another process does what only one may do
+ |- TrustError            keys and signed metadata of the repository
+ |   |- NoTrust           the fleet has no keys yet
+ |   |- KeyUnavailable    a key that is needed is not at hand, or no passphrase for it
+ |   |- WrongPassphrase   the passphrase does not open the key
+ |   |- NotEnoughKeys     fewer have signed than must
+ |   `- BadMetadata       the metadata is damaged, forged, expired or does not fit together
  |- StorageError          the database or the repository cannot be read or written
  |   `- NewerDatabase     made by a newer release
  `- BrokerUnavailable     no local broker could be started
@@ -74,6 +80,30 @@ class RefusedReport(FleetError):
 
 class InUse(FleetError):
     """Another process does what only one may do at a time."""
+
+
+class TrustError(FleetError):
+    """Something about keys or signed metadata."""
+
+
+class NoTrust(TrustError):
+    """The fleet has no keys yet."""
+
+
+class KeyUnavailable(TrustError):
+    """A key that is needed is not at hand."""
+
+
+class WrongPassphrase(TrustError):
+    """The passphrase does not open the key."""
+
+
+class NotEnoughKeys(TrustError):
+    """Fewer keys have signed than must."""
+
+
+class BadMetadata(TrustError):
+    """Metadata that is damaged, forged, expired, or does not fit together."""
 
 
 class StorageError(FleetError):

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
+from autoglm_edge_fleet.audit import AuditEntry, first_broken, list_audit
 from autoglm_edge_fleet.bundles import Publication, PublishedBundle, list_bundles, list_objects, publish, require_bundle
 from autoglm_edge_fleet.commands import QueuedCommand, find_command, queue_command
 from autoglm_edge_fleet.config import DEFAULT_BROKER, SETTINGS_FILE, FleetConfig, read_config, write_config
@@ -24,17 +25,17 @@ from autoglm_edge_fleet.deployments import Deployment, deploy, find_deployments,
 from autoglm_edge_fleet.devices import Device, device_names, list_devices
 from autoglm_edge_fleet.errors import AlreadyAFleet
 from autoglm_edge_fleet.limits import FLEET_LIMITS
-from autoglm_edge_fleet.locks import exclusive
-from autoglm_edge_fleet.repository import Repository
-from autoglm_edge_fleet.service import REPOSITORY_FOLDER
+from autoglm_edge_fleet.passphrases import Passphrases
+from autoglm_edge_fleet.repository import REPOSITORY_FOLDER, Repository
 from autoglm_edge_fleet.telemetry import TelemetrySummary, telemetry_summaries
+from autoglm_edge_fleet.trust.fleet_trust import FleetTrust
 from autoglm_edge_protocol.bundle import Progress, opened
 from autoglm_edge_protocol.commands import Command
 from autoglm_edge_protocol.durable import Disk
 from autoglm_edge_protocol.names import BundleId
+from autoglm_edge_protocol.probation import ProbationTerms
 
 _POLL_S = 0.1
-_PUBLISH_WAIT_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -49,16 +50,26 @@ class DeviceStatus:
 class Fleet:
     """The fleet in a folder. Not for several threads at a time."""
 
-    def __init__(self, directory: Path, config: FleetConfig, database: Database) -> None:
+    def __init__(
+        self, directory: Path, config: FleetConfig, database: Database, passphrases: Passphrases | None = None
+    ) -> None:
         self.directory = directory
+        self.trust = FleetTrust(directory, database, passphrases or Passphrases())
         self.config = config
         self._database = database
         self._repository = Repository(directory / REPOSITORY_FOLDER)
 
     @classmethod
-    def init(cls, directory: Path, name: str | None = None, broker: str = DEFAULT_BROKER) -> Fleet:
+    def init(
+        cls,
+        directory: Path,
+        name: str | None = None,
+        broker: str = DEFAULT_BROKER,
+        passphrases: Passphrases | None = None,
+    ) -> Fleet:
         """Make a fleet in a folder, by default with the folder's name. What an interrupted call left is completed.
 
+        It has no keys; `fleet.trust.found` makes them.
         Raises AlreadyAFleet, BadSettings, StorageError, OSError.
         """
         config = FleetConfig(name or directory.resolve().name, broker)
@@ -72,13 +83,16 @@ class Fleet:
         disk.make_directories(directory / REPOSITORY_FOLDER)
         database = Database(directory / DATABASE_FILE)
         write_config(directory, config)
-        return cls(directory, config, database)
+        return cls(directory, config, database, passphrases)
 
     @classmethod
-    def open(cls, directory: Path) -> Fleet:
-        """Open the fleet in a folder. Raises NoFleetHere, BadSettings, StorageError."""
+    def open(cls, directory: Path, passphrases: Passphrases | None = None) -> Fleet:
+        """Open the fleet in a folder; without `passphrases` only keys that are not encrypted can be used.
+
+        Raises NoFleetHere, BadSettings, StorageError.
+        """
         config = read_config(directory)
-        return cls(directory, config, Database(directory / DATABASE_FILE))
+        return cls(directory, config, Database(directory / DATABASE_FILE), passphrases)
 
     def close(self) -> None:
         """Close the database."""
@@ -90,22 +104,31 @@ class Fleet:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self.close()
 
+    def audit(self, newest: int | None = None) -> tuple[AuditEntry, ...]:
+        """Return who did what, oldest first; of the newest so many when that is given. Raises StorageError."""
+        return list_audit(self._database, newest)
+
+    def first_broken_entry(self) -> int | None:
+        """Return the number of the first entry of the log that was tampered with. Raises StorageError."""
+        return first_broken(self._database)
+
     # bundles ----
 
     def publish(self, path: Path, progress: Progress | None = None) -> Publication:
-        """Verify a bundle (a directory or packed) and take it in.
+        """Verify a bundle (a directory or packed), take it in, and sign it when the fleet has keys.
 
         `progress` is called with bytes done; they add up to twice the size of the bundle, less its manifest once.
 
         Raises:
             BundleConflict: the name and version are taken by other content.
             MalformedBundle, DigestMismatch, MalformedDocument, UnsupportedSchema: the bundle is not sound.
+            KeyUnavailable, WrongPassphrase, BadMetadata: it cannot be signed, and is not published.
             InUse: another publication has run for a minute. StorageError, OSError: it cannot be stored.
         """
-        refusal = f"another process is publishing into {self.directory}; try again when it is done"
-        with exclusive(self.directory / "publish.lock", refusal, _PUBLISH_WAIT_S), opened(path) as directory:
+        with self.trust.locked(), opened(path) as directory:
             self._repository.prepare()
-            return publish(self._database, self._repository, directory, progress)
+            sign = self.trust.sign_bundle if self.trust.is_founded else None
+            return publish(self._database, self._repository, directory, progress, sign)
 
     def bundles(self) -> tuple[PublishedBundle, ...]:
         """Return what is published. Raises StorageError."""
@@ -127,15 +150,23 @@ class Fleet:
         return list_devices(self._database)
 
     def deploy(
-        self, bundle: BundleId, devices: Sequence[str], variant: str | None = None, create: bool = False
+        self,
+        bundle: BundleId,
+        devices: Sequence[str],
+        variant: str | None = None,
+        create: bool = False,
+        downgrade_reason: str | None = None,
+        probation: ProbationTerms | None = None,
     ) -> tuple[Deployment, ...]:
         """Tell devices to run a bundle.
 
         Raises UnknownBundle, UnknownDevice, UnknownVariant, MalformedDocument, StorageError.
-        `variant` None leaves the choice to each device; `create` allows devices that were not seen yet.
+        `variant` None leaves the choice to each device; `create` allows devices that were not seen yet;
+        `downgrade_reason` lets devices go below the highest version that they have confirmed, and is kept in the log;
+        `probation` is what the bundle must keep to after its activation, None: the device's own terms.
         """
         published = require_bundle(self._database, bundle)
-        return deploy(self._database, published, devices, variant, create)
+        return deploy(self._database, published, devices, variant, create, downgrade_reason, probation)
 
     def refresh(self, deployments: Sequence[Deployment]) -> tuple[Deployment, ...]:
         """Return the same deployments as they are now. Raises StorageError."""

@@ -23,6 +23,8 @@ class FleetLimits:
     """How often the daemon looks for changes that other processes made."""
     flush_s: float = 1.0
     """How often counters are written to the database."""
+    renew_s: float = 60.0
+    """How often it is looked whether signatures are due."""
     prune_s: float = 60.0
     """How often old telemetry is looked for."""
     resend_command_s: float = 30.0

@@ -63,15 +63,18 @@ class Standing:
     """The newest generation that a broker has acknowledged, ever."""
     reported_generation: int
     """The generation that the device works on or has ended, 0 when it has none."""
+    published_epoch: str = ""
+    """The epoch of the signatures (see `trust.director`) that a broker has acknowledged last."""
 
 
-def needs_publication(standing: Standing, acknowledged_generation: int | None) -> bool:
+def needs_publication(standing: Standing, acknowledged_generation: int | None, epoch: str = "") -> bool:
     """Decide whether a desired state must be given to the broker.
 
-    `acknowledged_generation` is what the broker has acknowledged on this connection. A device that has reported the
-    generation needs nothing; any other gets it once a connection, as a broker may have lost what it had retained.
+    It must when its signature is of another epoch than now. `acknowledged_generation` is what the broker has
+    acknowledged on this connection. A device that has reported the generation needs nothing; any other gets it once a
+    connection, as a broker may have lost what it had retained.
     """
     generation = standing.desired.generation
-    if standing.published_generation < generation:
+    if standing.published_generation < generation or standing.published_epoch != epoch:
         return True
     return generation not in (standing.reported_generation, acknowledged_generation)

@@ -15,6 +15,7 @@ from autoglm_edge_protocol.digests import sha256_of_file
 from autoglm_edge_protocol.durable import Disk
 from autoglm_edge_protocol.errors import DigestMismatch
 
+REPOSITORY_FOLDER = "repository"
 _COPY_BYTES = 1024 * 1024
 
 
@@ -72,6 +73,14 @@ class Repository:
             if progress:
                 progress(len(piece))
         return digest.hexdigest()
+
+    def name_target(self, sha256: str, target: str) -> None:
+        """Give an object its second name as a target of TUF: `targets/NAME/VERSION/SHA256.manifest.json`."""
+        folder, _, name = target.rpartition("/")
+        path = self._directory / "targets" / folder / f"{sha256}.{name}"
+        self._disk.make_directories(path.parent)
+        self._disk.link(self.path(sha256), path)
+        self._disk.sync_directory(path.parent)
 
     def read(self, sha256: str, offset: int, size_bytes: int) -> bytes:
         """Return bytes of an object."""

@@ -74,5 +74,22 @@ CREATE TABLE telemetry (
 CREATE INDEX telemetry_by_time ON telemetry (received_at);
 """
 
-MIGRATIONS: tuple[str, ...] = (_FIRST,)
+_SIGNED = """
+ALTER TABLE devices ADD COLUMN published_epoch TEXT NOT NULL DEFAULT '';
+ALTER TABLE deployments ADD COLUMN downgrade_reason TEXT;
+ALTER TABLE deployments ADD COLUMN probation TEXT;
+CREATE TABLE audit (
+  number INTEGER PRIMARY KEY AUTOINCREMENT,
+  at REAL NOT NULL,
+  actor TEXT NOT NULL,
+  action TEXT NOT NULL,
+  subject TEXT NOT NULL,
+  details TEXT NOT NULL,
+  digest TEXT NOT NULL
+);
+CREATE TRIGGER audit_keeps_rows BEFORE DELETE ON audit BEGIN SELECT RAISE(ABORT, 'the audit log only grows'); END;
+CREATE TRIGGER audit_keeps_values BEFORE UPDATE ON audit BEGIN SELECT RAISE(ABORT, 'the audit log only grows'); END;
+"""
+
+MIGRATIONS: tuple[str, ...] = (_FIRST, _SIGNED)
 """Step n leads from version n to n + 1. A step that was released is never changed."""

@@ -19,13 +19,18 @@ from autoglm_edge_fleet.database import DATABASE_FILE, Database
 from autoglm_edge_fleet.database_thread import DatabaseThread
 from autoglm_edge_fleet.devices import Change, count_traffic, take_presence, take_report
 from autoglm_edge_fleet.dispatch import Dispatcher
-from autoglm_edge_fleet.errors import RefusedReport, StorageError
+from autoglm_edge_fleet.errors import FleetError, RefusedReport, StorageError, TrustError
 from autoglm_edge_fleet.inbound import Report, read_fetch, read_report
+from autoglm_edge_fleet.keys import KEYS_FOLDER, KeyRing
 from autoglm_edge_fleet.limits import FLEET_LIMITS
 from autoglm_edge_fleet.locks import exclusive
+from autoglm_edge_fleet.passphrases import Passphrases
 from autoglm_edge_fleet.printable import printable
-from autoglm_edge_fleet.repository import Repository
+from autoglm_edge_fleet.repository import REPOSITORY_FOLDER, Repository
 from autoglm_edge_fleet.telemetry import prune_telemetry, take_telemetry
+from autoglm_edge_fleet.trust.catalogue import ShelfAndObjects
+from autoglm_edge_fleet.trust.director import Sealing, Unsealed
+from autoglm_edge_fleet.trust.renewal import Renewal
 from autoglm_edge_protocol.commands import Answer
 from autoglm_edge_protocol.deployment import DeploymentReport, Presence, ReportedState
 from autoglm_edge_protocol.errors import LinkError, ProtocolError
@@ -36,21 +41,32 @@ from autoglm_edge_protocol.transfer import FetchRefusal
 Say = Callable[[str], None]
 """Takes one line about something noteworthy."""
 
-REPOSITORY_FOLDER = "repository"
 _RETRY_S = 1.0
 
 
-async def serve(directory: Path, say: Say, stop: asyncio.Event) -> None:
+async def serve(
+    directory: Path, say: Say, stop: asyncio.Event, passphrases: Passphrases | None = None, insecure: bool = False
+) -> None:
     """Serve the fleet in `directory` until `stop` is set. Keeps trying while there is no broker.
 
+    Without `passphrases` only keys that are not encrypted can be used. `insecure`: sign nothing.
+
     Raises:
+        NoTrust: the fleet has no keys, and `insecure` is not set. WrongPassphrase, BadMetadata: it cannot sign.
         InUse: another process serves this fleet.
         NoFleetHere, BadSettings, StorageError, LinkError: it cannot be begun.
     """
     config = read_config(directory)
     refusal = f"another process serves the fleet in {directory}; stop it first"
     with exclusive(directory / "serve.lock", refusal):
-        service = Service(config, directory, say)
+        renewal = Renewal(directory, config.name, KeyRing(directory / KEYS_FOLDER, passphrases or Passphrases()))
+        if not insecure:
+            renewal.open()
+        elif renewal.is_founded:
+            say("INSECURE: desired states and commands are NOT signed, although the fleet has keys")
+        else:
+            say("INSECURE: this fleet has no keys, and desired states and commands are NOT signed")
+        service = Service(config, directory, say, None if insecure else renewal)
         try:
             await service.run(stop)
         finally:
@@ -60,7 +76,7 @@ async def serve(directory: Path, say: Say, stop: asyncio.Event) -> None:
 class Service:
     """One fleet being served."""
 
-    def __init__(self, config: FleetConfig, directory: Path, say: Say) -> None:
+    def __init__(self, config: FleetConfig, directory: Path, say: Say, renewal: Renewal | None) -> None:
         address = config.address(directory)
         self._broker = str(address)
         self._say = say
@@ -68,11 +84,16 @@ class Service:
         self._fleet = config.name
         client_id = f"autoglm-fleet-{config.name}"
         self._link = Link(address, client_id, fleet_filters(config.name), self._on_message, self._on_connected)
-        self._dispatcher = Dispatcher(config.name, self._database, self._link, say)
-        self._blocks = BlockServer(config.name, Repository(directory / REPOSITORY_FOLDER), self._link, say)
+        self._renewal = renewal
+        self._reloading = asyncio.Lock()
+        repository = Repository(directory / REPOSITORY_FOLDER)
+        sealing: Sealing = renewal.sealing if renewal else Unsealed()
+        self._dispatcher = Dispatcher(config.name, self._database, self._link, say, sealing)
+        objects = ShelfAndObjects(renewal.shelf, repository) if renewal else repository
+        self._blocks = BlockServer(config.name, objects, self._link, say)
         self._changed = True
         self._data_version = -1
-        self._last_said = ""
+        self._last_said: dict[str, str] = {}
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until `stop` is set."""
@@ -83,6 +104,7 @@ class Service:
                 group.create_task(self._repeat(self._watch, FLEET_LIMITS.poll_s)),
                 group.create_task(self._repeat(self._flush, FLEET_LIMITS.flush_s)),
                 group.create_task(self._repeat(self._prune, FLEET_LIMITS.prune_s)),
+                group.create_task(self._repeat(self._renew, FLEET_LIMITS.renew_s)),
             ]
             await stop.wait()
             for task in tasks:
@@ -103,15 +125,38 @@ class Service:
         while True:
             try:
                 await work()
-            except (LinkError, StorageError) as error:
+            except TrustError as error:
+                self._changed = True
+                self._say_once(str(error), "trust")
+            except (LinkError, FleetError, OSError) as error:
                 self._changed = True
                 self._say_once(str(error))
             await asyncio.sleep(period_s)
+
+    async def _renew(self) -> None:
+        if self._renewal is None:
+            return
+        renewed = await asyncio.to_thread(self._renewal.renew)
+        if renewed.roles:
+            self._say(f"signed again: {', '.join(renewed.roles)}")
+        if renewed.problems:
+            self._say_once("; ".join(renewed.problems), "renewal")
+        await self._take_metadata()
+        self._changed = True  # what time alone makes due: see `Director.epoch`
+
+    async def _take_metadata(self) -> None:
+        if self._renewal is None:
+            return
+        async with self._reloading:
+            if await asyncio.to_thread(self._renewal.reload):
+                self._dispatcher.sealing = self._renewal.sealing
+                self._changed = True
 
     async def _watch(self) -> None:
         version = await self._database.run(Database.data_version)
         if version != self._data_version:
             self._data_version, self._changed = version, True
+            await self._take_metadata()
         if not self._link.connected:
             if self._link.last_problem:
                 self._say_once(f"no connection to {self._broker}: {self._link.last_problem}; trying again")
@@ -139,16 +184,17 @@ class Service:
     async def _prune(self) -> None:
         await self._database.run(prune_telemetry, time.time())
 
-    def _say_once(self, line: str) -> None:
-        if line != self._last_said:
+    def _say_once(self, line: str, about: str = "") -> None:
+        """Say a line, unless it was the last one about its subject."""
+        if line != self._last_said.get(about):
             self._say(line)
-        self._last_said = line
+        self._last_said[about] = line
 
     # what comes in ----
 
     async def _on_connected(self) -> None:
         self._say_once(f"connected to {self._broker}")
-        self._last_said = ""
+        self._last_said.pop("", None)
         self._dispatcher.connected()
         self._changed = True
 
@@ -168,7 +214,9 @@ class Service:
 
     async def _take_fetch(self, device: str, payload: bytes) -> None:
         request = read_fetch(payload)
-        reason = self._blocks.request(device, request, await self._database.run(object_size, request.sha256))
+        metadata = self._renewal.shelf.find(request.sha256) if self._renewal else None
+        size = len(metadata) if metadata else await self._database.run(object_size, request.sha256)
+        reason = self._blocks.request(device, request, size)
         if reason is None:
             return
         self._say_once(f"{device}: not sent, {reason.message} ({request.sha256[:12]}...)")

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from autoglm_edge_protocol.deployment import Reason
 from autoglm_edge_protocol.documents import Document
-from autoglm_edge_protocol.names import DeviceName
+from autoglm_edge_protocol.names import DeviceName, FleetName
 
 
 class Command(Document):
@@ -18,11 +18,15 @@ class Command(Document):
     kind: ClassVar[str] = "command"
 
     command_id: str = Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")
+    fleet: FleetName | None = None
+    """In an envelope never None."""
     device: DeviceName
     name: str = Field(pattern=r"^[a-z][a-z0-9-]{0,63}$")
     arguments: dict[str, str] = Field(default_factory=dict)
     expires_at: float | None = None
-    """Unix time in seconds after which the device answers `expired` instead of acting."""
+    """Unix time in seconds after which the device answers `expired` instead of acting. In an envelope never None."""
+    signed_at: float | None = None
+    """Unix time in seconds of the signature. In an envelope never None."""
 
 
 class Outcome(str, Enum):

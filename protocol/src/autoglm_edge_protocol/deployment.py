@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from autoglm_edge_protocol.digests import Sha256
 from autoglm_edge_protocol.documents import LARGEST_INTEGER, Count, Document, Part
 from autoglm_edge_protocol.limits import LIMITS
 from autoglm_edge_protocol.names import BundleId, BundleName, BundleVersion, DeviceName, FleetName
+from autoglm_edge_protocol.probation import ProbationReport, ProbationTerms
 
 
 class BundleReference(Part):
@@ -38,8 +39,26 @@ class DesiredState(Document):
     """None: run no model."""
     variant: str | None = None
     """A variant id; None: the device takes the fastest that fits it."""
+    probation: ProbationTerms | None = None
+    """What the bundle must keep to after its activation; None: the device's own terms."""
     issued_at: float = 0.0
-    """Unix time in seconds, for people; no decision rests on it."""
+    """Unix time in seconds at which the owner decided it, for people; no decision rests on it."""
+    signed_at: float | None = None
+    """Unix time in seconds of the signature: devices without a clock know from it that it is at least so late.
+    A renewed signature has a later one, and the same generation. In an envelope never None."""
+    expires_at: float | None = None
+    """Unix time in seconds after which a device no longer accepts it; what it runs by then it goes on running.
+    In an envelope never None."""
+    allow_downgrade: bool = False
+    """Whether a version below the highest that the device has confirmed of this model may be installed."""
+    downgrade_reason: str | None = Field(default=None, min_length=1, max_length=500)
+    """Why, in the owner's words; given exactly when a downgrade is allowed."""
+
+    @model_validator(mode="after")
+    def _downgrade_has_a_reason(self) -> DesiredState:
+        if self.allow_downgrade != (self.downgrade_reason is not None):
+            raise ValueError("allow_downgrade and downgrade_reason come together")
+        return self
 
 
 class Reason(Part):
@@ -69,6 +88,8 @@ class DeploymentReport(Part):
     """Bytes of the files this device needs; those already on disk are not fetched."""
     present_bytes: Count = 0
     """Of these, bytes that were on the device before."""
+    probation: ProbationReport | None = None
+    """What was seen since the activation; None before it."""
     reason: Reason | None = None
 
 
@@ -82,6 +103,19 @@ class DeviceFacts(Part):
     memory_bytes: Count
     runtimes: dict[str, str]
     """Installed inference runtimes and their versions."""
+
+
+class TrustReport(Part):
+    """What a device knows of the repository's trust, and what it has turned away."""
+
+    mode: Literal["signed", "insecure", "no-root"]
+    """`no-root`: it was given no root metadata and refuses everything. `insecure`: it checks no signature."""
+    root_version: Count = 0
+    timestamp_version: Count = 0
+    time_floor: float = 0.0
+    """Unix time in seconds before which it cannot be: the newest of build time and signed times seen."""
+    refusal: Reason | None = None
+    """Why the last message was refused, when it was: it names no generation, as that is not to be believed."""
 
 
 class ReportedState(Document):
@@ -100,6 +134,7 @@ class ReportedState(Document):
     previous: Installed | None = None
     serving: bool = False
     endpoints: tuple[str, ...] = ()
+    trust: TrustReport | None = None
 
 
 class Presence(Document):

@@ -6,6 +6,7 @@ ProtocolError
  |- MalformedTopic         a topic that is none of ours
  |- MalformedBundle        a directory or file that is no bundle
  |- DigestMismatch         bytes that are not the promised ones
+ |- UntrustedEnvelope      not signed by those who may
  `- LinkError              the broker could not be used (address, TLS, credentials)
 """
 
@@ -49,6 +50,14 @@ class DigestMismatch(ProtocolError):
     def __init__(self, what: str, problem: str) -> None:
         super().__init__(f"{what}: {problem}")
         self.what = what
+
+
+class UntrustedEnvelope(ProtocolError):
+    """An envelope that is not signed as it must be. `code` is for machines, as in `Reason`."""
+
+    def __init__(self, code: str, problem: str) -> None:
+        super().__init__(f"not signed by the director: {problem}")
+        self.code = code
 
 
 class LinkError(ProtocolError):

@@ -25,6 +25,18 @@ class Limits:
     """One message of bulk data. Stays under 60 KiB with its topic: ThingsBoard disconnects above 65,536 bytes."""
     golden_bytes: int = 64 * 1024 * 1024
     """The arrays of a golden set together, and the file that holds them."""
+    signed_payload_bytes: int = 48 * 1024
+    """The document inside an envelope: in Base64 64 KiB, which leaves as much of a message for its catalogue."""
+    signatures: int = 16
+    """Signatures of one envelope, and keys of the director."""
+    signature_base64_bytes: int = 2048
+    """One signature. RSA of 4096 bits has 684, ed25519 88."""
+    metadata_bytes: int = 1024 * 1024
+    """One metadata file of the repository."""
+    metadata_files: int = 256
+    """Metadata files that one message names: all roots, and four or so more."""
+    metadata_total_bytes: int = 8 * 1024 * 1024
+    """The metadata files that one message names, together."""
     request_blocks: int = 64
     """Blocks that one fetch request may name."""
     telemetry_samples: int = 240

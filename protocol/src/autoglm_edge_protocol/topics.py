@@ -1,9 +1,9 @@
 """Topics, built and parsed here and nowhere else.
 
-    autoglm/v1/FLEET/DEVICE/desired                 retained   fleet -> device   DesiredState
+    autoglm/v1/FLEET/DEVICE/desired                 retained   fleet -> device   SignedMessage of a DesiredState
     autoglm/v1/FLEET/DEVICE/reported                retained   device -> fleet   ReportedState
     autoglm/v1/FLEET/DEVICE/presence                retained   device -> fleet   Presence, also the will
-    autoglm/v1/FLEET/DEVICE/command                            fleet -> device   Command
+    autoglm/v1/FLEET/DEVICE/command                            fleet -> device   SignedMessage of a Command
     autoglm/v1/FLEET/DEVICE/answer                             device -> fleet   Answer
     autoglm/v1/FLEET/DEVICE/telemetry                          device -> fleet   TelemetryBatch
     autoglm/v1/FLEET/DEVICE/fetch                              device -> fleet   FetchRequest

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import errno
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,7 +12,9 @@ from autoglm_edge_agent.commands import Commands
 from autoglm_edge_agent.storage.ledger import KEPT, Ledger
 from autoglm_edge_protocol.commands import Answer, Command, Outcome
 from autoglm_edge_protocol.deployment import Reason
+from autoglm_edge_protocol.documents import parse
 from autoglm_edge_protocol.durable import Disk
+from autoglm_edge_protocol.errors import LinkError
 
 
 class DiskWithSwitch(Disk):
@@ -103,10 +106,103 @@ async def test_a_command_on_a_full_disk_acts_once_and_is_answered_when_there_is_
     disk.full = True
     taking = asyncio.create_task(part.take(Command(command_id="c", device="d", name="act")))
     await asyncio.sleep(0.1)
-    assert not taking.done() and acted == ["c"] and sent == []
+    assert not taking.done() and not acted and not sent  # noted first: a crash must not make it forgotten or too late
     disk.full = False
     await asyncio.wait_for(taking, 2)
     await asyncio.sleep(0.05)
     assert acted == ["c"] and len(sent) == 1
     running.cancel()
     await asyncio.wait({running})
+
+
+def _begun(path: Path, **more: Any) -> Command:
+    command = Command(command_id="c", device="d", name="act", **more)
+    Ledger(path, Disk()).begin(command)
+    return command
+
+
+async def _run_until_sent(part: Commands, sent: list[bytes], count: int) -> None:
+    running = asyncio.create_task(part.run())
+    async with asyncio.timeout(5):
+        while len(sent) < count:
+            await asyncio.sleep(0.01)
+    running.cancel()
+    await asyncio.wait({running})
+
+
+@pytest.mark.parametrize("expires_at", [None, 1.0])
+async def test_what_was_begun_before_a_crash_is_finished_though_nobody_repeats_it(
+    path: Path, expires_at: float | None
+) -> None:
+    """Also when it has expired meanwhile: it may have taken effect, and `expired` would deny that."""
+    command = _begun(path, expires_at=expires_at)
+    acted, sent = [], list[bytes]()
+
+    async def act(command: Command) -> dict[str, str]:
+        acted.append(command.command_id)
+        return {}
+
+    async def send(data: bytes) -> None:
+        sent.append(data)
+
+    part = Commands("d", Ledger(path, Disk()), {"act": act}, send)
+    await _run_until_sent(part, sent, 1)
+    assert acted == ["c"] and parse(Answer, sent[0]).outcome is Outcome.SUCCEEDED
+    again = Commands("d", Ledger(path, Disk()), {"act": act}, send)
+    await again.take(command)
+    await _run_until_sent(again, sent, 2)
+    assert acted == ["c"] and sent[1] == sent[0]
+
+
+async def test_an_answer_that_the_broker_may_not_have_is_sent_again_and_is_the_same(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commands, "RETRY_S", 0.01)
+    sent = list[bytes]()
+
+    async def act(_command: Command) -> dict[str, str]:
+        return {"at": str(len(sent))}
+
+    async def send(data: bytes) -> None:
+        sent.append(data)
+        if len(sent) < 3:
+            raise LinkError("the connection was lost before the broker acknowledged")
+
+    part = Commands("d", Ledger(path, Disk()), {"act": act}, send)
+    await part.take(Command(command_id="c", device="d", name="act"))
+    await _run_until_sent(part, sent, 3)
+    assert len(set(sent)) == 1
+    assert Ledger(path, Disk()).unsent() == []
+
+
+async def test_a_defect_of_an_action_is_an_answer(path: Path) -> None:
+    sent = list[bytes]()
+
+    async def act(_command: Command) -> dict[str, str]:
+        raise ZeroDivisionError("a defect")
+
+    async def send(data: bytes) -> None:
+        sent.append(data)
+
+    part = Commands("d", Ledger(path, Disk()), {"act": act}, send)
+    await part.take(Command(command_id="c", device="d", name="act"))
+    await _run_until_sent(part, sent, 1)
+    reason = parse(Answer, sent[0]).reason
+    assert reason is not None and reason.code == "internal-error"
+
+
+def test_a_ledger_of_the_first_release_is_read(path: Path) -> None:
+    path.write_bytes(
+        b'{"schema_version":1,"entries":[{"answer":{"schema_version":1,"device":"d","command_id":"a","outcome":'
+        b'"failed","result":{},"reason":{"code":"no-previous","message":"x"},"at":1764000100.25},"acknowledged":false}]}'
+    )
+    ledger = Ledger(path, Disk())
+    assert [answer.command_id for answer in ledger.unsent()] == ["a"] and ledger.begun() == []
+
+
+def test_a_ledger_of_a_newer_release_is_kept_aside(path: Path) -> None:
+    newer = b'{"schema_version": 99, "entries": "in another way"}'
+    path.write_bytes(newer)
+    Ledger(path, Disk()).add(_answer("a"))
+    assert path.with_name("answers-newer.json").read_bytes() == newer
+    assert Ledger(path, Disk()).find("a") is not None

@@ -18,6 +18,15 @@ LINE_BYTES = 256 * 1024
 """The longest line: a beat with a full histogram has about 20 KiB."""
 
 
+class ShadowOrder(Part):
+    """What a worker is started with that runs beside the serving one and answers nobody."""
+
+    bundle: Path
+    """Directory of the bundle that serves."""
+    variant: str
+    min_sqnr_db: float
+
+
 class WorkerOrder(Part):
     """What a worker is started with."""
 
@@ -31,6 +40,10 @@ class WorkerOrder(Part):
     parent_pid: int
     """The agent: a worker that has another parent has lost it."""
     listen_fds: tuple[int, ...]
+    samples_fd: int
+    """The end of the socket pair on which live inputs and their answers go to the shadow, or come from there."""
+    shadow: ShadowOrder | None = None
+    """None: an ordinary worker."""
 
 
 class Beat(Part):
@@ -42,6 +55,11 @@ class Beat(Part):
     """How long the run that is going on has taken so far."""
     rss_bytes: int = 0
     latency: Histogram = Histogram()
+    run: Histogram = Histogram()
+    """Times of the model's runs alone, without the time that requests wait and are read."""
+    compared: int = 0
+    differed: float = 0.0
+    """Of a shadow: how many answers it compared since the last beat, and how many differed."""
 
 
 class FromWorker(Part):
@@ -57,9 +75,14 @@ class FromWorker(Part):
 
 
 class ToWorker(Part):
-    """A message to a worker. `serve`: accept connections. `drain`: finish what was accepted, then end."""
+    """A message to a worker.
 
-    order: Literal["serve", "drain"]
+    `serve`: accept connections. `drain`: finish what was accepted, then end. `sample`: hand a share of the live inputs
+    to the shadow.
+    """
+
+    order: Literal["serve", "drain", "sample"]
+    rate: float = 0.0
 
 
 def to_line(message: Part) -> bytes:

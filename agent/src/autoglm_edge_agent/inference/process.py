@@ -13,7 +13,16 @@ from pathlib import Path
 from typing import Any
 
 from autoglm_edge_agent.errors import WorkerError
-from autoglm_edge_agent.inference.control import BEAT_S, LINE_BYTES, Beat, FromWorker, ToWorker, WorkerOrder, to_line
+from autoglm_edge_agent.inference.control import (
+    BEAT_S,
+    LINE_BYTES,
+    Beat,
+    FromWorker,
+    ShadowOrder,
+    ToWorker,
+    WorkerOrder,
+    to_line,
+)
 from autoglm_edge_protocol.deployment import Installed, Reason
 
 log = logging.getLogger(__name__)
@@ -57,14 +66,36 @@ class WorkerProcess:
         return self._process.pid if self._process else None
 
     async def start(
-        self, bundle: Path, listeners: Sequence[socket.socket], *, threads: int, trial: bool, timeout_s: float
+        self,
+        bundle: Path,
+        listeners: Sequence[socket.socket],
+        samples: socket.socket,
+        *,
+        threads: int = 1,
+        trial: bool = False,
+        shadow: ShadowOrder | None = None,
+        timeout_s: float,
     ) -> None:
         """Start the process and wait until it has loaded the model.
 
+        With `shadow` it serves nobody, and `samples` is where it takes its inputs from; else it is where some of the
+        inputs go.
+
         Raises WorkerError with what the worker said, or `worker-crashed`, `worker-timeout`, `worker-not-started`.
         """
+        order = WorkerOrder(
+            bundle=bundle,
+            variant=self.installed.variant,
+            trial=trial,
+            threads=threads,
+            control_fd=-1,
+            parent_pid=os.getpid(),
+            listen_fds=tuple(listener.fileno() for listener in listeners),
+            samples_fd=samples.fileno(),
+            shadow=shadow,
+        )
         try:
-            await asyncio.wait_for(self._start(bundle, listeners, threads, trial), timeout_s)
+            await asyncio.wait_for(self._start(order), timeout_s)
         except BaseException as error:
             await self.kill()
             if isinstance(error, asyncio.TimeoutError | TimeoutError):
@@ -73,25 +104,17 @@ class WorkerProcess:
                 raise WorkerError("worker-not-started", f"the worker process could not be started: {error}") from None
             raise
 
-    async def _start(self, bundle: Path, listeners: Sequence[socket.socket], threads: int, trial: bool) -> None:
+    async def _start(self, order: WorkerOrder) -> None:
         ours, theirs = socket.socketpair()
         with theirs:
-            order = WorkerOrder(
-                bundle=bundle,
-                variant=self.installed.variant,
-                trial=trial,
-                threads=threads,
-                control_fd=theirs.fileno(),
-                parent_pid=os.getpid(),
-                listen_fds=tuple(listener.fileno() for listener in listeners),
-            )
+            order = order.model_copy(update={"control_fd": theirs.fileno()})
             try:
                 self._process = await asyncio.create_subprocess_exec(
                     sys.executable,
                     "-m",
                     "autoglm_edge_agent.inference.worker",
                     order.model_dump_json(),
-                    pass_fds=(order.control_fd, *order.listen_fds),
+                    pass_fds=(order.control_fd, order.samples_fd, *order.listen_fds),
                     stdin=asyncio.subprocess.DEVNULL,
                     env={**os.environ, "ORT_DISABLE_TELEMETRY": "1", "PYTHONUNBUFFERED": "1"},
                 )
@@ -112,6 +135,10 @@ class WorkerProcess:
         if not self._serving.done():
             await self.kill()
             raise WorkerError("worker-timeout", "the worker did not begin to serve")
+
+    def sample(self, rate: float) -> None:
+        """Let the worker hand this share of its inputs on as samples."""
+        self._send(ToWorker(order="sample", rate=rate))
 
     async def accepts_no_more(self) -> None:
         """Wait, while it drains, until every new connection is another worker's."""

@@ -19,7 +19,9 @@ from autoglm_edge_agent.cancellation import cancel
 from autoglm_edge_agent.errors import Hindrance, Refusal, WorkerError
 from autoglm_edge_agent.inference.control import Beat
 from autoglm_edge_agent.inference.process import DRAIN_S, WorkerProcess
+from autoglm_edge_agent.inference.shadowing import Shadowing
 from autoglm_edge_protocol.deployment import Installed, Reason
+from autoglm_edge_protocol.probation import ShadowTerms
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +66,11 @@ class Supervisor:
         self._run_timeout_s = run_timeout_s
         self._on_beat = on_beat
         self._on_change = on_change
+        self.on_failure: Callable[[Installed, Reason], None] = lambda _installed, _reason: None
+        """Called when a serving worker has ended by itself and the board is not to blame."""
+        self.shadowing = Shadowing(bundle_path, run_timeout_s)
+        self._sampled: tuple[Installed, float] | None = None
+        """What is to hand on samples, and which share."""
         self._target: Installed | None = None
         self._worker: WorkerProcess | None = None
         self._serving_since = 0.0
@@ -111,6 +118,25 @@ class Supervisor:
         trial, self._trial = self._trial, None
         if trial is not None:
             await trial.kill()
+
+    async def shadow(self, previous: Installed, current: Installed, terms: ShadowTerms) -> None:
+        """Run `previous` beside `current` on samples of what that one is asked. Never fails: it may compare nothing."""
+        await self.shadowing.stop()
+        self._sampled = (current, terms.rate)
+        self._set_rate(self._worker)
+        self.shadowing.start(previous, current, terms)
+
+    async def end_shadow(self) -> None:
+        """Let nothing run beside the serving worker any more."""
+        if self._sampled is not None:
+            self._sampled = (self._sampled[0], 0.0)
+            self._set_rate(self._worker)
+            self._sampled = None
+        await self.shadowing.stop()
+
+    def _set_rate(self, worker: WorkerProcess | None) -> None:
+        if worker is not None and self._sampled is not None and worker.installed == self._sampled[0]:
+            worker.sample(self._sampled[1])
 
     async def switch(self, installed: Installed | None) -> None:
         """Serve this bundle from now on. Never fails: `run` takes care of a worker that dies."""
@@ -168,6 +194,8 @@ class Supervisor:
                 continue
             failures = 1 if lived_s > STEADY_S or self._target != failing else failures + 1
             failing = self._target
+            if failing is not None and reason.code not in BOARD_FAILURES:
+                self.on_failure(failing, reason)
             log.warning("%s: %s", failing.bundle.id if failing else "worker", reason.message)
             self._on_change()
             hopeless = failures >= FAILURES_BEFORE_FALLBACK and reason.code not in BOARD_FAILURES
@@ -183,6 +211,8 @@ class Supervisor:
         """Let workers finish what they accepted, for a limited time, and end all processes."""
         self._target = None
         await self.discard_trial()
+        await self.end_shadow()
+        self.shadowing.close()
         await cancel(*self._drains)  # they may wait longer than one who wants to end
         await asyncio.gather(*(worker.drain() for worker in tuple(self._workers)))
         self._worker = None
@@ -226,7 +256,8 @@ class Supervisor:
         self._workers.add(worker)
         worker.ended.add_done_callback(lambda _: self._workers.discard(worker))
         path = self._bundle_path(installed)
-        await worker.start(path, self._listeners, threads=self._threads, trial=trial, timeout_s=self._trial_timeout_s)
+        samples, timeout_s = self.shadowing.outlet, self._trial_timeout_s
+        await worker.start(path, self._listeners, samples, threads=self._threads, trial=trial, timeout_s=timeout_s)
         return worker
 
     async def _serve(self, worker: WorkerProcess) -> None:
@@ -234,6 +265,7 @@ class Supervisor:
         await worker.serve()
         old, self._worker = self._worker, worker
         self._serving_since = time.monotonic()
+        self._set_rate(worker)
         self._retire(old)
 
     def _retire(self, worker: WorkerProcess | None) -> None:

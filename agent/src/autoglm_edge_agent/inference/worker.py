@@ -6,104 +6,28 @@ Started by `process.WorkerProcess`; the only place where numpy and a runtime are
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
 import contextlib
 import ctypes
 import os
-import platform
 import signal
 import socket
 import sys
 import time
-from collections.abc import Sequence
-from typing import Any
 
-import numpy.typing as npt
-import psutil
-
-from autoglm_edge_agent.inference.backends import BACKENDS, DATATYPES, Session
-from autoglm_edge_agent.inference.control import BEAT_S, LINE_BYTES, Beat, FromWorker, ToWorker, WorkerOrder, to_line
-from autoglm_edge_agent.inference.errors import ModelUnusable, RequestError
+from autoglm_edge_agent.inference.backends import Session
+from autoglm_edge_agent.inference.control import BEAT_S, LINE_BYTES, FromWorker, ToWorker, WorkerOrder, to_line
+from autoglm_edge_agent.inference.errors import ModelUnusable
 from autoglm_edge_agent.inference.http import HttpServer
+from autoglm_edge_agent.inference.model import Model, load
 from autoglm_edge_agent.inference.oip import InferenceApi, Response
+from autoglm_edge_agent.inference.sampling import Sampler
+from autoglm_edge_agent.inference.shadow import LOWEST_PRIORITY, Shadow
 from autoglm_edge_protocol import golden
-from autoglm_edge_protocol.bundle import read_manifest
 from autoglm_edge_protocol.deployment import Reason
 from autoglm_edge_protocol.errors import ProtocolError
-from autoglm_edge_protocol.histogram import HistogramRecorder
 from autoglm_edge_protocol.manifest import Manifest, Variant
 
-Array = npt.NDArray[Any]
-
-MAX_WAITING = 64
-"""Requests that may wait for the model; one more is answered 503 at once."""
 _PR_SET_PDEATHSIG = 1
-
-
-class Model:
-    """A loaded variant that runs one inference at a time, and counts."""
-
-    def __init__(self, manifest: Manifest, variant: Variant, session: Session) -> None:
-        self.manifest = manifest
-        self.variant = variant
-        self._session = session
-        self._thread = concurrent.futures.ThreadPoolExecutor(1, "inference")
-        self._waiting = 0
-        self._run_since: float | None = None
-        self._latency = HistogramRecorder()
-        self._errors = 0
-
-    async def run(self, inputs: Sequence[Array]) -> list[Array]:
-        """Run the model. Raises RequestError: 503 when too many wait, 400 when the runtime refuses the inputs."""
-        if self._waiting >= MAX_WAITING:
-            raise RequestError(503, f"{MAX_WAITING} requests are waiting for the model already")
-        self._waiting += 1
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._thread, self._run, inputs)
-        except ValueError as error:
-            raise RequestError(400, f"the model refused the inputs: {error}") from None
-        finally:
-            self._waiting -= 1
-
-    def count(self, latency_us: float, status: int) -> None:
-        """Count an answered inference request."""
-        self._latency.record(latency_us)
-        self._errors += status >= 400
-
-    def beat(self) -> Beat:
-        """Return what was counted since the last beat."""
-        latency, errors, since = self._latency.take(), self._errors, self._run_since
-        self._errors = 0
-        return Beat(
-            requests=latency.count,
-            errors=errors,
-            busy_s=0.0 if since is None else time.monotonic() - since,
-            rss_bytes=psutil.Process().memory_info().rss,
-            latency=latency,
-        )
-
-    def _run(self, inputs: Sequence[Array]) -> list[Array]:
-        self._run_since = time.monotonic()
-        try:
-            return self._session.run(inputs)
-        finally:
-            self._run_since = None
-
-
-def load(order: WorkerOrder) -> tuple[Manifest, Variant, Session]:
-    """Load the variant. Raises ModelUnusable, ProtocolError, OSError."""
-    manifest = read_manifest(order.bundle)
-    variant = manifest.variant(order.variant)
-    if variant is None:
-        raise ModelUnusable(f"{manifest.id} has no variant {order.variant}")
-    if strange := [t.datatype for t in (*variant.inputs, *variant.outputs) if t.datatype not in (*DATATYPES, "BYTES")]:
-        raise ModelUnusable(f"the datatype {strange[0]} is unknown here")
-    open_session = BACKENDS.get(variant.needs.runtime)
-    if open_session is None:
-        raise ModelUnusable(f"the runtime {variant.needs.runtime} is unknown here")
-    inputs, outputs = [t.name for t in variant.inputs], [t.name for t in variant.outputs]
-    ops = [order.bundle / path for path in variant.needs.custom_ops.get(platform.machine(), ())]
-    return manifest, variant, open_session(order.bundle / variant.model, inputs, outputs, order.threads, ops)
 
 
 def disagreement(order: WorkerOrder, manifest: Manifest, variant: Variant, session: Session) -> Reason | None:
@@ -142,6 +66,8 @@ class Worker:
                 if message.order == "serve" and not self._serving:
                     self._serve()
                     writer.write(to_line(FromWorker(event="serving")))
+                elif message.order == "sample":
+                    self._model.sampler.rate = message.rate
                 elif message.order == "drain":
                     self._http.stop_accepting()
                     writer.write(to_line(FromWorker(event="draining")))
@@ -185,13 +111,19 @@ def main() -> None:
     if isinstance(loaded, Reason):
         control.sendall(to_line(FromWorker(event="failed", reason=loaded)))
         sys.exit(1)
-    asyncio.run(Worker(order, loaded).run(control))
+    part = loaded if isinstance(loaded, Shadow) else Worker(order, loaded)
+    asyncio.run(part.run(control))
     os._exit(0)  # a runtime's own threads must not keep a drained worker
 
 
-def _load_and_try(order: WorkerOrder) -> Model | Reason:
+def _load_and_try(order: WorkerOrder) -> Model | Shadow | Reason:
+    samples = socket.socket(fileno=order.samples_fd)
+    if order.shadow is not None:
+        os.nice(LOWEST_PRIORITY)  # before the runtime starts threads of its own
     try:
         manifest, variant, session = load(order)
+        if order.shadow is not None:
+            return Shadow(order.shadow, variant, session, samples)
         reason = disagreement(order, manifest, variant, session) if order.trial else None
     except ModelUnusable as error:
         return Reason(code="model-unusable", message=str(error))
@@ -199,7 +131,7 @@ def _load_and_try(order: WorkerOrder) -> Model | Reason:
         return Reason(code="bad-bundle", message=str(error))
     except (OSError, MemoryError) as error:
         return Reason(code="worker-out-of-resources", message=f"{type(error).__name__}: {error}")
-    return reason or Model(manifest, variant, session)
+    return reason or Model(manifest, variant, session, Sampler(samples))
 
 
 def _die_with(parent_pid: int) -> None:

@@ -1,6 +1,7 @@
-"""The ledger of commands: every answer is kept until it is acknowledged, and long enough to recognise a repetition.
+"""The ledger of commands: each is noted before it is carried out, and its answer kept until it is acknowledged.
 
-One file, committed on each change, bounded to `KEPT` commands: of those that are answered the oldest go first.
+One file, committed on each change, bounded to `KEPT` commands: of those that are answered the oldest go first, after
+they were kept long enough to recognise a repetition.
 """
 
 from __future__ import annotations
@@ -9,10 +10,10 @@ import logging
 from pathlib import Path
 from typing import ClassVar
 
-from autoglm_edge_protocol.commands import Answer
+from autoglm_edge_protocol.commands import Answer, Command
 from autoglm_edge_protocol.documents import Document, Part, parse
 from autoglm_edge_protocol.durable import Disk
-from autoglm_edge_protocol.errors import ProtocolError
+from autoglm_edge_protocol.errors import MalformedDocument, UnsupportedSchema
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +31,8 @@ class _Ledger(Document):
     kind: ClassVar[str] = "command ledger"
 
     entries: tuple[_Entry, ...] = ()
+    begun: tuple[Command, ...] = ()
+    """Commands that are being carried out. Not known to the first release, which left their repetition to the fleet."""
 
 
 class Ledger:
@@ -38,23 +41,43 @@ class Ledger:
     def __init__(self, path: Path, disk: Disk) -> None:
         self._path = path
         self._disk = disk
-        self._entries: dict[str, _Entry] = {}
-        try:
-            read = parse(_Ledger, path.read_bytes(), _FILE_BYTES)
-        except (FileNotFoundError, ProtocolError):
-            return
+        read = self._read()
         self._entries = {entry.answer.command_id: entry for entry in read.entries}
+        self._begun = {command.command_id: command for command in read.begun}
+
+    def _read(self) -> _Ledger:
+        try:
+            return parse(_Ledger, self._path.read_bytes(), _FILE_BYTES)
+        except (FileNotFoundError, MalformedDocument):
+            return _Ledger()
+        except UnsupportedSchema as error:
+            # What a newer release has written is not ours to overwrite; commands must be answered all the same.
+            aside = self._path.with_name(f"{self._path.stem}-newer.json")
+            log.warning("%s; it is kept as %s, and commands that come again are carried out again", error, aside.name)
+            self._disk.replace(self._path, aside)
+            return _Ledger()
 
     def find(self, command_id: str) -> Answer | None:
         """Return the answer that this command was given already."""
         entry = self._entries.get(command_id)
         return entry.answer if entry else None
 
+    def begin(self, command: Command) -> None:
+        """Note, durably, that a command is about to be carried out. Raises OSError; it is then not noted."""
+        begun = {**self._begun, command.command_id: command}
+        self._commit(self._entries, begun)
+        self._begun = begun
+
+    def begun(self) -> list[Command]:
+        """Return the commands that were begun and have no answer yet, oldest first."""
+        return list(self._begun.values())
+
     def add(self, answer: Answer) -> None:
         """Keep an answer, durably, before it is sent for the first time. Raises OSError; it is then not kept."""
         entries = _newest({**self._entries, answer.command_id: _Entry(answer=answer)})
-        self._commit(entries)
-        self._entries = entries
+        begun = {command_id: each for command_id, each in self._begun.items() if command_id != answer.command_id}
+        self._commit(entries, begun)
+        self._entries, self._begun = entries, begun
 
     def send_again(self, command_id: str) -> None:
         """Mark an answer as unsent: the command was delivered again, so the fleet may not have it."""
@@ -73,13 +96,14 @@ class Ledger:
         if entry is not None and entry.acknowledged != acknowledged:
             self._entries[command_id] = entry.model_copy(update={"acknowledged": acknowledged})
             try:
-                self._commit(self._entries)
+                self._commit(self._entries, self._begun)
             except OSError as error:
                 # The worst that follows is that the answer is sent once more after a restart.
                 log.warning("it could not be kept that a command is answered: %s", error)
 
-    def _commit(self, entries: dict[str, _Entry]) -> None:
-        self._disk.commit(self._path, _Ledger(entries=tuple(entries.values())).to_bytes())
+    def _commit(self, entries: dict[str, _Entry], begun: dict[str, Command]) -> None:
+        ledger = _Ledger(entries=tuple(entries.values()), begun=tuple(begun.values()))
+        self._disk.commit(self._path, ledger.to_bytes())
 
 
 def _newest(entries: dict[str, _Entry]) -> dict[str, _Entry]:

@@ -15,12 +15,12 @@ import platform
 from collections.abc import Iterable
 from pathlib import Path
 
-from autoglm_edge_agent.storage.slots import Slots
+from autoglm_edge_agent.storage.slots import Slots, salvage
 from autoglm_edge_protocol.deployment import BundleReference, Installed
 from autoglm_edge_protocol.digests import sha256_of, sha256_of_file
 from autoglm_edge_protocol.documents import parse
 from autoglm_edge_protocol.durable import Disk
-from autoglm_edge_protocol.errors import DigestMismatch, ProtocolError
+from autoglm_edge_protocol.errors import DigestMismatch, MalformedDocument, ProtocolError
 from autoglm_edge_protocol.limits import LIMITS
 from autoglm_edge_protocol.manifest import MANIFEST_PATH, FileEntry, Manifest, Variant
 
@@ -36,6 +36,7 @@ class Store:
     def __init__(self, directory: Path, disk: Disk) -> None:
         self.directory = directory
         self.disk = disk
+        self._slots_path = directory / "slots.json"
         for name in ("objects", "partial", "bundles"):
             disk.make_directories(directory / name)
 
@@ -149,15 +150,22 @@ class Store:
     # slots ----
 
     def read_slots(self) -> Slots:
-        """Return the slots; empty ones when there are none yet or the file cannot be understood."""
+        """Return the slots; empty ones when there are none yet or the file is damaged.
+
+        Raises UnsupportedSchema when a newer release has written them; `salvage_slots` then finds what serves.
+        """
         try:
-            return parse(Slots, (self.directory / "slots.json").read_bytes())
-        except (FileNotFoundError, ProtocolError):
+            return parse(Slots, self._slots_path.read_bytes())
+        except (FileNotFoundError, MalformedDocument):
             return Slots()
+
+    def salvage_slots(self) -> Slots:
+        """Return what can be read of slots that a newer release has written."""
+        return salvage(self._slots_path.read_bytes())
 
     def write_slots(self, slots: Slots) -> None:
         """Commit the slots."""
-        self.disk.commit(self.directory / "slots.json", slots.to_bytes())
+        self.disk.commit(self._slots_path, slots.to_bytes())
 
     # garbage ----
 
@@ -173,7 +181,8 @@ class Store:
         if needed is None:
             return
         for path in sorted((self.directory / "partial").iterdir()):
-            if path.name not in needed:
+            # One whose object is here is the old name of a rename of which a loss of power kept only the new one.
+            if path.name not in needed or self.has(path.name):
                 self.disk.unlink(path)
         for shelf in sorted((self.directory / "objects").iterdir()):
             for path in sorted(shelf.iterdir()):

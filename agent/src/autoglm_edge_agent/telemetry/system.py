@@ -8,9 +8,8 @@ from pathlib import Path
 
 import psutil
 
+from autoglm_edge_agent.telemetry.temperature import temperature_c
 from autoglm_edge_protocol.telemetry import SystemSample
-
-_HIGHEST_PLAUSIBLE_C = 150.0
 
 
 def take_sample(storage: Path, worker_rss_bytes: int | None) -> SystemSample:
@@ -23,7 +22,7 @@ def take_sample(storage: Path, worker_rss_bytes: int | None) -> SystemSample:
         memory_used_bytes=memory.total - memory.available,
         memory_total_bytes=memory.total,
         disk_free_bytes=_free(storage),
-        temperature_c=_temperature(),
+        temperature_c=temperature_c(),
         agent_rss_bytes=psutil.Process().memory_info().rss,
         worker_rss_bytes=worker_rss_bytes,
     )
@@ -41,17 +40,3 @@ def _free(storage: Path) -> int | None:
         return psutil.disk_usage(str(storage)).free
     except OSError:
         return None
-
-
-def _temperature() -> float | None:
-    read = getattr(psutil, "sensors_temperatures", None)  # not on every system
-    if read is None:
-        return None
-    try:
-        readings = [sensor.current for sensors in read().values() for sensor in sensors]
-    except OSError:
-        return None
-    # A power chip of Jetson boards reports 100 degrees at all times under a zone of its own; broken sensors report
-    # absurd values.
-    plausible = [value for value in readings if value is not None and 0 < value < _HIGHEST_PLAUSIBLE_C]
-    return max(plausible, default=None)

@@ -2,7 +2,10 @@
 
 An unknown pair raises and changes nothing. Missing on purpose:
 
-- (ACTIVATING, REFUSED): the bundle has agreed with the golden set; what remains can be hindered, not refused.
+- (ACTIVATING, REFUSED), (PROBATION, REFUSED): from the switch on the way out is to go back (OFFENDED), not to leave
+  things as they are.
+- (ACTIVATING, PASSED): no bundle is confirmed that was not on probation, be it for no time at all.
+- (ROLLING_BACK, PASSED), (ROLLING_BACK, LOST): a model that has offended does not come back by itself.
 - (CONFIRMED, REFUSED) and (FAILED, ...) but DESIRED: what has ended stays as it ended until a new generation comes.
 """
 
@@ -26,9 +29,13 @@ class State(str, Enum):
     """A worker loads the model and replays the golden set, while the old model serves."""
     ACTIVATING = "activating"
     """The slots are switched; the new worker takes over."""
+    PROBATION = "probation"
+    """The new model serves, and is watched; the previous one is kept to go back to."""
+    ROLLING_BACK = "rolling-back"
+    """It did not keep to its terms; the previous model takes over again."""
     CONFIRMED = "confirmed"
     FAILED = "failed"
-    """Refused for a stated reason; whatever served before still serves."""
+    """Refused or gone back from, for a stated reason; whatever served before serves."""
 
 
 class Event(str, Enum):
@@ -40,6 +47,8 @@ class Event(str, Enum):
     INSTALLED = "installed"
     AGREED = "agreed with the golden set"
     ACTIVATED = "activated"
+    PASSED = "passed its probation"
+    OFFENDED = "did not keep to its terms"
     CLEARED = "nothing is to run"
     REFUSED = "refused"
     INTERRUPTED = "interrupted before the switch"
@@ -54,6 +63,8 @@ TABLE: dict[tuple[State, Event], State] = {
     (State.INSTALLING, Event.DESIRED): State.RESOLVING,
     (State.TRYING, Event.DESIRED): State.RESOLVING,
     (State.ACTIVATING, Event.DESIRED): State.RESOLVING,
+    (State.PROBATION, Event.DESIRED): State.RESOLVING,
+    (State.ROLLING_BACK, Event.DESIRED): State.RESOLVING,
     (State.CONFIRMED, Event.DESIRED): State.RESOLVING,
     (State.FAILED, Event.DESIRED): State.RESOLVING,
     (State.RESOLVING, Event.RESOLVED): State.FETCHING,
@@ -62,7 +73,11 @@ TABLE: dict[tuple[State, Event], State] = {
     (State.INSTALLING, Event.INSTALLED): State.TRYING,
     (State.TRYING, Event.AGREED): State.ACTIVATING,
     (State.ACTIVATING, Event.INTERRUPTED): State.TRYING,
-    (State.ACTIVATING, Event.ACTIVATED): State.CONFIRMED,
+    (State.ACTIVATING, Event.ACTIVATED): State.PROBATION,
+    (State.ACTIVATING, Event.OFFENDED): State.ROLLING_BACK,
+    (State.PROBATION, Event.PASSED): State.CONFIRMED,
+    (State.PROBATION, Event.OFFENDED): State.ROLLING_BACK,
+    (State.ROLLING_BACK, Event.WITHDRAWN): State.FAILED,
     (State.RESOLVING, Event.REFUSED): State.FAILED,
     (State.FETCHING, Event.REFUSED): State.FAILED,
     (State.INSTALLING, Event.REFUSED): State.FAILED,
@@ -70,7 +85,10 @@ TABLE: dict[tuple[State, Event], State] = {
     (State.FETCHING, Event.LOST): State.RESOLVING,
     (State.INSTALLING, Event.LOST): State.RESOLVING,
     (State.TRYING, Event.LOST): State.RESOLVING,
+    (State.ACTIVATING, Event.LOST): State.RESOLVING,
+    (State.PROBATION, Event.LOST): State.RESOLVING,
     (State.ACTIVATING, Event.WITHDRAWN): State.FAILED,
+    (State.PROBATION, Event.WITHDRAWN): State.FAILED,
     (State.CONFIRMED, Event.WITHDRAWN): State.FAILED,
 }
 

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from autoglm_edge.demo.play import Run
+from autoglm_edge_fleet.deployments import Deployment
 from autoglm_edge_protocol.manifest import Variant
 
 
@@ -21,6 +22,10 @@ def show(run: Run, console: Console) -> None:
     reason = run.acts[2][0].reason
     if reason:
         console.print(f"The damaged bundle was refused by every device: {reason.message}", soft_wrap=True)
+    reason = run.acts[3][0].reason
+    if reason:
+        text = f"The mistaken bundle served, was watched, and every device went back ({reason.code}): {reason.message}"
+        console.print(text, soft_wrap=True)
     failed = len(run.traffic.failures)
     colour = "red" if failed else "green"
     console.print(
@@ -104,7 +109,7 @@ def _variants_table(run: Run) -> Table:
             f"{row['agreement_devices']:.1%}",
             f"{row['accuracy_devices']:.1%}",
         )
-    files = min(len(answers.predicted) for answers in run.traffic.answers.values())
+    files = min(len(run.traffic.answers[f"{version} {variant.id}"].predicted) for variant, version in _rows(run))
     table.caption = (
         f"p50: of a request as the application sees it; agreement: with the original model, on files held back at "
         f"conversion; devices: on {files} others that they were asked about; accuracy: by the files' names."
@@ -132,9 +137,14 @@ def _deployments_table(run: Run) -> Table:
             _size(act[0].total_bytes),
             _size(act[0].fetched_bytes),
             _size(run.sent_bytes[version]),
-            f"[green]confirmed by {confirmed}[/]" if confirmed else f"[yellow]refused by {len(act)}[/]",
+            f"[green]confirmed by {confirmed}[/]" if confirmed else f"[yellow]{_end(act[0])} by {len(act)}[/]",
         )
     return table
+
+
+def _end(failed: Deployment) -> str:
+    watched = failed.reason is not None and failed.reason.code.startswith("probation-")
+    return "taken back" if watched else "refused"
 
 
 def _telemetry_table(run: Run) -> Table:

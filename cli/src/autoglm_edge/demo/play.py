@@ -15,7 +15,7 @@ from rich.console import Console
 from autoglm_edge.conversion_bars import Bars
 from autoglm_edge.demo.errors import DemoError
 from autoglm_edge.demo.filetypes import Classifier, LabelledFile, find_classifier, gather_files
-from autoglm_edge.demo.sabotage import damaged_copy
+from autoglm_edge.demo.sabotage import damaged_copy, mistaken_copy
 from autoglm_edge.demo.screen import Screen
 from autoglm_edge.demo.stage import Stage
 from autoglm_edge.demo.traffic import Traffic
@@ -23,6 +23,7 @@ from autoglm_edge_converter import ConversionResult, Options, convert
 from autoglm_edge_fleet.deployments import Deployment
 from autoglm_edge_fleet.fleet import DeviceStatus
 from autoglm_edge_protocol.bundle import read_manifest
+from autoglm_edge_protocol.probation import ProbationTerms, ShadowTerms
 
 MODEL = "filetype"
 CALIBRATION_FILE = "files.npz"
@@ -34,6 +35,15 @@ DEPLOY_S = 60.0
 LISTEN_S = 6.0
 """How long the devices are asked after each deployment before the next act."""
 TELEMETRY_S = 4.0
+PROBATION = ProbationTerms(duration_s=4.0, inferences=0, patience_s=4.0)
+"""Short, as nobody watches for half a minute; and nobody asks the devices during the first act."""
+SHADOWED = ProbationTerms(
+    duration_s=4.0,
+    inferences=0,
+    patience_s=40.0,
+    shadow=ShadowTerms(rate=1.0, max_disagreement=0.2, min_samples=30),
+)
+"""With the previous model beside the new one. INT8 agrees with its original in well over 80 % of the files."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +64,7 @@ class Run:
     conversion: ConversionResult
     traffic: Traffic
     acts: tuple[tuple[Deployment, ...], ...]
-    """FP32, INT8, damaged: the deployments of each act."""
+    """FP32, INT8, damaged, mistaken: the deployments of each act."""
     sent_bytes: dict[str, int]
     """Bulk data that the fleet sent, by act."""
     devices: tuple[DeviceStatus, ...]
@@ -79,10 +89,11 @@ def play(directory: Path, console: Console, broker: str | None = None) -> Run:
         raise DemoError("no INT8 variant was good enough on this machine's files; the report says why")
     plain = _convert(casting, directory, console, "1.0.0", ("fp32",))
     damaged = damaged_copy(converted.directory, directory, "1.2.0")
+    mistaken = mistaken_copy(plain.directory, directory, "1.3.0")
     _say(console, "Starting a broker, the fleet's daemon and three agents")
     with Stage(directory, broker) as stage:
         console.print(f"  {stage.broker_kind} at {stage.fleet.config.broker}", soft_wrap=True)
-        for path in (plain.packed, converted.packed, damaged):
+        for path in (plain.packed, converted.packed, damaged, mistaken):
             console.print(f"  published {stage.fleet.publish(path).bundle.id}")
         traffic = Traffic(stage.endpoints(), MODEL, casting.asked, casting.expected, casting.classifier.labels)
         acts, sent = _deployments(stage, traffic, console)
@@ -104,19 +115,31 @@ def _deployments(
         third = _act(stage, traffic, console, "1.2.0", "Deploying a bundle with damaged weights and right digests")
         time.sleep(LISTEN_S / 2)
         sent["1.2.0"] = _sent(stage) - sum(sent.values())
+        title = "Deploying a bundle that agrees with its own golden set, but not with its predecessor"
+        fourth = _act(stage, traffic, console, "1.3.0", title, SHADOWED)
+        time.sleep(LISTEN_S / 2)
+        sent["1.3.0"] = _sent(stage) - sum(sent.values())
     _expect(first, "confirmed")
     _expect(second, "confirmed")
     _expect(third, "failed")
+    _expect(fourth, "failed")
     for device in stage.fleet.devices():
         if device.current is None or device.current.bundle.version != "1.1.0":
-            raise DemoError(f"{device.name} does not run {MODEL}@1.1.0 after the damaged bundle was refused")
-    return (first, second, third), sent
+            raise DemoError(f"{device.name} does not run {MODEL}@1.1.0 after the wrong ones were refused")
+    return (first, second, third, fourth), sent
 
 
-def _act(stage: Stage, traffic: Traffic | None, console: Console, version: str, title: str) -> tuple[Deployment, ...]:
+def _act(
+    stage: Stage,
+    traffic: Traffic | None,
+    console: Console,
+    version: str,
+    title: str,
+    probation: ProbationTerms = PROBATION,
+) -> tuple[Deployment, ...]:
     _say(console, title)
     bundle = next(b.id for b in stage.fleet.bundles() if b.id.version == version)
-    issued = stage.fleet.deploy(bundle, stage.fleet.device_names())
+    issued = stage.fleet.deploy(bundle, stage.fleet.device_names(), probation=probation)
     with Screen(console, traffic) as screen:
         ended = stage.fleet.wait_for_deployments(issued, DEPLOY_S, screen.show)
         screen.show(ended)

@@ -16,6 +16,7 @@ from typing import IO
 from autoglm_edge.demo.errors import DemoError
 from autoglm_edge_fleet.fleet import Fleet
 from autoglm_edge_fleet.local_broker import LocalBroker
+from autoglm_edge_fleet.trust.custody import Foundation
 
 DEVICES = ("edge-1", "edge-2", "edge-3")
 START_S = 30.0
@@ -28,6 +29,9 @@ name = "{device}"
 
 [broker]
 url = "{broker}"
+
+[trust]
+root = "{root}"
 
 [storage]
 directory = "{directory}"
@@ -76,6 +80,7 @@ class Stage:
         broker = self._stack.enter_context(LocalBroker(self._directory / "broker", self._broker))
         self.broker_kind = broker.kind
         self.fleet = self._stack.enter_context(Fleet.init(self._directory / "fleet", "demo", broker.url))
+        self.fleet.trust.found(Foundation(self._directory / "root-keys", plain=True))
         # The path of a Unix socket is short, the user's folders may not be.
         sockets = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="autoglm-")))
         self._start("autoglm-edge", ["fleet", "serve", "--fleet", str(self.fleet.directory)], "fleet-serve.log")
@@ -85,6 +90,7 @@ class Stage:
                 fleet="demo",
                 device=device,
                 broker=broker.url,
+                root=self.fleet.trust.root_path.absolute().as_posix(),
                 directory=(self._directory / device).as_posix(),
                 socket=(sockets / f"{device}.sock").as_posix(),
             )

@@ -1,0 +1,227 @@
+"""The gate: every desired state and every command passes through it, or is turned away with a reason.
+
+It asks the verifier's process, keeps what was learned before anything is acted on, and says what it knows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from autoglm_edge_agent.config import DeviceSection
+from autoglm_edge_agent.errors import Hindrance, Refusal
+from autoglm_edge_agent.released import RELEASED_AT
+from autoglm_edge_agent.trust.decision import reference_time
+from autoglm_edge_agent.trust.memory import Memory
+from autoglm_edge_agent.trust.process import verify
+from autoglm_edge_agent.trust.sources import MetadataSource
+from autoglm_edge_agent.trust.vault import Vault
+from autoglm_edge_agent.trust.wire import MessageKind, Question, Verdict
+from autoglm_edge_protocol.commands import Command
+from autoglm_edge_protocol.deployment import BundleReference, DesiredState, Reason, TrustReport
+from autoglm_edge_protocol.digests import sha256_of
+from autoglm_edge_protocol.documents import parse
+from autoglm_edge_protocol.errors import ProtocolError
+from autoglm_edge_protocol.limits import LIMITS
+from autoglm_edge_protocol.signed import MetadataFile, SignedMessage
+
+log = logging.getLogger(__name__)
+
+M = TypeVar("M", DesiredState, Command)
+
+Sources = Callable[[Mapping[str, MetadataFile]], Sequence[MetadataSource]]
+"""The catalogue of a message -> where metadata may come from, the nearest first."""
+
+_OF_THE_SOURCE = {
+    "metadata-expired",
+    "metadata-missing",
+    "metadata-mismatch",
+    "metadata-too-large",
+    "untrusted-metadata",
+    "bad-metadata",
+    "rollback-attack",
+    "unknown-target",
+}
+"""Refusals that are about a repository, so that another copy of it may do better."""
+
+_KINDS: dict[type[DesiredState] | type[Command], MessageKind] = {DesiredState: "desired", Command: "command"}
+
+
+@dataclass
+class _Learned:
+    """What the last verdicts said of the repository."""
+
+    root_version: int = 0
+    timestamp_version: int = 0
+    refusal: Reason | None = field(default=None)
+
+
+class Gate:
+    """Lets in what the director has signed for this device.
+
+    Args:
+        root: the root metadata that the device was given.
+        clock: returns the Unix time in seconds, as far as the board knows it.
+        on_change: called when there is something new to report.
+    """
+
+    def __init__(
+        self,
+        device: DeviceSection,
+        vault: Vault,
+        root: bytes,
+        sources: Sources,
+        on_change: Callable[[], None],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._device = device
+        self._vault = vault
+        self._root = root
+        self._sources = sources
+        self._on_change = on_change
+        self._clock = clock
+        self._learned = _Learned()
+        self._keeping = asyncio.Lock()
+
+    # what it lets in ----
+
+    async def desired(self, message: bytes) -> DesiredState:
+        """Return the desired state of a message. Raises Refusal, Hindrance, OSError."""
+        desired, verdict = await self._let_in(DesiredState, message)
+        memory = self._vault.memory.with_desired(desired, sha256_of(message), _latest(verdict))
+        self._vault.remember(memory)
+        self._refused(None)
+        return desired
+
+    async def command(self, message: bytes) -> Command:
+        """Return the command of a message; it may be too late for it. Raises Refusal, Hindrance, OSError."""
+        command, verdict = await self._let_in(Command, message)
+        self._vault.remember(self._vault.memory.with_command(command, _latest(verdict)))
+        return command
+
+    def was_accepted(self, message: bytes, generation: int) -> bool:
+        """Whether these very bytes were the last to be let in, and are of this generation."""
+        memory = self._vault.memory
+        return memory.generation == generation and memory.accepted_sha256 == sha256_of(message)
+
+    async def _let_in(self, model: type[M], message: bytes) -> tuple[M, Verdict]:
+        try:
+            return await self._judge(model, message)
+        except Refusal as refusal:
+            log.warning("a %s is refused (%s): %s", model.kind, refusal.reason.code, refusal)
+            self._refused(refusal.reason)
+            raise
+
+    async def _judge(self, model: type[M], message: bytes) -> tuple[M, Verdict]:
+        if self._vault.sealed is not None:
+            raise self._vault.sealed
+        try:
+            signed = parse(SignedMessage, message)
+        except ProtocolError as error:
+            raise Refusal(*_what_is_wrong(message, error)) from None
+        verdict = await self._ask(model, signed)
+        self._learned.root_version = verdict.root_version
+        self._learned.timestamp_version = verdict.timestamp_version
+        if verdict.document is None:
+            reason = verdict.refusal or Reason(code="verifier-failed", message="no verdict")
+            raise Refusal(reason.code, reason.message)
+        return parse(model, verdict.document.encode(), LIMITS.signed_payload_bytes), verdict
+
+    async def _ask(self, model: type[M], signed: SignedMessage) -> Verdict:
+        """Ask with one source after the other until the message is accepted; the last one's word counts."""
+        hindrance: Hindrance | None = None
+        verdict: Verdict | None = None
+        for source in self._sources(signed.catalogue):
+            question = self._question(model, signed, source)
+            try:
+                verdict = await self._ask_with(question, source)
+            except Hindrance as error:
+                hindrance = error
+                continue
+            if verdict.document is not None or not _may_differ_elsewhere(verdict):
+                return verdict
+        if verdict is None:
+            raise hindrance or Hindrance("no-source", "there is nowhere to read metadata from")
+        return verdict
+
+    def _question(self, model: type[M], signed: SignedMessage, source: MetadataSource) -> Question:
+        self._vault.provision(self._root)
+        return Question(
+            message=_KINDS[model],
+            envelope=signed.envelope,
+            offered=source.offered,
+            fleet=self._device.fleet,
+            device=self._device.name,
+            now=self._clock(),
+            memory=self._memory(),
+        )
+
+    async def _ask_with(self, question: Question, source: MetadataSource) -> Verdict:
+        while True:
+            revision = self._vault.revision
+            with self._vault.working_copy() as directory:
+                verdict = await verify(question, directory, source.read)
+                async with self._keeping:
+                    if self._vault.revision == revision:  # else another message has brought newer metadata meanwhile
+                        self._vault.take(directory)
+                        return verdict
+
+    # what it remembers and says ----
+
+    def note_confirmed(self, bundle: BundleReference) -> None:
+        """Raise the floor below which this model's versions are not taken. Never raises."""
+        try:
+            self._vault.remember(self._vault.memory.with_confirmed(bundle))
+        except OSError as error:
+            log.warning("it could not be kept that %s was confirmed: %s", bundle.id, error)
+
+    def note_generation(self, generation: int) -> None:
+        """Raise the floor of generations to that which the update has begun with, should it be higher."""
+        memory = self._vault.memory
+        if generation > memory.generation:
+            self._vault.memory = memory.model_copy(update={"generation": generation, "signed_at": 0.0})
+
+    def time(self) -> float:
+        """Return the Unix time in seconds by which expiries are judged."""
+        return reference_time(self._clock(), self._memory())
+
+    def report(self) -> TrustReport:
+        """Return what the fleet is told."""
+        learned = self._learned
+        return TrustReport(
+            mode="signed",
+            root_version=learned.root_version,
+            timestamp_version=learned.timestamp_version,
+            time_floor=self._memory().time_floor,
+            refusal=learned.refusal,
+        )
+
+    def _memory(self) -> Memory:
+        memory = self._vault.memory
+        return memory.model_copy(update={"time_floor": max(RELEASED_AT, memory.time_floor)})
+
+    def _refused(self, reason: Reason | None) -> None:
+        self._learned.refusal = reason
+        self._on_change()
+
+
+def _latest(verdict: Verdict) -> float:
+    """Return up to when a signed time is believed: no later than the timestamp, which is renewed day by day, says.
+
+    So a director whose clock is ahead cannot make a device take everything for expired for ever.
+    """
+    return verdict.timestamp_expires_at or 0.0
+
+
+def _may_differ_elsewhere(verdict: Verdict) -> bool:
+    return verdict.refusal is not None and verdict.refusal.code in _OF_THE_SOURCE
+
+
+def _what_is_wrong(message: bytes, error: ProtocolError) -> tuple[str, str]:
+    if len(message) <= LIMITS.control_bytes and b'"envelope"' not in message:
+        return "untrusted-signature", "the message is not signed, and this device takes signed ones only"
+    return "malformed-message", str(error)

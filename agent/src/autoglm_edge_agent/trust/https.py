@@ -1,0 +1,77 @@
+"""A repository on a web server, over HTTPS only: files by their paths, bounded in length and in time."""
+
+from __future__ import annotations
+
+import http.client
+import ssl
+import time
+from collections.abc import Generator
+from contextlib import closing
+from pathlib import Path
+from urllib.parse import quote, urlsplit
+
+CONNECT_S = 20.0
+"""Also how long it may be silent."""
+METADATA_S = 120.0
+"""How long one metadata file may take altogether: a server that sends a byte a second is given up."""
+_PIECE_BYTES = 64 * 1024
+
+
+class HttpsRepository:
+    """A server.
+
+    Args:
+        url: of the folder that holds `metadata/` and `objects/`; `https://` only.
+        ca_file: whom to believe about the server's name; None: those whom the system believes.
+    """
+
+    def __init__(self, url: str, ca_file: Path | None = None) -> None:
+        self.url = url.rstrip("/")
+        parts = urlsplit(self.url)
+        self._host, self._port, self._path = parts.hostname or "", parts.port or 443, parts.path
+        self._ca_file = ca_file
+
+    def read(self, path: str, max_bytes: int) -> bytes | None:
+        """Return a file, at most one byte above `max_bytes` of it; None: there is none. Raises OSError."""
+        pieces = self.stream(path, METADATA_S)
+        if pieces is None:
+            return None
+        data = b""
+        with closing(pieces):
+            for piece in pieces:
+                data += piece
+                if len(data) > max_bytes:
+                    return data[: max_bytes + 1]
+        return data
+
+    def stream(self, path: str, within_s: float) -> Generator[bytes, None, None] | None:
+        """Return a file's pieces; None: there is none (404, 403). Raises OSError, also while they are read."""
+        # One connection each: updates are rare, and one kept open in between would have to be watched over.
+        context = ssl.create_default_context(cafile=str(self._ca_file) if self._ca_file else None)
+        connection = http.client.HTTPSConnection(self._host, self._port, timeout=CONNECT_S, context=context)
+        try:
+            connection.request("GET", f"{self._path}/{quote(path)}", headers={"Accept-Encoding": "identity"})
+            response = connection.getresponse()
+        except (OSError, http.client.HTTPException) as error:
+            connection.close()
+            raise OSError(f"cannot be read: {error}") from None
+        if response.status != 200:
+            connection.close()
+            if response.status in (403, 404):
+                return None
+            raise OSError(f"answers {response.status} for {path}")
+        return self._pieces(connection, response, within_s)
+
+    def _pieces(
+        self, connection: http.client.HTTPSConnection, response: http.client.HTTPResponse, within_s: float
+    ) -> Generator[bytes, None, None]:
+        deadline = time.monotonic() + within_s
+        try:
+            while piece := response.read1(_PIECE_BYTES):
+                yield piece
+                if time.monotonic() > deadline:
+                    raise OSError(f"sends too slowly: not done within {within_s:.0f} s")
+        except http.client.HTTPException as error:
+            raise OSError(f"broke off: {error}") from None
+        finally:
+            connection.close()

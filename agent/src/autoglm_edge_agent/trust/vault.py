@@ -1,0 +1,96 @@
+"""What trust rests on, on disk: the metadata that TUF has verified, and what must never shrink.
+
+trust/memory.json        generations, versions, times (`memory`)
+trust/metadata/*.json    the newest verified file of each role
+trust/work-*/            a verifier's copy of them; thrown away
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from autoglm_edge_agent.errors import Refusal
+from autoglm_edge_agent.trust.memory import Memory
+from autoglm_edge_protocol.digests import sha256_of
+from autoglm_edge_protocol.documents import parse
+from autoglm_edge_protocol.durable import Disk
+from autoglm_edge_protocol.errors import MalformedDocument, UnsupportedSchema
+from autoglm_edge_protocol.limits import LIMITS
+
+log = logging.getLogger(__name__)
+
+_ROOT = "root.json"
+_MEMORY_BYTES = 1024 * 1024
+
+
+class Vault:
+    """The directory `trust` of a state directory. Every method may raise OSError."""
+
+    def __init__(self, directory: Path, disk: Disk) -> None:
+        self.directory = directory
+        self._disk = disk
+        self._metadata = directory / "metadata"
+        disk.make_directories(self._metadata)
+        for stale in directory.glob("work-*"):
+            shutil.rmtree(stale, ignore_errors=True)
+        self.revision = 0
+        """Grows when the metadata changes."""
+        self.sealed: Refusal | None = None
+        """Set when a newer release has written what is remembered: then nothing can be judged."""
+        self.memory = self._read_memory()
+
+    def _read_memory(self) -> Memory:
+        try:
+            return parse(Memory, (self.directory / "memory.json").read_bytes(), _MEMORY_BYTES)
+        except FileNotFoundError:
+            return Memory()
+        except MalformedDocument as error:
+            log.warning("what was remembered of versions and times is lost: %s", error)
+            return Memory()
+        except UnsupportedSchema as error:
+            self.sealed = Refusal("newer-state", f"{error}; install the newer agent again to go on with updates")
+            return Memory()
+
+    def remember(self, memory: Memory) -> None:
+        """Commit what is remembered."""
+        if memory != self.memory:
+            self._disk.commit(self.directory / "memory.json", memory.to_bytes())
+            self.memory = memory
+
+    def provision(self, root: bytes) -> None:
+        """Begin with the root that the device was given, unless that has been done."""
+        digest = sha256_of(root)
+        if self.memory.provisioned_sha256 == digest and (self._metadata / _ROOT).is_file():
+            return
+        for path in sorted(self._metadata.iterdir()):
+            self._disk.unlink(path)
+        self._disk.commit(self._metadata / _ROOT, root)
+        self.remember(self.memory.model_copy(update={"provisioned_sha256": digest}))
+        self.revision += 1
+
+    @contextlib.contextmanager
+    def working_copy(self) -> Iterator[Path]:
+        """Copy the metadata for a verifier; the copy ends with the context."""
+        with tempfile.TemporaryDirectory(prefix="work-", dir=self.directory) as name:
+            for path in self._metadata.glob("*.json"):
+                shutil.copyfile(path, Path(name) / path.name)
+            yield Path(name)
+
+    def take(self, working_copy: Path) -> None:
+        """Keep what a verifier has verified: each file whole, in the order in which they depend on one another."""
+        found = sorted(working_copy.glob("*.json"), key=lambda path: path.name != _ROOT)
+        for path in found:
+            data, kept = _read(path), self._metadata / path.name
+            if not kept.is_file() or kept.read_bytes() != data:
+                self._disk.commit(kept, data)
+                self.revision += 1
+
+
+def _read(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(LIMITS.metadata_bytes + 1)

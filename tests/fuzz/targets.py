@@ -1,0 +1,134 @@
+"""Every parser of bytes that come from outside, as a function that raises nothing but what it says.
+
+The same functions are tried by hypothesis in the normal run (test_targets.py) and by atheris as long as one likes
+(`make fuzz`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tests.protocol.example_documents import EXAMPLES, MANIFEST, VARIANT
+
+from autoglm_edge_agent.config import load_config
+from autoglm_edge_agent.errors import ConfigurationError
+from autoglm_edge_agent.inference.oip import InferenceApi
+from autoglm_edge_agent.storage.ledger import Ledger
+from autoglm_edge_agent.storage.slots import salvage
+from autoglm_edge_agent.storage.store import Store
+from autoglm_edge_agent.telemetry.temperature import temperature_c
+from autoglm_edge_agent.updates.record import UpdateRecord, read_record
+from autoglm_edge_protocol import bundle, golden
+from autoglm_edge_protocol.address import BrokerAddress
+from autoglm_edge_protocol.documents import Document, parse
+from autoglm_edge_protocol.durable import Disk
+from autoglm_edge_protocol.errors import ProtocolError, UnsupportedSchema
+from autoglm_edge_protocol.golden import GoldenSample
+from autoglm_edge_protocol.limits import LIMITS
+from autoglm_edge_protocol.names import BundleId, check_relative_path
+from autoglm_edge_protocol.topics import parse_topic
+
+
+@dataclass(frozen=True)
+class Target:
+    """A parser, and valid inputs to begin with."""
+
+    name: str
+    run: Callable[[bytes], object]
+    seeds: tuple[bytes, ...]
+
+
+def _documents(model: type[Document]) -> Callable[[bytes], object]:
+    return lambda data: parse(model, data, LIMITS.chunk_index_bytes)
+
+
+def _in_file(name: str, read: Callable[[Path], object]) -> Callable[[bytes], object]:
+    def run(data: bytes) -> object:
+        with tempfile.TemporaryDirectory() as directory:
+            path = Path(directory) / name
+            path.write_bytes(data)
+            return read(path)
+
+    return run
+
+
+def _text(read: Callable[[str], object]) -> Callable[[bytes], object]:
+    return lambda data: read(data.decode("utf-8", "replace"))
+
+
+async def _model(inputs: Sequence[Any]) -> list[Any]:
+    return [np.zeros((len(inputs[0]), 10), np.float32)]
+
+
+def _infer(body: bytes) -> object:
+    response = asyncio.run(InferenceApi(MANIFEST, VARIANT, _model).answer("POST", "/v2/models/magika/infer", body))
+    assert response.status in (200, 400), response
+    return response
+
+
+def _zone(path: Path) -> object:
+    zone = path.parent / "thermal_zone0"
+    zone.mkdir()
+    (zone / "type").write_text("cpu")
+    path.rename(zone / "temp")
+    return temperature_c(path.parent)
+
+
+def _unpack(path: Path) -> object:
+    bundle.unpack(path, path.parent / "unpacked")
+    return bundle.verify(path.parent / "unpacked")
+
+
+def _seeds(model: type[Document]) -> tuple[bytes, ...]:
+    return tuple(each.to_bytes() for each in EXAMPLES if type(each) is model)
+
+
+_CONFIG = b'[device]\nfleet = "f"\nname = "d"\n[broker]\nurl = "mqtt://h"\n[probation.default.shadow]\nrate = 0.5\n'
+_REQUEST = b'{"inputs":[{"name":"x","shape":[1,2048],"datatype":"INT32","data":[' + b"1," * 2047 + b"1]}]}"
+_GOLDEN = golden.save([GoldenSample((np.zeros((1, 3), np.float32),), (np.zeros((1, 2), np.float32),))])
+ALLOWED = (ProtocolError, ConfigurationError)
+
+TARGETS: dict[str, Target] = {
+    target.name: target
+    for target in (
+        *(Target(model.kind, _documents(model), _seeds(model)) for model in {type(each) for each in EXAMPLES}),
+        Target("topic", _text(parse_topic), (b"autoglm/v1/home/pi/block/" + b"0" * 64 + b"/57344",)),
+        Target("broker address", _text(BrokerAddress.parse), (b"mqtts://user:secret@[::1]:8883",)),
+        Target("bundle id", _text(BundleId.parse), (b"magika@1.0.0+3",)),
+        Target("golden set", _in_file("golden.npz", golden.load), (_GOLDEN,)),
+        Target("packed bundle", _in_file("a.bundle", _unpack), (b"manifest.json" + bytes(1011),)),
+        Target("inference request", _infer, (_REQUEST,)),
+        Target("agent configuration", _in_file("agent.toml", load_config), (_CONFIG,)),
+        Target("kept record", _in_file("update.json", read_record), (UpdateRecord(generation=1).to_bytes(),)),
+        Target("kept slots", _in_file("slots.json", lambda path: Store(path.parent, Disk()).read_slots()), (b"{}",)),
+        Target("slots of a newer release", salvage, (b'{"schema_version":9,"current":{"bundle":{"name":"a"}}}',)),
+        Target("kept answers", _in_file("answers.json", lambda path: Ledger(path, Disk())), (b'{"entries":[]}',)),
+        Target("thermal zone", _in_file("temp", _zone), (b"48312\n",)),
+    )
+}
+
+
+def try_target(target: Target, data: bytes) -> None:
+    """Run a parser; raises what it must not raise."""
+    try:
+        target.run(data)
+    except ALLOWED as error:
+        assert str(error) and "\n" not in str(error), repr(error)
+    except UnsupportedSchema:
+        pass
+
+
+def try_path(data: bytes) -> None:
+    """A path of a bundle is refused or stays inside it."""
+    text = data.decode("utf-8", "replace")
+    try:
+        check_relative_path(text)
+    except ValueError:
+        return
+    assert ".." not in text.split("/") and not text.startswith("/")
