@@ -100,7 +100,7 @@ def freeze(concrete: Any) -> Any:
                 f"operator {operator} has no counterpart in TFLite or ONNX: convert the part of the model without it, "
                 "and do its work on tables, texts or files before or after the model"
             )
-    return convert_variables_to_constants_v2(concrete, aggressive_inlining=True)
+    return convert_variables_to_constants_v2(concrete, lower_control_flow=False, aggressive_inlining=True)
 
 
 def _operators(graph: Any) -> set[str]:
