@@ -97,11 +97,12 @@ def _composed(entry: Followed, states: Mapping[str, onnx_variant.State]) -> Fate
 
 
 def _brought(before: Mapping[str, int], after: Mapping[str, int]) -> tuple[Fate, ...]:
-    """Return the operators that the recipe brought in: those whose kind the float graph did not have, one a kind."""
+    """Return the operators that the recipe brought in: those whose kind the float graph did not have."""
     return tuple(
-        Fate(kind, f"{number} of them", ADDED, why=BETWEEN if kind in _CONVERSIONS else "by the recipe")
+        Fate(kind, "", ADDED, why=BETWEEN if kind in _CONVERSIONS else "by the recipe")
         for kind, number in after.items()
         if kind not in before
+        for _ in range(number)
     )
 
 
