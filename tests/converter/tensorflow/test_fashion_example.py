@@ -27,11 +27,13 @@ def test_clothes_are_told_as_well_in_8_bits(tmp_path: Path) -> None:
     said, right = _run(tmp_path)
     assert "Fashion-MNIST of" in said  # else the package dataset-fashion-mnist is missing: install it
     assert "10000 test images" in said
-    assert {"fp32", "tflite-fp32", "int8", "tflite-int8"} <= set(right)
+    assert {"fp32", "tflite-fp32"} <= set(right)
     assert right["fp32"] > 85  # two epochs reach 88 %; less means that training or the weights went wrong
-    assert right["tflite-fp32"] == right["fp32"]
-    for name in ("int8", "tflite-int8"):
-        assert right[name] >= right["fp32"] - 0.3, said
+    # One image in ten thousand may stand on the border of two classes.
+    assert right["tflite-fp32"] == pytest.approx(right["fp32"], abs=0.011)
+    small = {name: share for name, share in right.items() if "int8" in name}
+    assert {name.startswith("tflite") for name in small} == {True, False}  # both formats
+    assert min(small.values()) >= right["fp32"] - 0.3, said
 
 
 @pytest.mark.slow
