@@ -21,11 +21,11 @@ def main() -> None:
 def table(bundle: Path, test: Path) -> str:
     """Return the variants with the share of test images that each has right."""
     manifest = Manifest.model_validate_json((bundle / "manifest.json").read_text(encoding="utf-8"))
-    lines = [f"{'variant':12}  {'right':>7}  {'size':>7}  {'speed':>6}"]
+    lines = [f"{'variant':19}  {'right':>7}  {'size':>7}  {'speed':>6}"]
     for variant in manifest.variants:
         (path,) = (bundle / "variants" / variant.id).iterdir()
         size = f"{path.stat().st_size / 1000:.0f} KB"
-        lines.append(f"{variant.id:12}  {accuracy(path, test):7.2%}  {size:>7}  {variant.latency.speedup:5.2f}x")
+        lines.append(f"{variant.id:19}  {accuracy(path, test):7.2%}  {size:>7}  {variant.latency.speedup:5.2f}x")
     return "\n".join(lines)
 
 

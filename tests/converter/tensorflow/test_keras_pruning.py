@@ -180,8 +180,22 @@ def test_the_original_is_left_as_it_was() -> None:
     assert all(map(np.array_equal, before, model.get_weights()))
 
 
+@pytest.mark.parametrize(
+    ("road", "options", "line"),
+    [
+        ("savedmodel", {"finetune": f"{TUNING}:leave", "prune": "0.4"}, "--finetune needs the layers of the model"),
+        ("keras", {"finetune": f"{TUNING}:leave", "prune": "auto"}, "--finetune goes with --prune FRACTION"),
+        ("keras", {"finetune": f"{TUNING}:leave", "prune": "1.5"}, "between 0 and 1, not 1.5"),
+    ],
+)
+def test_what_cannot_be_asked_for_is_said(road: str, options: dict[str, str], line: str, tmp_path: Path) -> None:
+    journey = go(road, DIGITS / "mbn.keras", tmp_path, formats=[], options=options)
+    assert journey.last["kind"] == "BadOption"
+    assert line in journey.last["error"]
+
+
 @pytest.mark.slow
-@pytest.mark.timeout(300)  # trains two times
+@pytest.mark.timeout(600)  # trains two times
 def test_digits_lose_two_fifths_and_at_most_a_point(tmp_path: Path) -> None:
     options = {"finetune": f"{TUNING}:train", "prune": "0.4", "prune_steps": "2"}
     journey = go("keras", DIGITS / "mbn.keras", tmp_path, options=options)

@@ -108,6 +108,13 @@ def test_what_keras_2_wrote_answers_as_keras_2_does(name: str, tmp_path: Path) -
 
 
 @pytest.mark.slow
+def test_a_recurrent_layer_with_a_free_batch_has_no_tflite_file(tmp_path: Path) -> None:
+    journey = go("keras", KERAS_2 / "sequence.h5", tmp_path)
+    assert "need a fixed batch in TFLite: give it with --shape tokens=1,10" in (journey.problem("tflite") or "")
+    assert journey.problem("onnx") is None
+
+
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 def test_what_keras_3_writes_in_the_old_format_is_read(tmp_path: Path) -> None:
     image = keras.Input((6, 6, 2), name="image")
