@@ -1,17 +1,23 @@
-"""Going the roads of TensorFlow in tests: a program of its own, as the command does, and its files compared."""
+"""Going the roads of TensorFlow in tests, and comparing the files that they write.
+
+`go` stays in the tests' process, where TensorFlow is loaded already; `go_alone` starts the program as the command does.
+"""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import sys
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from autoglm_edge_converter.roads.tensorflow_program import answer, read_request
 from autoglm_edge_converter.runners import open_runner
 from autoglm_edge_converter.tensors import Array, Feed
 
@@ -46,16 +52,36 @@ class Journey:
 
 
 def go(road: str, model: Path, scratch: Path, **request: Any) -> Journey:
+    """Go a road in this process."""
+    place = _write_request(model, scratch, request)
+    lines: list[Mapping[str, Any]] = []
+    module = import_module(f"autoglm_edge_converter.roads.{road}")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what libraries warn of, the program leaves to standard error
+        status = answer(module.road, read_request(place), lines.append)
+    return _journey(status, json.loads(json.dumps(lines)))
+
+
+def go_alone(road: str, model: Path, scratch: Path, **request: Any) -> Journey:
     """Run a road program; every line that it prints must be one JSON document."""
-    scratch.mkdir(exist_ok=True)
-    place = scratch / "request.json"
-    document = {"model": str(model), "scratch": str(scratch), "formats": ["onnx", "tflite"], "shapes": {}, **request}
-    place.write_text(json.dumps(document))
+    place = _write_request(model, scratch, request)
     command = [sys.executable, "-m", f"autoglm_edge_converter.roads.{road}", str(place)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert lines, done.stderr
-    return Journey(done.returncode, lines[-1], [line["step"] for line in lines if "step" in line])
+    return _journey(done.returncode, lines)
+
+
+def _write_request(model: Path, scratch: Path, request: Mapping[str, Any]) -> Path:
+    scratch.mkdir(exist_ok=True)
+    place = scratch / "request.json"
+    document = {"model": str(model), "scratch": str(scratch), "formats": ["onnx", "tflite"], "shapes": {}, **request}
+    place.write_text(json.dumps(document))
+    return place
+
+
+def _journey(status: int, lines: Sequence[Mapping[str, Any]]) -> Journey:
+    return Journey(status, lines[-1], [line["step"] for line in lines if "step" in line])
 
 
 def assert_same_answers(journey: Journey, feed: Feed, tolerance: float = FLOAT_TOLERANCE) -> Sequence[Array]:

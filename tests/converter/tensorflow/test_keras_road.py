@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import onnx
 import pytest
-from tests.converter.tensorflow.roads import DIGITS, assert_same_answers, go
+from tests.converter.tensorflow.roads import DIGITS, assert_same_answers, go, go_alone
 
 from autoglm_edge_converter.runners import open_runner
 
@@ -28,7 +28,7 @@ def _images(count: int) -> Any:
 
 
 def test_the_digits_network_answers_alike_in_every_format(tmp_path: Path) -> None:
-    journey = go("keras", DIGITS / "mbn.keras", tmp_path)
+    journey = go_alone("keras", DIGITS / "mbn.keras", tmp_path)
     assert journey.departure["inputs"] == [{"name": "input_layer", "dtype": "float32", "shape": [None, 32, 32, 1]}]
     images = _images(64)
     (logits,) = assert_same_answers(journey, {"input_layer": images})
@@ -85,7 +85,7 @@ def test_inputs_given_as_a_dict_are_called_by_its_keys(tmp_path: Path) -> None:
 def test_a_lambda_is_refused(tmp_path: Path) -> None:
     image = keras.Input((4,))
     keras.Model(image, keras.layers.Lambda(lambda x: x * 2, name="twice")(image)).save(tmp_path / "lambda.keras")
-    journey = go("keras", tmp_path / "lambda.keras", tmp_path)
+    journey = go_alone("keras", tmp_path / "lambda.keras", tmp_path)
     assert journey.status == 1
     assert journey.last["kind"] == "BadModel"
     assert "layer 'twice' is a Lambda" in journey.last["error"]

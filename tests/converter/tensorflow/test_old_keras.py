@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import h5py  # type: ignore[import-not-found,import-untyped,unused-ignore]  # it has no types
+import keras
 import numpy as np
 import pytest
 from tests.converter.tensorflow.roads import assert_same_answers, go
 
 from autoglm_edge_converter.roads.old_keras import modern
+
+KERAS_2 = Path(__file__).parent / "keras2"
 
 COMMON = {"trainable": True, "dtype": "float32"}
 INITIAL = {"class_name": "GlorotUniform", "config": {"seed": None, "dtype": "float32"}}
@@ -90,6 +93,38 @@ def test_an_old_sequential_model_says_its_input_in_the_first_layer(tmp_path: Pat
     x = np.array([[1, 2, 3]], np.float32)
     (found,) = assert_same_answers(journey, {name: x})
     np.testing.assert_allclose(found, x @ kernel + 1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["mobile", "stack", "sequence", "nested", "wrapped"])
+def test_what_keras_2_wrote_answers_as_keras_2_does(name: str, tmp_path: Path) -> None:
+    """See `keras2/write.py`, which made the files and the answers."""
+    shapes = {"tokens": [2, 10]} if name == "sequence" else {}  # recurrent layers in TFLite have a fixed batch
+    journey = go("keras", KERAS_2 / f"{name}.h5", tmp_path, shapes=shapes)
+    (port,) = journey.departure["inputs"]
+    with np.load(KERAS_2 / f"{name}.npz") as known:
+        (found,) = assert_same_answers(journey, {port["name"]: known["given"]})
+        np.testing.assert_allclose(found, known["answer"], atol=1e-5)  # the same kernels, answers of order 1
+
+
+@pytest.mark.slow
+def test_a_recurrent_layer_with_a_free_batch_has_no_tflite_file(tmp_path: Path) -> None:
+    journey = go("keras", KERAS_2 / "sequence.h5", tmp_path)
+    assert "need a fixed batch in TFLite: give it with --shape tokens=1,10" in (journey.problem("tflite") or "")
+    assert journey.problem("onnx") is None
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+def test_what_keras_3_writes_in_the_old_format_is_read(tmp_path: Path) -> None:
+    image = keras.Input((6, 6, 2), name="image")
+    x = keras.layers.Conv2D(3, 3, activation="relu")(image)
+    model = keras.Model(image, keras.layers.Add()([x, keras.layers.BatchNormalization()(x)]))
+    model.save(tmp_path / "new.h5")
+    journey = go("keras", tmp_path / "new.h5", tmp_path)
+    noise = np.random.default_rng(0).random((2, 6, 6, 2), "f4")
+    (found,) = assert_same_answers(journey, {"image": noise})
+    np.testing.assert_allclose(found, model(noise), atol=1e-5)
 
 
 @pytest.mark.slow

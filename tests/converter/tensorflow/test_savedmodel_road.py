@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from tests.converter.tensorflow.roads import DIGITS, assert_same_answers, go
+from tests.converter.tensorflow.roads import DIGITS, assert_same_answers, go, go_alone
 
 pytestmark = [
     pytest.mark.slow,
@@ -36,7 +36,7 @@ class TwoWays(tf.Module):  # type: ignore[misc]  # TensorFlow has no types
 def test_a_keras_export_answers_alike(tmp_path: Path) -> None:
     model = keras.saving.load_model(DIGITS / "mbn.keras", compile=False)
     model.export(tmp_path / "exported", verbose=False)
-    journey = go("savedmodel", tmp_path / "exported", tmp_path / "scratch")
+    journey = go_alone("savedmodel", tmp_path / "exported", tmp_path / "scratch")
     (port,) = journey.departure["inputs"]
     images = np.random.default_rng(0).random((3, 32, 32, 1), np.float32)
     (found,) = assert_same_answers(journey, {port["name"]: images})
@@ -68,7 +68,7 @@ def _write_v1(folder: Path) -> None:
 
 def test_a_graph_of_tensorflow_1_is_read(tmp_path: Path) -> None:
     _write_v1(tmp_path / "old")
-    journey = go("savedmodel", tmp_path / "old", tmp_path / "scratch")
+    journey = go_alone("savedmodel", tmp_path / "old", tmp_path / "scratch")
     (score,) = assert_same_answers(journey, {"features": np.array([[1, 1, 1], [-1, 0, 0]], np.float32)})
     np.testing.assert_array_equal(score, [[6], [0]])
 

@@ -45,7 +45,11 @@ def survey(
 ) -> tuple[Explanation, ...]:
     """Explain variants. `float_onnx` is the optimised graph that the ONNX ones were made of. Raises OSError."""
     followed = _followed(source, passes, float_onnx)
-    return tuple(_explain(source, followed, entry) for entry in written)
+    names = _tflite_names(source) if any(entry.format == TFLITE for entry in written) else ()
+    return tuple(
+        _explain_tflite(source, names, entry) if entry.format == TFLITE else _explain_onnx(source, followed, entry)
+        for entry in written
+    )
 
 
 @dataclass(frozen=True)
@@ -63,14 +67,8 @@ def _followed(source: Original, passes: Sequence[PassOutcome], float_onnx: Path 
     return _FollowedGraph(original, last, follow(original, [*steps, Step("write", last)]))
 
 
-def _explain(source: Original, followed: _FollowedGraph | None, entry: Written) -> Explanation:
-    if entry.format == TFLITE:
-        return _explain_tflite(source, entry)
-    assert followed is not None
-    return _explain_onnx(source, followed, entry)
-
-
-def _explain_onnx(source: Original, followed: _FollowedGraph, entry: Written) -> Explanation:
+def _explain_onnx(source: Original, followed: _FollowedGraph | None, entry: Written) -> Explanation:
+    assert followed is not None  # an ONNX variant was made of a float graph
     proto = onnx.load(entry.path)
     exact = _same_graph(entry.candidate)
     states = onnx_variant.states(proto, followed.floats, entry.candidate)
@@ -97,15 +95,26 @@ def _composed(entry: Followed, states: Mapping[str, onnx_variant.State]) -> Fate
 
 
 def _brought(before: Mapping[str, int], after: Mapping[str, int]) -> tuple[Fate, ...]:
-    """Return the operators that the recipe brought in: those whose kind the float graph did not have, one a kind."""
+    """Return the operators that the recipe brought in: those whose kind the float graph did not have."""
     return tuple(
-        Fate(kind, f"{number} of them", ADDED, why=BETWEEN if kind in _CONVERSIONS else "by the recipe")
+        Fate(kind, "", ADDED, why=BETWEEN if kind in _CONVERSIONS else "by the recipe")
         for kind, number in after.items()
         if kind not in before
+        for _ in range(number)
     )
 
 
-def _explain_tflite(source: Original, entry: Written) -> Explanation:
+def _tflite_names(source: Original) -> tuple[str, ...]:
+    """Return what candidates call the tensors of the float file."""
+    from autoglm_edge_converter.tflite.nodes import prepare  # needs packages that ONNX does without
+
+    rendition = source.rendition(TFLITE)
+    assert rendition is not None
+    assert rendition.path is not None
+    return prepare(rendition.path.read_bytes()).names
+
+
+def _explain_tflite(source: Original, names: Sequence[str], entry: Written) -> Explanation:
     from autoglm_edge_converter.explain import tflite_variant  # needs packages that ONNX does without
     from autoglm_edge_converter.tflite.flatbuffer import read_model
 
@@ -114,7 +123,6 @@ def _explain_tflite(source: Original, entry: Written) -> Explanation:
     assert rendition.path is not None
     base, written = (read_model(path.read_bytes(), path.name) for path in (rendition.path, entry.path))
     exact = entry.candidate is None or entry.candidate.graph == OPTIMISED  # pruned files are written anew
-    names = [tensor.name for tensor in base.main.tensors]
     before, after = tflite_variant.tflite_graph(base.main), tflite_variant.tflite_graph(written.main)
     rows = tflite_variant.fates(base.main, written.main, names, entry.candidate) if exact else ()
     return Explanation(

@@ -43,7 +43,7 @@ def names_words(group: Group) -> str:
     """Return the names of its first members, and how many more there are."""
     names = ", ".join(name for name in group.names if name)
     rest = group.count - len(group.names)
-    return f"{names}, {rest} more" if rest > 0 else names
+    return f"{names}, {rest} more" if rest > 0 and names else names
 
 
 def needs_words(need: Need) -> str:

@@ -5,7 +5,7 @@ Initializers, regularizers and constraints are left out: they matter to training
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 _TRAINING_ONLY = ("_initializer", "_regularizer", "_constraint")
@@ -33,6 +33,7 @@ _DROPPED_FROM = {
 _SHAPES = ("query_shape", "key_shape", "value_shape", "build_input_shape", "build_config")
 """What layers were built for; they are built anew."""
 
+_MODELS = ("Functional", "Model", "Sequential")
 _CONSTANT = "_CONSTANT_VALUE"
 
 _RENAMED = {
@@ -53,25 +54,45 @@ def modern(config: Mapping[str, Any]) -> dict[str, Any]:
     changed = {**config, "class_name": name, "config": _inner(name, dict(inner or {}))}
     if name == "Sequential":
         _add_input(changed["config"])
-    if config.get("inbound_nodes"):
-        changed["inbound_nodes"] = [_node(node) for node in config["inbound_nodes"]]
     return changed
 
 
-def _node(node: list[Any]) -> object:
+def _with_calls(layers: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the layers of a graph with their calls as Keras 3 follows them."""
+    models = {layer["name"] for layer in layers if layer.get("class_name") in _MODELS and "name" in layer}
+    return [
+        {**layer, "inbound_nodes": [_node(node, models) for node in layer["inbound_nodes"]]}
+        if layer.get("inbound_nodes")
+        else dict(layer)
+        for layer in layers
+    ]
+
+
+def _node(node: Any, models: Collection[str]) -> object:
     """Return a call of a layer as Keras 3 follows it: it looks for tensors in its own form only, arguments included.
 
     Keras 2 wrote `[["a", 0, 0, {"y": ["b", 0, 0]}]]`, for operators of one tensor without the outer list, and numbers
     in the place of tensors as `["_CONSTANT_VALUE", -1, 2.0, {...}]`.
     """
-    entries = [node] if isinstance(node[0], str) else node
+    if isinstance(node, dict):  # a file of Keras 3
+        return node
+    entries = [_counted(entry, models) for entry in ([node] if isinstance(node[0], str) else node)]
     arguments = entries[-1][3] if len(entries[-1]) == 4 else {}
     constant = any(entry[0] == _CONSTANT for entry in entries)
     if not constant and not any(map(_is_tensor, arguments.values())):
         return entries
     first = [_argument(entry[:3]) for entry in entries]
-    keywords = {key: _argument(value) for key, value in arguments.items()}
+    keywords = {
+        key: _argument(_counted(value, models) if _is_tensor(value) else value) for key, value in arguments.items()
+    }
+    if len(first) == 1 and constant:  # Keras takes tensors alone by position
+        return {"args": [], "kwargs": {"inputs": first[0], **keywords}}
     return {"args": first if len(first) == 1 else [first], "kwargs": keywords}
+
+
+def _counted(entry: list[Any], models: Collection[str]) -> list[Any]:
+    """Count the calls of a model inside another from 0: in Keras 2 its own making was the first."""
+    return [entry[0], entry[1] - 1, *entry[2:]] if entry[0] in models and entry[1] else entry
 
 
 def _argument(value: Any) -> Any:
@@ -96,7 +117,7 @@ def _inner(name: str, config: dict[str, Any]) -> dict[str, Any]:
     if name == "InputLayer" and "batch_input_shape" in kept:
         kept["batch_shape"] = kept.pop("batch_input_shape")
     if isinstance(kept.get("layers"), list):
-        kept["layers"] = [modern(layer) for layer in kept["layers"]]
+        kept["layers"] = [modern(layer) for layer in _with_calls(kept["layers"])]
     for key in ("input_layers", "output_layers"):
         if isinstance(kept.get(key), list) and len(kept[key]) == 1:  # else a model inside another gives a list
             kept[key] = kept[key][0]

@@ -84,7 +84,7 @@ def _rendition(format_: str, call: Call, concrete: Any, request: Request, tell: 
         frozen = freeze(concrete)
         write(frozen, call, path, request.options)
     except Exception as error:
-        problem = str(error) if isinstance(error, BadModel) else f"{road} failed: {_reason(error)}"
+        problem = str(error) if isinstance(error, BadModel) else f"{road} failed: {_reason(error, call)}"
     tell({"step": road})
     return {"format": format_, "path": None if problem else str(path), "road": road, "problem": problem}
 
@@ -100,7 +100,7 @@ def freeze(concrete: Any) -> Any:
                 f"operator {operator} has no counterpart in TFLite or ONNX: convert the part of the model without it, "
                 "and do its work on tables, texts or files before or after the model"
             )
-    return convert_variables_to_constants_v2(concrete, aggressive_inlining=True)
+    return convert_variables_to_constants_v2(concrete, lower_control_flow=False, aggressive_inlining=True)
 
 
 def _operators(graph: Any) -> set[str]:
@@ -152,8 +152,12 @@ def _order(ports: Any, names: Sequence[str]) -> None:
     ports.extend(copies)
 
 
-def _reason(error: Exception) -> str:
-    names = sorted({name.strip() for found in _UNSUPPORTED.findall(str(error)) for name in found.split(",")} - {""})
+def _reason(error: Exception, call: Call) -> str:
+    text = str(error)
+    if "TensorListReserve" in text:
+        shapes = (f"{spec.name}={','.join(str(size or 1) for size in spec.shape)}" for spec in call.inputs)
+        return f"recurrent layers need a fixed batch in TFLite: give it with --shape {' --shape '.join(shapes)}"
+    names = sorted({name.strip() for found in _UNSUPPORTED.findall(text) for name in found.split(",")} - {""})
     if names:
         return f"there is no TFLite operator for {', '.join(names)}: replace it in the model"
     return said(error)
