@@ -166,6 +166,8 @@ async def test_below_the_version_floor_only_with_a_signed_reason(device: GatedDe
         update={"allow_downgrade": True, "downgrade_reason": "2.0 is wrong at night"}
     )
     assert await device.code(device.message(allowed)) == "accepted"
+    override = device.gate.report().override
+    assert override is not None and "linear@1.9: 2.0 is wrong at night" in override.message
     device.gate.note_confirmed(reference("1.9"))
     assert device.vault.memory.versions == {"linear": "2.0"}, "going back once does not lower the floor"
     assert await device.code(device.signed(3, reference("1.0", "other"))) == "accepted", "a floor is of one model"

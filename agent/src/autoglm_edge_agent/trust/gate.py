@@ -93,6 +93,8 @@ class Gate:
         """Return the desired state of a message. Raises Refusal, Hindrance, OSError."""
         desired, verdict = await self._let_in(DesiredState, message)
         memory = self._vault.memory.with_desired(desired, sha256_of(message), _latest(verdict))
+        if memory.override is not None and memory.override != self._vault.memory.override:
+            log.warning("going back to an older version by the director's permission: %s", memory.override.message)
         self._vault.remember(memory)
         self._refused(None)
         return desired
@@ -198,6 +200,7 @@ class Gate:
             timestamp_version=learned.timestamp_version,
             time_floor=self._memory().time_floor,
             refusal=learned.refusal,
+            override=self._vault.memory.override,
         )
 
     def _memory(self) -> Memory:
