@@ -167,6 +167,8 @@ class Gate:
             revision = self._vault.revision
             with self._vault.working_copy() as directory:
                 verdict = await verify(question, directory, source.read)
+                if _is_bad_root(verdict) and self._vault.begin_anew(self._root):
+                    continue
                 async with self._keeping:
                     if self._vault.revision == revision:  # else another message has brought newer metadata meanwhile
                         self._vault.take(directory)
@@ -218,6 +220,10 @@ def _latest(verdict: Verdict) -> float:
     So a director whose clock is ahead cannot make a device take everything for expired for ever.
     """
     return verdict.timestamp_expires_at or 0.0
+
+
+def _is_bad_root(verdict: Verdict) -> bool:
+    return verdict.refusal is not None and verdict.refusal.code == "bad-root"
 
 
 def _may_differ_elsewhere(verdict: Verdict) -> bool:

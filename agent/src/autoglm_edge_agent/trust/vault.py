@@ -64,13 +64,22 @@ class Vault:
 
     def provision(self, root: bytes) -> None:
         """Begin with the root that the device was given, unless that has been done."""
-        digest = sha256_of(root)
-        if self.memory.provisioned_sha256 == digest and (self._metadata / _ROOT).is_file():
-            return
+        if self.memory.provisioned_sha256 != sha256_of(root) or not (self._metadata / _ROOT).is_file():
+            self._begin(root)
+
+    def begin_anew(self, root: bytes) -> bool:
+        """Throw the metadata away, as it was damaged on disk; False: nothing but the given root itself is there."""
+        if _read(self._metadata / _ROOT) == root:
+            return False
+        log.warning("the root metadata on disk is damaged: beginning anew with the one that was given")
+        self._begin(root)
+        return True
+
+    def _begin(self, root: bytes) -> None:
         for path in sorted(self._metadata.iterdir()):
             self._disk.unlink(path)
         self._disk.commit(self._metadata / _ROOT, root)
-        self.remember(self.memory.model_copy(update={"provisioned_sha256": digest}))
+        self.remember(self.memory.model_copy(update={"provisioned_sha256": sha256_of(root)}))
         self.revision += 1
 
     @contextlib.contextmanager
