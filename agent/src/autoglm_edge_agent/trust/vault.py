@@ -8,6 +8,7 @@ trust/work-*/            a verifier's copy of them; thrown away
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import shutil
 import tempfile
@@ -55,6 +56,13 @@ class Vault:
         except UnsupportedSchema as error:
             self.sealed = Refusal("newer-state", f"{error}; install the newer agent again to go on with updates")
             return Memory()
+
+    def version(self, role: str) -> int:
+        """Return the version of a role's metadata that is here; 0: there is none."""
+        try:
+            return int(json.loads(_read(self._metadata / f"{role}.json"))["signed"]["version"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return 0
 
     def remember(self, memory: Memory) -> None:
         """Commit what is remembered."""
