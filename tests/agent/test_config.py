@@ -34,6 +34,13 @@ WRONG: list[tuple[str, bytes, str]] = [
     ("a NUL in a folder", GOOD.encode() + b'[storage]\ndirectory = "a\\u0000b"\n', "a path cannot hold a NUL"),
     ("a NUL in a socket", GOOD.encode() + b'[inference]\nsocket = "a\\u0000b"\n', "a path cannot hold a NUL"),
     ("a long socket", GOOD.encode() + b'[inference]\nsocket = "/' + b"x" * 120 + b'"\n', "at most 107 bytes"),
+    (
+        "a root and no trust at all",
+        GOOD.encode() + b'[trust]\nroot = "/r.json"\ninsecure = true\n',
+        "root and insecure exclude each other",
+    ),
+    ("a mirror without TLS", GOOD.encode() + b'[trust]\nrepository_url = "http://m/"\n', "is not an https:// address"),
+    ("a root that is not there", GOOD.encode() + b'[trust]\nroot = "/no/r.json"\n', "[trust] root"),
     ("an open address", GOOD.encode() + b'[inference]\nhttp = "0.0.0.0:80"\n', "is not a loopback address"),
     ("no port", GOOD.encode() + b'[inference]\nhttp = "127.0.0.1"\n', "write 127.0.0.1:8000"),
     ("no threads", GOOD.encode() + b"[inference]\nthreads = 0\n", "inference.threads"),

@@ -33,6 +33,7 @@ def test_the_demonstration_shows_what_it_promises(kind: str, tmp_path: Path) -> 
     ]
     assert all(each["reason"]["code"] == "golden-disagreement" for each in figures["deployments"][6:9])
     assert all(each["reason"]["code"] == "probation-disagreement" for each in figures["deployments"][9:])
+    assert [each["reason"]["code"] for each in figures["attacks"]] == ["replayed", "corrupt-data", "downgrade"]
     exact, small = figures["variants"]
     assert small["size_bytes"] < 0.5 * exact["size_bytes"]
     assert small["speedup"] > 1

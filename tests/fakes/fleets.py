@@ -53,6 +53,8 @@ class FakeFleet:
         self.requests: list[FetchRequest] = []
         self.sent_bytes = 0
         self.spoil: Spoil | None = None
+        """What becomes of the blocks of bundles."""
+        self.spoil_metadata: Spoil | None = None
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
@@ -181,6 +183,7 @@ class FakeFleet:
 
     async def _serve(self, device: str, request: FetchRequest) -> None:
         path, data = self._objects.get(request.sha256), self.served.get(request.sha256)
+        spoil = self.spoil if data is None else self.spoil_metadata
         if (path is None and data is None) or request.sha256 in self.hidden:
             reason = Reason(code="not-found", message="no published bundle has this file")
             refusal = FetchRefusal(request_id=request.request_id, sha256=request.sha256, reason=reason)
@@ -194,7 +197,7 @@ class FakeFleet:
             piece = data[offset : offset + request.block_bytes]
             if self.block_pause_s:
                 await asyncio.sleep(self.block_pause_s)
-            sent = [(offset, piece)] if self.spoil is None else self.spoil(request.sha256, offset, piece)
+            sent = [(offset, piece)] if spoil is None else spoil(request.sha256, offset, piece)
             for where, what in sent:
                 self.sent_bytes += len(what)
                 self._link.send_block(str(Topic(self.name, device, Channel.BLOCK, request.sha256, where)), what)

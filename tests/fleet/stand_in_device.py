@@ -24,6 +24,7 @@ from autoglm_edge_protocol.deployment import (
     Presence,
     Reason,
     ReportedState,
+    TrustReport,
 )
 from autoglm_edge_protocol.digests import sha256_of
 from autoglm_edge_protocol.documents import parse
@@ -54,6 +55,7 @@ class StandInDevice:
     ) -> None:
         self.fleet, self.name = fleet, name
         self.root = root
+        self.trust: TrustReport | None = None
         self.catalogue: dict[str, MetadataFile] = {}
         self.block_bytes = block_bytes
         self.session, self.sequence = 0, 0
@@ -121,6 +123,7 @@ class StandInDevice:
             deployment=self.deployment,
             current=self.current,
             serving=self.current is not None,
+            trust=self.trust,
         )
         await self.say(Channel.REPORTED, state.to_bytes(), retain=True)
 

@@ -160,10 +160,6 @@ class Agent:
     async def _desire(self, desired: DesiredState) -> None:
         if not await self._updater.desire(desired):
             self._reports.changed()
-        if desired.allow_downgrade:
-            log.warning(
-                "generation %d may go back to an older version: %s", desired.generation, desired.downgrade_reason
-            )
 
     async def _on_command(self, message: bytes) -> None:
         command = await self._entrance.intake.command(message)

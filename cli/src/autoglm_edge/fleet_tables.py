@@ -14,6 +14,7 @@ from autoglm_edge_fleet.deployments import Deployment
 from autoglm_edge_fleet.fleet import DeviceStatus
 from autoglm_edge_fleet.printable import printable
 from autoglm_edge_fleet.telemetry import TelemetrySummary
+from autoglm_edge_protocol.deployment import Reason
 
 _COLOURS = {"confirmed": "green", "failed": "red", "superseded": "yellow"}
 
@@ -79,12 +80,24 @@ def deployments_table(deployments: Iterable[Deployment]) -> Table:
 
 
 def reasons(devices: Iterable[DeviceStatus]) -> list[Text]:
-    """Return one line per deployment that has something to say, for below a table."""
-    return [
-        Text(f"{each.device.name}: {printable(each.deployment.reason.message, 400)} ({each.deployment.reason.code})")
-        for each in devices
-        if each.deployment and each.deployment.reason
-    ]
+    """Return the lines of deployments and of trust that have something to say, for below a table."""
+    lines = []
+    for each in devices:
+        if each.deployment and each.deployment.reason:
+            lines.append(_reason_line(each.device.name, "", each.deployment.reason))
+        trust = each.device.report.trust if each.device.report else None
+        if trust and trust.mode != "signed":
+            what = (
+                "checks NO signature" if trust.mode == "insecure" else "was given no root.json and refuses everything"
+            )
+            lines.append(Text(f"{each.device.name}: {what}"))
+        if trust and trust.refusal:
+            lines.append(_reason_line(each.device.name, "turned away what it was sent: ", trust.refusal))
+    return lines
+
+
+def _reason_line(device: str, what: str, reason: Reason) -> Text:
+    return Text(f"{device}: {what}{printable(reason.message, 400)} ({reason.code})")
 
 
 def _state(deployment: Deployment) -> Text:

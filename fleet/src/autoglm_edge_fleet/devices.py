@@ -11,7 +11,7 @@ from autoglm_edge_fleet.database import Database, Row
 from autoglm_edge_fleet.errors import RefusedReport
 from autoglm_edge_fleet.limits import FLEET_LIMITS
 from autoglm_edge_fleet.registry import Known, after_presence, after_report
-from autoglm_edge_protocol.deployment import DeploymentReport, Installed, Presence, ReportedState
+from autoglm_edge_protocol.deployment import DeploymentReport, Installed, Presence, Reason, ReportedState
 from autoglm_edge_protocol.documents import parse
 from autoglm_edge_protocol.limits import LIMITS
 
@@ -54,6 +54,8 @@ class Change:
     after: DeploymentReport | None
     generation: int
     """The newest that was issued to the device."""
+    refusal: Reason | None = None
+    """Why the device has turned away what it was sent, when that is news."""
 
 
 def list_devices(database: Database) -> tuple[Device, ...]:
@@ -107,7 +109,13 @@ def take_report(database: Database, report: ReportedState, live: bool) -> Change
         _store_report(connection, report, now if live else None)
         if report.deployment:
             _store_progress(connection, report.device, report.deployment, now)
-    return Change(before.deployment if before else None, report.deployment, row["generation"])
+    refused, before_refused = _refusal(report), _refusal(before)
+    news = refused if refused != before_refused else None
+    return Change(before.deployment if before else None, report.deployment, row["generation"], news)
+
+
+def _refusal(report: ReportedState | None) -> Reason | None:
+    return report.trust.refusal if report and report.trust else None
 
 
 def _store_report(connection: sqlite3.Connection, report: ReportedState, seen_at: float | None) -> None:

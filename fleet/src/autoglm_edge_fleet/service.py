@@ -254,6 +254,9 @@ class Service:
     def _note_change(self, device: str, change: Change | None) -> None:
         if change is None:
             return
+        if change.refusal:
+            said = f"{printable(change.refusal.message)} ({change.refusal.code})"
+            self._say(f"{device}: turned away what it was sent: {said}")
         after = change.after
         if (after.generation if after else 0) != change.generation:
             self._changed = True  # the device may have lost its memory: see what it must be told

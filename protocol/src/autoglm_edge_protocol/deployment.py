@@ -116,6 +116,8 @@ class TrustReport(Part):
     """Unix time in seconds before which it cannot be: the newest of build time and signed times seen."""
     refusal: Reason | None = None
     """Why the last message was refused, when it was: it names no generation, as that is not to be believed."""
+    override: Reason | None = None
+    """The last time that a signed permission was needed to go below a version floor (`downgrade-allowed`)."""
 
 
 class ReportedState(Document):

@@ -36,7 +36,7 @@ class ProbationTerms(Part):
     max_error_rate: float = Field(default=0.05, ge=0, le=1)
     """Share of requests that may be answered with an error, above the share that the previous model had."""
     max_latency_ratio: float = Field(default=2.0, ge=1, le=1000)
-    """Median time of a run, divided by the previous model's on this device and by what the manifests lead to expect."""
+    """Median processor time of a run over the previous model's on this device and what the manifests lead to expect."""
     max_memory_ratio: float = Field(default=2.0, ge=1, le=1000)
     """Memory of the worker, divided by what the manifest says that the variant needs."""
     max_temperature_c: float = Field(default=85.0, ge=0, le=150)

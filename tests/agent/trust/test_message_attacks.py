@@ -107,14 +107,21 @@ async def test_a_renewal_of_the_same_generation_is_accepted_and_the_same_message
     first = device.signed(1, reference())
     assert await device.code(first) == "accepted"
     assert device.gate.was_accepted(first, 1) and not device.gate.was_accepted(first, 0)
+    before = device.gate.report()
+    assert before.root_version == 1 and before.timestamp_version == device.repository.timestamp.version
+    assert device.restart().report() == before, "what it knows of the repository is known after a restart, too"
     renewed = device.signed(1, reference(), signed_at=time.time() + 5)
     assert await device.code(renewed) == "accepted"
     assert await device.code(first) == "replayed"
 
 
-async def test_a_command_needs_no_repository_and_may_come_again(device: GatedDevice) -> None:
+async def test_a_command_needs_the_repository_once_and_may_come_again(device: GatedDevice) -> None:
+    """A device fresh from its maker must learn first whether the director is still the same."""
+    assert await device.command_code(device.message(command(), catalogue={})) == "metadata-missing"
     message = device.message(command())
-    assert [await device.command_code(message) for _ in range(2)] == ["accepted"] * 2
+    assert await device.command_code(message) == "accepted"
+    device.asked.clear()
+    assert await device.command_code(message) == "accepted"
     assert device.asked == []
 
 
@@ -166,6 +173,8 @@ async def test_below_the_version_floor_only_with_a_signed_reason(device: GatedDe
         update={"allow_downgrade": True, "downgrade_reason": "2.0 is wrong at night"}
     )
     assert await device.code(device.message(allowed)) == "accepted"
+    override = device.gate.report().override
+    assert override is not None and "linear@1.9: 2.0 is wrong at night" in override.message
     device.gate.note_confirmed(reference("1.9"))
     assert device.vault.memory.versions == {"linear": "2.0"}, "going back once does not lower the floor"
     assert await device.code(device.signed(3, reference("1.0", "other"))) == "accepted", "a floor is of one model"

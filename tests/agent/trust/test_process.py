@@ -118,6 +118,18 @@ def test_another_provisioned_root_begins_anew_and_the_floors_stay(device: GatedD
     assert device.vault.memory.versions == {"linear": "2.0"}
 
 
+@pytest.mark.parametrize("name", ["root.json", "timestamp.json", "snapshot.json", "targets.json", "model-linear.json"])
+@pytest.mark.parametrize("damage", [b"", b"{}"])
+async def test_damaged_metadata_is_fetched_again(device: GatedDevice, name: str, damage: bytes) -> None:
+    await device.gate.desired(device.signed(1, reference()))
+    device.repository.rotate()
+    await device.gate.desired(device.signed(2, reference()))
+    (device.directory / "metadata" / name).write_bytes(damage)
+    device.restart()
+    assert await device.code(device.signed(3, reference())) == "accepted"
+    assert device.gate.report().root_version == 2
+
+
 class _FullDisk(Disk):
     """Fails each commit of a file of this name while it is full."""
 

@@ -11,13 +11,14 @@ from tests.fakes.bundles import make_bundle
 from tests.fleet.stand_in_device import StandInDevice
 from tests.fleet.test_serving import TINY, Served
 
+from autoglm_edge.fleet_tables import reasons
 from autoglm_edge_fleet.errors import NoTrust, WrongPassphrase
 from autoglm_edge_fleet.fleet import Fleet
 from autoglm_edge_fleet.passphrases import Passphrases
 from autoglm_edge_fleet.service import serve
 from autoglm_edge_fleet.trust.custody import Foundation
 from autoglm_edge_fleet.trust.verify import client
-from autoglm_edge_protocol.deployment import DesiredState
+from autoglm_edge_protocol.deployment import DesiredState, Reason, TrustReport
 from autoglm_edge_protocol.errors import ProtocolError
 from autoglm_edge_protocol.probation import ProbationTerms, ShadowTerms
 
@@ -167,6 +168,23 @@ async def test_a_device_that_trusts_another_fleet_takes_nothing(served: Served, 
         payload = await retained(served)
         with pytest.raises(ProtocolError, match="not signed by the director"):
             stranger._open(DesiredState, payload)
+
+
+async def test_what_a_device_turns_away_is_told_to_its_owner_once(served: Served) -> None:
+    async with served.daemon(), served.device() as device:
+        reason = Reason(code="replayed", message="generation 1 is over\n[bold]")
+        device.trust = TrustReport(mode="signed", root_version=1, refusal=reason)
+        for _ in range(3):
+            await device.report()
+        await served.until_said("dev1: turned away what it was sent: generation 1 is over")
+        await served.until(lambda: (d := served.fleet.devices()[0].report) and d.sequence == device.sequence)
+        assert len([line for line in served.lines if "turned away" in line]) == 1
+        lines = [line.plain for line in reasons(served.fleet.status())]
+        assert lines == ["dev1: turned away what it was sent: generation 1 is over?[bold] (replayed)"]
+        device.trust = TrustReport(mode="insecure")
+        await device.report()
+        await served.until(lambda: (d := served.fleet.devices()[0].report) and d.sequence == device.sequence)
+        assert [line.plain for line in reasons(served.fleet.status())] == ["dev1: checks NO signature"]
 
 
 async def retained(served: Served) -> bytes:

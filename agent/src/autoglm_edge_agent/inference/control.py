@@ -56,7 +56,7 @@ class Beat(Part):
     rss_bytes: int = 0
     latency: Histogram = Histogram()
     run: Histogram = Histogram()
-    """Times of the model's runs alone, without the time that requests wait and are read."""
+    """Processor time of the thread that runs the model, run by run: a busy board does not make it longer."""
     compared: int = 0
     differed: float = 0.0
     """Of a shadow: how many answers it compared since the last beat, and how many differed."""

@@ -241,7 +241,8 @@ class Supervisor:
         finally:
             changed.cancel()
         self._changed.clear()
-        if worker is self._worker and worker.ended.done():
+        # One that ended while another bundle was already to take over is no failure of that bundle.
+        if worker is self._worker and worker.ended.done() and worker.installed == self._target:
             return worker.ended.result(), time.monotonic() - self._serving_since
         return None, 0.0
 

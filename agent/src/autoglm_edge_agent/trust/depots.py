@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import threading
 from collections.abc import Callable, Generator
 from contextlib import closing
 from pathlib import Path
@@ -25,12 +27,17 @@ _LEAST_S = 120.0
 class Depot(Protocol):
     """Files by their SHA-256."""
 
+    is_remote: bool
+    """Whether what it gives has come over a network."""
+
     def stream(self, sha256: str, size_bytes: int) -> Generator[bytes, None, None] | None:
         """Return the pieces of a file; None: it is not there. Raises OSError, also while they are read."""
 
 
 class FolderDepot:
     """A folder that holds what the fleet's folder `repository` does."""
+
+    is_remote = False
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -48,6 +55,8 @@ class FolderDepot:
 
 class HttpsDepot:
     """A web server that serves the fleet's folder `repository`."""
+
+    is_remote = True
 
     def __init__(self, server: HttpsRepository) -> None:
         self._server = server
@@ -83,12 +92,25 @@ class DepotFetcher(Fetcher):
             if self._objects.has(file.sha256):
                 return
             try:
-                await in_thread(self._take, depot, file)
+                await self._try(depot, file)
             except (OSError, DigestMismatch) as error:
                 log.warning("%s could not be taken from beside the fleet: %s", file.sha256[:12], error)
         await super().fetch(file)
 
-    def _take(self, depot: Depot, file: ChunkedFile) -> None:
+    async def _try(self, depot: Depot, file: ChunkedFile) -> None:
+        stop = threading.Event()
+        work = asyncio.ensure_future(in_thread(self._take, depot, file, stop))
+        try:
+            await asyncio.shield(work)
+        finally:  # also when a newer order comes: a thread ends only by itself
+            stop.set()
+            await asyncio.wait({work})
+        if self._objects.has(file.sha256):
+            if depot.is_remote:
+                self._tell(file.sha256, 0)
+            self._tell(file.sha256, file.size_bytes)
+
+    def _take(self, depot: Depot, file: ChunkedFile, stop: threading.Event) -> None:
         pieces = depot.stream(file.sha256, file.size_bytes)
         if pieces is None:
             return
@@ -96,6 +118,8 @@ class DepotFetcher(Fetcher):
         with closing(pieces), disk.open_write(self._objects.partial_path(file.sha256)) as partial:
             disk.truncate(partial, 0)
             for piece in pieces:
+                if stop.is_set():
+                    return
                 if size_bytes + len(piece) > file.size_bytes:
                     raise DigestMismatch(file.sha256, f"has more than {file.size_bytes} bytes")
                 disk.write_at(partial, size_bytes, piece)

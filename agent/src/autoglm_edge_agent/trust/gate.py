@@ -9,7 +9,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import TypeVar
 
 from autoglm_edge_agent.config import DeviceSection
@@ -51,15 +50,6 @@ _OF_THE_SOURCE = {
 _KINDS: dict[type[DesiredState] | type[Command], MessageKind] = {DesiredState: "desired", Command: "command"}
 
 
-@dataclass
-class _Learned:
-    """What the last verdicts said of the repository."""
-
-    root_version: int = 0
-    timestamp_version: int = 0
-    refusal: Reason | None = field(default=None)
-
-
 class Gate:
     """Lets in what the director has signed for this device.
 
@@ -84,7 +74,8 @@ class Gate:
         self._sources = sources
         self._on_change = on_change
         self._clock = clock
-        self._learned = _Learned()
+        self._refusal: Reason | None = None
+        self._seen = (-1, 0, 0)
         self._keeping = asyncio.Lock()
 
     # what it lets in ----
@@ -93,6 +84,8 @@ class Gate:
         """Return the desired state of a message. Raises Refusal, Hindrance, OSError."""
         desired, verdict = await self._let_in(DesiredState, message)
         memory = self._vault.memory.with_desired(desired, sha256_of(message), _latest(verdict))
+        if memory.override is not None and memory.override != self._vault.memory.override:
+            log.warning("going back to an older version by the director's permission: %s", memory.override.message)
         self._vault.remember(memory)
         self._refused(None)
         return desired
@@ -124,8 +117,6 @@ class Gate:
         except ProtocolError as error:
             raise Refusal(*_what_is_wrong(message, error)) from None
         verdict = await self._ask(model, signed)
-        self._learned.root_version = verdict.root_version
-        self._learned.timestamp_version = verdict.timestamp_version
         if verdict.document is None:
             reason = verdict.refusal or Reason(code="verifier-failed", message="no verdict")
             raise Refusal(reason.code, reason.message)
@@ -165,6 +156,8 @@ class Gate:
             revision = self._vault.revision
             with self._vault.working_copy() as directory:
                 verdict = await verify(question, directory, source.read)
+                if _is_bad_root(verdict) and self._vault.begin_anew(self._root):
+                    continue
                 async with self._keeping:
                     if self._vault.revision == revision:  # else another message has brought newer metadata meanwhile
                         self._vault.take(directory)
@@ -191,13 +184,15 @@ class Gate:
 
     def report(self) -> TrustReport:
         """Return what the fleet is told."""
-        learned = self._learned
+        if self._seen[0] != self._vault.revision:
+            self._seen = (self._vault.revision, self._vault.version("root"), self._vault.version("timestamp"))
         return TrustReport(
             mode="signed",
-            root_version=learned.root_version,
-            timestamp_version=learned.timestamp_version,
+            root_version=self._seen[1],
+            timestamp_version=self._seen[2],
             time_floor=self._memory().time_floor,
-            refusal=learned.refusal,
+            refusal=self._refusal,
+            override=self._vault.memory.override,
         )
 
     def _memory(self) -> Memory:
@@ -205,7 +200,7 @@ class Gate:
         return memory.model_copy(update={"time_floor": max(RELEASED_AT, memory.time_floor)})
 
     def _refused(self, reason: Reason | None) -> None:
-        self._learned.refusal = reason
+        self._refusal = reason
         self._on_change()
 
 
@@ -215,6 +210,10 @@ def _latest(verdict: Verdict) -> float:
     So a director whose clock is ahead cannot make a device take everything for expired for ever.
     """
     return verdict.timestamp_expires_at or 0.0
+
+
+def _is_bad_root(verdict: Verdict) -> bool:
+    return verdict.refusal is not None and verdict.refusal.code == "bad-root"
 
 
 def _may_differ_elsewhere(verdict: Verdict) -> bool:

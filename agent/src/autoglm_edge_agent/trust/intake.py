@@ -102,6 +102,10 @@ class Intake:
                 await asyncio.sleep(delay_s)
                 delay_s = min(LAST_RETRY_S, 2 * delay_s)
                 continue
+            except Exception:
+                # A defect of ours must not end the agent: the message would be there again at its next start.
+                log.exception("a desired state met a defect of the agent and is left aside")
+                return
             if refusal is None or refusal.code not in TIME_CODES:
                 return
             await asyncio.sleep(LATER_S)

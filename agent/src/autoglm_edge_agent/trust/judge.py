@@ -20,22 +20,14 @@ class Judge:
         self._failure: Distrust | None = None
 
     def verdict(self) -> Verdict:
-        """Judge the message. What was learned of the repository stands in the verdict either way."""
+        """Judge the message."""
         try:
             document = self._desired() if self._question.message == "desired" else self._command()
         except Distrust as distrust:
-            return self._learned(Verdict(refusal=distrust.reason))
-        return self._learned(Verdict(document=document.to_bytes().decode()))
-
-    def _learned(self, verdict: Verdict) -> Verdict:
+            return Verdict(refusal=distrust.reason)
         timestamp = self._repository.timestamp()
-        learned: dict[str, float] = {"root_version": self._repository.root.version}
-        if timestamp is not None:
-            learned |= {
-                "timestamp_version": timestamp.version,
-                "timestamp_expires_at": timestamp.expires.timestamp(),
-            }
-        return verdict.model_copy(update=learned)
+        expires_at = timestamp.expires.timestamp() if timestamp else 0.0
+        return Verdict(document=document.to_bytes().decode(), timestamp_expires_at=expires_at)
 
     def _desired(self) -> DesiredState:
         question = self._question

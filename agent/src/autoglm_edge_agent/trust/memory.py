@@ -7,7 +7,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from autoglm_edge_protocol.commands import Command
-from autoglm_edge_protocol.deployment import BundleReference, DesiredState
+from autoglm_edge_protocol.deployment import BundleReference, DesiredState, Reason
 from autoglm_edge_protocol.documents import Document, Part
 from autoglm_edge_protocol.versions import is_downgrade
 
@@ -38,6 +38,8 @@ class Memory(Document):
     """Unix time in seconds before which it cannot be."""
     versions: dict[str, str] = Field(default_factory=dict)
     """Model -> the highest version of it that was ever confirmed here."""
+    override: Reason | None = None
+    """The last time that a version floor was gone below, by the director's permission."""
     commands: tuple[SeenCommand, ...] = ()
     """The last commands that were let in, in the order in which they came."""
     commands_floor: float = 0.0
@@ -47,11 +49,15 @@ class Memory(Document):
         """Return the memory after a desired state was accepted; `latest` bounds how far its time is believed."""
         signed_at = desired.signed_at or 0.0
         newer = desired.generation > self.generation
+        bundle = desired.bundle
+        below = bundle is not None and is_downgrade(bundle.version, self.versions.get(bundle.name, bundle.version))
+        permitted = f"generation {desired.generation}, {bundle.id if bundle else None}: {desired.downgrade_reason}"
         return self.model_copy(
             update={
                 "generation": max(self.generation, desired.generation),
                 "signed_at": signed_at if newer else max(self.signed_at, signed_at),
                 "accepted_sha256": message_sha256,
+                "override": Reason(code="downgrade-allowed", message=permitted) if below else self.override,
                 "time_floor": max(self.time_floor, min(signed_at, latest)),
             }
         )

@@ -79,6 +79,9 @@ class Offline:
                 await self._look()
             except OSError as error:
                 log.warning("the update from a folder waits: %s", error)
+            except Exception:
+                log.exception("an update from a folder met a defect of the agent and is left aside")
+                self._disk.unlink(self._directory / REQUEST_NAME)
 
     async def _look(self) -> None:
         path = self._directory / REQUEST_NAME

@@ -119,10 +119,12 @@ class Repository:
             raise Distrust("wrong-target", f"{reference.id} is signed with another content than is desired")
 
     def check_fresh(self, time: float) -> None:
-        """Check that neither root nor timestamp, as they are here, have expired by then. Raises Distrust."""
-        moment = datetime.fromtimestamp(time, timezone.utc)
-        for each in (self.root, self.timestamp()):
-            if each is not None and each.is_expired(moment):
+        """Check that root and timestamp are here and have not expired by then. Raises Distrust."""
+        moment, timestamp = datetime.fromtimestamp(time, timezone.utc), self.timestamp()
+        if timestamp is None:
+            raise Distrust("metadata-missing", "no timestamp.json was ever seen")
+        for each in (self.root, timestamp):
+            if each.is_expired(moment):
                 raise Distrust("metadata-expired", f"{each.type}.json has expired")
 
     def verifies(self, keyid: str, signature: bytes, data: bytes) -> bool:

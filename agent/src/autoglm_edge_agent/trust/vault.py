@@ -8,6 +8,7 @@ trust/work-*/            a verifier's copy of them; thrown away
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import shutil
 import tempfile
@@ -56,6 +57,13 @@ class Vault:
             self.sealed = Refusal("newer-state", f"{error}; install the newer agent again to go on with updates")
             return Memory()
 
+    def version(self, role: str) -> int:
+        """Return the version of a role's metadata that is here; 0: there is none."""
+        try:
+            return int(json.loads(_read(self._metadata / f"{role}.json"))["signed"]["version"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return 0
+
     def remember(self, memory: Memory) -> None:
         """Commit what is remembered."""
         if memory != self.memory:
@@ -64,13 +72,22 @@ class Vault:
 
     def provision(self, root: bytes) -> None:
         """Begin with the root that the device was given, unless that has been done."""
-        digest = sha256_of(root)
-        if self.memory.provisioned_sha256 == digest and (self._metadata / _ROOT).is_file():
-            return
+        if self.memory.provisioned_sha256 != sha256_of(root) or not (self._metadata / _ROOT).is_file():
+            self._begin(root)
+
+    def begin_anew(self, root: bytes) -> bool:
+        """Throw the metadata away, as it was damaged on disk; False: nothing but the given root itself is there."""
+        if _read(self._metadata / _ROOT) == root:
+            return False
+        log.warning("the root metadata on disk is damaged: beginning anew with the one that was given")
+        self._begin(root)
+        return True
+
+    def _begin(self, root: bytes) -> None:
         for path in sorted(self._metadata.iterdir()):
             self._disk.unlink(path)
         self._disk.commit(self._metadata / _ROOT, root)
-        self.remember(self.memory.model_copy(update={"provisioned_sha256": digest}))
+        self.remember(self.memory.model_copy(update={"provisioned_sha256": sha256_of(root)}))
         self.revision += 1
 
     @contextlib.contextmanager

@@ -9,8 +9,6 @@ from __future__ import annotations
 import struct
 from typing import IO, ClassVar, Literal, TypeVar
 
-from pydantic import Field
-
 from autoglm_edge_agent.trust.memory import Memory
 from autoglm_edge_protocol.deployment import Reason
 from autoglm_edge_protocol.documents import Document, Part, parse
@@ -58,8 +56,6 @@ class Verdict(Part):
     """The signed document, when it is accepted."""
     refusal: Reason | None = None
     """Why it is not."""
-    root_version: int = Field(default=0, ge=0)
-    timestamp_version: int = Field(default=0, ge=0)
     timestamp_expires_at: float = 0.0
     """Unix time in seconds; 0: no timestamp has ever been seen."""
 

@@ -2,8 +2,9 @@
 
 The time of a run is compared with the previous model's live median on this device, from the minutes before the switch,
 and not with the time of the golden set: that one is measured beside a serving worker, on a few inputs, with cold
-caches. Only runs of the model count, neither queues nor JSON. The manifests' figures say what change is to be expected;
-a model that should be faster here and is not is no reason to go back, because the ratio was measured elsewhere.
+caches. Only runs of the model count, neither queues nor JSON, and of them the processor time: a board that happens to
+be busy, be it with the shadow, must not make a model look slow. The manifests' figures say what change is to be
+expected; a model that should be faster here and is not is no reason to go back: the ratio was measured elsewhere.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ class Evidence(Part):
     errors: Count = 0
     crashes: Count = 0
     run: Histogram = Histogram()
-    """Times of the runs of the model alone."""
+    """Processor times of the runs of the model alone."""
     compared: Count = 0
     differed: float = Field(default=0.0, ge=0)
 
@@ -73,7 +74,7 @@ class Baseline(Part):
     errors: Count = 0
     runs: Count = 0
     run_us: float | None = None
-    """Median time of a run."""
+    """Median processor time of a run."""
     temperature_c: float | None = None
 
     @property
@@ -218,9 +219,9 @@ def _latency(limits: Limits, baseline: Baseline, seen: Evidence) -> Found:
     if median_us <= limits.run_us:
         return None
     return "probation-latency", (
-        f"a run takes {median_us / 1000:.2f} ms (median of {seen.run.count}), at most {limits.run_us / 1000:.2f} ms "
-        f"may it take; the previous model took {baseline.run_us / 1000:.2f} ms here, and by the manifests "
-        f"{limits.expected_ratio:.2f} times that is to be expected"
+        f"a run takes {median_us / 1000:.2f} ms of processor time (median of {seen.run.count}), at most "
+        f"{limits.run_us / 1000:.2f} ms may it take; the previous model took {baseline.run_us / 1000:.2f} ms here, and "
+        f"by the manifests {limits.expected_ratio:.2f} times that is to be expected"
     )
 
 

@@ -26,6 +26,7 @@ def show(run: Run, console: Console) -> None:
     if reason:
         text = f"The mistaken bundle served, was watched, and every device went back ({reason.code}): {reason.message}"
         console.print(text, soft_wrap=True)
+    console.print(f"Refused by the devices: {'; '.join(each.attack for each in run.attacks)}", soft_wrap=True)
     failed = len(run.traffic.failures)
     colour = "red" if failed else "green"
     console.print(
@@ -59,6 +60,9 @@ def summary(run: Run) -> dict[str, Any]:
             for each in run.devices
             if each.telemetry
         },
+        "attacks": [
+            {"attack": each.attack, "device": each.device, "reason": each.reason.model_dump()} for each in run.attacks
+        ],
         "requests": run.traffic.requests,
         "failed_requests": len(run.traffic.failures),
         "report": str(run.conversion.directory / "report.html"),

@@ -13,16 +13,18 @@ import onnxruntime
 from rich.console import Console
 
 from autoglm_edge.conversion_bars import Bars
+from autoglm_edge.demo.attacks import Burglar, Refused, deploy_tampered, go_back, tell
 from autoglm_edge.demo.errors import DemoError
 from autoglm_edge.demo.filetypes import Classifier, LabelledFile, find_classifier, gather_files
 from autoglm_edge.demo.sabotage import damaged_copy, mistaken_copy
 from autoglm_edge.demo.screen import Screen
-from autoglm_edge.demo.stage import Stage
+from autoglm_edge.demo.stage import DEVICES, Stage
 from autoglm_edge.demo.traffic import Traffic
 from autoglm_edge_converter import ConversionResult, Options, convert
 from autoglm_edge_fleet.deployments import Deployment
 from autoglm_edge_fleet.fleet import DeviceStatus
 from autoglm_edge_protocol.bundle import read_manifest
+from autoglm_edge_protocol.manifest import Manifest
 from autoglm_edge_protocol.probation import ProbationTerms, ShadowTerms
 
 MODEL = "filetype"
@@ -71,6 +73,8 @@ class Run:
     """What the fleet knows of the devices at the end, their telemetry among it."""
     broker: str
     asked: tuple[LabelledFile, ...]
+    attacks: tuple[Refused, ...] = ()
+    """What the devices turned away at the end."""
 
 
 def play(directory: Path, console: Console, broker: str | None = None) -> Run:
@@ -90,19 +94,33 @@ def play(directory: Path, console: Console, broker: str | None = None) -> Run:
     plain = _convert(casting, directory, console, "1.0.0", ("fp32",))
     damaged = damaged_copy(converted.directory, directory, "1.2.0")
     mistaken = mistaken_copy(plain.directory, directory, "1.3.0")
+    tampered = damaged_copy(converted.directory, directory, "1.4.0")
     _say(console, "Starting a broker, the fleet's daemon and three agents")
     with Stage(directory, broker) as stage:
         console.print(f"  {stage.broker_kind} at {stage.fleet.config.broker}", soft_wrap=True)
-        for path in (plain.packed, converted.packed, damaged, mistaken):
+        for path in (plain.packed, converted.packed, damaged, mistaken, tampered):
             console.print(f"  published {stage.fleet.publish(path).bundle.id}")
         traffic = Traffic(stage.endpoints(), MODEL, casting.asked, casting.expected, casting.classifier.labels)
-        acts, sent = _deployments(stage, traffic, console)
+        burglar = Burglar(stage.fleet, DEVICES[0])
+        acts, sent = _deployments(stage, traffic, console, burglar)
         time.sleep(TELEMETRY_S)
-        return Run(converted, traffic, acts, sent, stage.fleet.status(), stage.broker_kind, casting.asked)
+        status = stage.fleet.status()
+        attacks = _attacks(stage, burglar, console, read_manifest(tampered))
+        return Run(converted, traffic, acts, sent, status, stage.broker_kind, casting.asked, attacks)
+
+
+def _attacks(stage: Stage, burglar: Burglar, console: Console, tampered: Manifest) -> tuple[Refused, ...]:
+    _say(console, "Attacking: the broker replays a recorded message, a bundle is tampered with, an old one deployed")
+    plain = next(each.id for each in stage.fleet.bundles() if each.id.version == "1.0.0")
+    return (
+        tell(burglar.replay(), console),
+        tell(deploy_tampered(stage.fleet, DEVICES[1], tampered.id, tampered), console),
+        tell(go_back(stage.fleet, DEVICES[2], plain), console),
+    )
 
 
 def _deployments(
-    stage: Stage, traffic: Traffic, console: Console
+    stage: Stage, traffic: Traffic, console: Console, burglar: Burglar
 ) -> tuple[tuple[tuple[Deployment, ...], ...], dict[str, int]]:
     sent: dict[str, int] = {}
     first = _act(stage, None, console, "1.0.0", "Deploying the FP32 bundle to three devices")
@@ -112,6 +130,7 @@ def _deployments(
         second = _act(stage, traffic, console, "1.1.0", "Deploying the INT8 bundle while the devices are being asked")
         time.sleep(LISTEN_S)
         sent["1.1.0"] = _sent(stage) - sum(sent.values())
+        burglar.record()
         third = _act(stage, traffic, console, "1.2.0", "Deploying a bundle with damaged weights and right digests")
         time.sleep(LISTEN_S / 2)
         sent["1.2.0"] = _sent(stage) - sum(sent.values())
