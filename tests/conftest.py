@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,10 @@ if TYPE_CHECKING:
     from tests.fakes.brokers import Broker
 
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # tests speak to nobody outside
+
+# A run in the background is started with SIGINT ignored, and so would be every command that a test interrupts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 GIVEN_BROKERS = "AUTOGLM_EDGE_TEST_BROKERS"
 """Addresses of running brokers, by kind: `mosquitto=mqtt://... nats=mqtt://...`. Set for the tests of an environment

@@ -56,7 +56,8 @@ def test_magika_keeps_its_answers_at_a_multiple_of_the_speed(tmp_path: Path) -> 
     # Two minutes on two cores, counted in processor time: other work on the machine does not decide.
     assert processor_s() - before < 240
     bundle.verify(result.directory)
-    fp32, int8 = result.manifest.variants
+    fp32, *others = result.manifest.variants
+    int8 = max(others, key=lambda variant: variant.latency.speedup)
     assert fp32.quality.value == 1.0
     # Plain static INT8 agrees on 7 %; here 96 to 99 %, by the files at hand.
     assert int8.quality.value >= 0.94
