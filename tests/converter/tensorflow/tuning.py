@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 DIGITS = Path(__file__).parents[3] / "examples" / "digits"
-EPOCHS, BATCH = 4, 64
+EPOCHS, BATCH = 6, 64
 
 
 def leave(model: Any) -> None:
