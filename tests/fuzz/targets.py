@@ -97,7 +97,7 @@ ALLOWED = (ProtocolError, ConfigurationError)
 TARGETS: dict[str, Target] = {
     target.name: target
     for target in (
-        *(Target(model.kind, _documents(model), _seeds(model)) for model in {type(each) for each in EXAMPLES}),
+        *(Target(model.kind, _documents(model), _seeds(model)) for model in dict.fromkeys(map(type, EXAMPLES))),
         Target("topic", _text(parse_topic), (b"autoglm/v1/home/pi/block/" + b"0" * 64 + b"/57344",)),
         Target("broker address", _text(BrokerAddress.parse), (b"mqtts://user:secret@[::1]:8883",)),
         Target("bundle id", _text(BundleId.parse), (b"magika@1.0.0+3",)),

@@ -55,7 +55,7 @@ async def test_a_clock_at_1970_notices_that_the_metadata_is_older_than_the_direc
     assert device.gate.time() == RELEASED_AT, "what is refused moves no floor"
 
 
-@pytest.mark.parametrize("clock_s", [FAR, 1e300, LATEST_S])
+@pytest.mark.parametrize("clock_s", [FAR, 1e300, LATEST_S], ids=["fifty years", "absurd", "the latest"])
 async def test_a_clock_far_ahead_refuses_and_forgets(device: GatedDevice, clock_s: float) -> None:
     message = device.signed(1, reference())
     device.clock_s = clock_s
