@@ -94,10 +94,13 @@ _REQUEST = b'{"inputs":[{"name":"x","shape":[1,2048],"datatype":"INT32","data":[
 _GOLDEN = golden.save([GoldenSample((np.zeros((1, 3), np.float32),), (np.zeros((1, 2), np.float32),))])
 ALLOWED = (ProtocolError, ConfigurationError)
 
+_MODELS: tuple[type[Document], ...] = tuple(dict.fromkeys(type(each) for each in EXAMPLES))
+"""In a fixed order: tests are named after them in every process."""
+
 TARGETS: dict[str, Target] = {
     target.name: target
     for target in (
-        *(Target(model.kind, _documents(model), _seeds(model)) for model in dict.fromkeys(map(type, EXAMPLES))),
+        *(Target(model.kind, _documents(model), _seeds(model)) for model in _MODELS),
         Target("topic", _text(parse_topic), (b"autoglm/v1/home/pi/block/" + b"0" * 64 + b"/57344",)),
         Target("broker address", _text(BrokerAddress.parse), (b"mqtts://user:secret@[::1]:8883",)),
         Target("bundle id", _text(BundleId.parse), (b"magika@1.0.0+3",)),
