@@ -21,10 +21,14 @@ from autoglm_edge_converter.oldest_runtime import (
     ready_runtime,
     runtimes_for,
 )
+from autoglm_edge_converter.recipes import Recipe
 from autoglm_edge_converter.runners import open_runner
 from autoglm_edge_converter.targets import Runtime, find_target
 from autoglm_edge_converter.tensors import Array, Feed
+from autoglm_edge_converter.tflite.calibration import calibrate
 from autoglm_edge_converter.tflite.editing import serialize, unpack
+from autoglm_edge_converter.tflite.flatbuffer import read_model
+from autoglm_edge_converter.tflite.quantizer import quantize
 
 __all__ = ["kept_environments"]
 
@@ -98,10 +102,22 @@ def test_a_tflite_file_passes_and_one_with_a_newer_operator_version_is_refused(
     assert "version '99'" in verdict.problem
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("runtime", [LITERT, TFLITE], ids=str)
+def test_a_file_with_8_bit_ports_takes_and_gives_real_numbers_as_here(runtime: Runtime, tmp_path: Path) -> None:
+    data = (DIGITS / "mbn.tflite").read_bytes()
+    calibrated = calibrate(data, named(DIGITS / "mbn.tflite", pictures(8)), lambda: None)
+    recipe = Recipe("min-max", everything=True)
+    nodes = [node.name for node in calibrated.prepared.nodes]
+    path = tmp_path / "integers.tflite"
+    path.write_bytes(quantize(calibrated.prepared, recipe, nodes, calibrated.ranges("min-max", ()), integer_ports=True))
+    (port,) = read_model(path.read_bytes()).inputs
+    assert port.dtype == "int8"
+    assert check(path, runtime, named(path, pictures()), tmp_path).problem is None
+
+
 def named(path: Path, feeds: Sequence[Feed]) -> list[Feed]:
     """The file's own name for its one input."""
-    from autoglm_edge_converter.tflite.flatbuffer import read_model
-
     (port,) = read_model(path.read_bytes()).inputs
     return [{port.name: feed["x"]} for feed in feeds]
 

@@ -128,7 +128,12 @@ def _key(path: Path, old: OldRuntime, feeds: Sequence[Feed], expected: Sequence[
     data = sha256_of(b"".join(np.ascontiguousarray(array).tobytes() for array in arrays))
     assert old.python is not None
     libraries = [sha256_of_file(Path(library)) for library in libraries_in_use()]
-    return " ".join(["oldest", old.python.parent.parent.name, sha256_of_file(path), data, *libraries])
+    program = sha256_of_file(_program())
+    return " ".join(["oldest", program, old.python.parent.parent.name, sha256_of_file(path), data, *libraries])
+
+
+def _program() -> Path:
+    return Path(str(files("autoglm_edge_converter"))) / _PROGRAM
 
 
 def _run(
@@ -150,8 +155,7 @@ def _run(
 
 
 def _ask(old: OldRuntime, request: Path) -> dict[str, str | int]:
-    program = Path(str(files("autoglm_edge_converter"))) / _PROGRAM
-    command = [str(old.python), "-I", str(program), str(request)]
+    command = [str(old.python), "-I", str(_program()), str(request)]
     done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=_RUNNING_S, check=False)
     with suppress(ValueError, IndexError):
         said: dict[str, str | int] = json.loads(done.stdout.splitlines()[-1])

@@ -1,7 +1,8 @@
 """Runs a model file in the runtime of the environment that this is started in: `old_runtime.py REQUEST.json`.
 
 Reads `{"runtime": "onnxruntime", "model": PATH, "samples": NPZ, "answers": NPZ, "libraries": [PATH]}` (runtimes:
-`OPENERS`), where the samples are arrays named `INDEX.INPUT`, and writes the answers as `INDEX.OUTPUT` by position. The
+`OPENERS`), where the samples are arrays named `INDEX.INPUT`, and writes the answers as `INDEX.OUTPUT` by position. A
+TFLite file with 8-bit inputs may be given real numbers, float32, and then answers with such where it gives 8 bits. The
 last line on standard output is `{"outputs": COUNT}` or `{"error": LINE}`. Needs numpy and the runtime, nothing of this
 project, and keeps to Python 3.9.
 """
@@ -48,14 +49,36 @@ def open_tflite(module: str) -> Callable[[str, list[str]], Run]:
             if resized:
                 interpreter.allocate_tensors()
             interpreter.reset_all_variables()
-            for name, array in feed.items():
+            arrays = {name: _as_taken(array, inputs[name]) for name, array in feed.items()}
+            as_real = any(arrays[name].dtype != array.dtype for name, array in feed.items())
+            for name, array in arrays.items():
                 interpreter.set_tensor(inputs[name]["index"], array)
             interpreter.invoke()
-            return [interpreter.get_tensor(item["index"]) for item in interpreter.get_output_details()]
+            found = [(interpreter.get_tensor(item["index"]), item) for item in interpreter.get_output_details()]
+            return [_as_real(array, item) if as_real else array for array, item in found]
 
         return run
 
     return load
+
+
+def _as_taken(array: Any, item: dict[str, Any]) -> Any:
+    """Return real numbers (float32) as the integers that a quantized input takes, and anything else as it is."""
+    import numpy as np
+
+    scale, zero_point = item["quantization"]
+    if array.dtype != np.float32 or item["dtype"] not in (np.int8, np.uint8) or not scale:
+        return array
+    ends = np.iinfo(item["dtype"])
+    return np.clip(np.round(array / np.float32(scale)) + zero_point, ends.min, ends.max).astype(item["dtype"])
+
+
+def _as_real(array: Any, item: dict[str, Any]) -> Any:
+    """Return the real numbers, float32, that a quantized output stands for, and anything else as it is."""
+    import numpy as np
+
+    scale, zero_point = item["quantization"]
+    return (array.astype(np.float32) - np.float32(zero_point)) * np.float32(scale) if scale else array
 
 
 def _signature_names(interpreter: Any) -> dict[int, str]:
