@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from tests.converter.graphs import DIGITS, linear, linear_samples, write_digits
 
@@ -119,6 +120,43 @@ def test_the_plan_says_what_would_be_done_and_writes_nothing(tmp_path: Path, dig
         assert word in text
     assert plan.most_candidates > len(plan.recipes) > 9
     assert sorted(tmp_path.iterdir()) == [digits]
+
+
+def test_the_plan_of_a_tflite_file_is_of_tflite(tmp_path: Path) -> None:
+    samples = tmp_path / "samples.npz"
+    np.savez(samples, x=np.random.default_rng(0).random((20, 32, 32, 1), np.float32))
+    plan = plan_conversion(DIGITS / "mbn.tflite", samples, Options(targets=("armv7",)))
+    assert plan.formats == ("tflite",)
+    assert plan.most_candidates > len(plan.tflite_recipes) > 5
+    assert "tflite     min-max, per channel; percentile, per channel" in str(plan)
+    assert f"search     {len(plan.tflite_recipes)} whole candidates" in str(plan)
+    assert "operator set" not in str(plan)
+    assert "quantize   nothing" not in str(plan)
+
+
+@pytest.mark.parametrize(
+    ("model", "change", "words"),
+    [
+        ("net.onnx", {"formats": ("pb",)}, "--format 'pb' is not known: choose onnx or tflite"),
+        ("net.onnx", {"targets": ("armv7",)}, "add --format tflite"),
+        ("net.onnx", {"int8_io": True}, "--int8-io is for TFLite variants: add --format tflite"),
+        ("net.onnx", {"finetune": "t.py:f", "prune": "0.4"}, "this one is of onnx"),
+        ("net.tflite", {"finetune": "t.py:f", "prune": "0.4"}, "this one is of tflite"),
+        ("net.tflite", {"prune": "auto"}, "--prune takes channels out of the ONNX graph"),
+        ("net.tflite", {"sparsify": 0.5}, "--sparsify makes an ONNX variant"),
+        ("net.keras", {"loading": (("state_dict", "w.pt"),)}, "--state-dict .* this model is of keras"),
+        ("net.onnx", {"loading": (("signature", "serve"),)}, "--signature .* this model is of onnx"),
+        ("net.onnx", {"loading": (("example_inputs", "c.npz"),)}, "--example-inputs .* this model is of onnx"),
+    ],
+)
+def test_options_that_mean_nothing_for_the_model_are_refused_before_it_is_loaded(
+    model: str, change: dict[str, object], words: str, tmp_path: Path
+) -> None:
+    options = replace(Options(), **change)  # type: ignore[arg-type]
+    with pytest.raises(BadOption, match=words):
+        convert(model, tmp_path, tmp_path / "out", options)
+    with pytest.raises(BadOption, match=words):
+        plan_conversion(model, tmp_path, options)
 
 
 def test_a_short_time_budget_is_kept_and_said(tmp_path: Path, digits: Path) -> None:

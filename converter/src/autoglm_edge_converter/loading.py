@@ -118,11 +118,16 @@ def load_original(model: str, loading: Loading, scratch: Path, progress: Progres
     )
 
 
-def formats_of(framework: str, wanted: Sequence[str]) -> tuple[str, ...]:
-    """Return the formats to make variants in. Raises BadOption."""
+def check_formats(wanted: Sequence[str]) -> None:
+    """Refuse a format that is not known. Raises BadOption."""
     unknown = sorted(set(wanted) - set(FORMATS))
     if unknown:
         raise BadOption(f"--format {unknown[0]!r} is not known: choose {' or '.join(FORMATS)}")
+
+
+def formats_of(framework: str, wanted: Sequence[str]) -> tuple[str, ...]:
+    """Return the formats to make variants in. Raises BadOption."""
+    check_formats(wanted)
     if framework == TFLITE and ONNX in wanted:
         raise BadOption("--format onnx: there is no faithful road from TFLite to ONNX: give the model it was made from")
     chosen = tuple(wanted) or _DEFAULT_FORMATS.get(framework, FORMATS)

@@ -11,7 +11,7 @@ from autoglm_edge_converter.assemble import Shipped
 from autoglm_edge_converter.cache import Cache, FolderCache, NoCache
 from autoglm_edge_converter.choose import Limits
 from autoglm_edge_converter.deadline import Deadline
-from autoglm_edge_converter.errors import BadOption, ConversionError, MissingPackage
+from autoglm_edge_converter.errors import ConversionError, MissingPackage
 from autoglm_edge_converter.faithful import check_rendition
 from autoglm_edge_converter.formats import format_of
 from autoglm_edge_converter.golden_set import golden_positions
@@ -19,7 +19,7 @@ from autoglm_edge_converter.laboratory import Timing
 from autoglm_edge_converter.measure import Form, measure_form, time_forms, time_together
 from autoglm_edge_converter.oldest import ready_oldest
 from autoglm_edge_converter.onnx_side import prepare_onnx
-from autoglm_edge_converter.original import FORMATS, ONNX, TFLITE
+from autoglm_edge_converter.original import FORMATS, ONNX, TFLITE, Original
 from autoglm_edge_converter.plan import FP16, Plan, plan_for
 from autoglm_edge_converter.progress import Progress
 from autoglm_edge_converter.pruned_graphs import OFF
@@ -115,14 +115,10 @@ def make(bench: Workbench, options: Options, notes: Sequence[str], progress: Pro
 
 def _prepare(bench: Workbench, options: Options, progress: Progress) -> tuple[list[Side], list[Refusal]]:
     """Prepare each format that the original was rendered in; say why another has none. Raises ConversionError."""
-    lacking = [
-        Refusal(entry.format, f"{entry.road}: {entry.problem}")
-        for entry in bench.source.renditions
-        if entry.path is None and not entry.pruning
-    ]
+    lacking = lacking_formats(bench.source)
     found = [entry for form in FORMATS if (entry := bench.source.rendition(form)) is not None]
     if options.prune != OFF and options.finetune is None and not any(entry.format == ONNX for entry in found):
-        raise BadOption("--prune takes channels out of the ONNX graph: add --format onnx, or give the original model")
+        lacking.append(Refusal("pruned", "channels are taken out of the ONNX graph, and there is none"))
     sides: list[Side] = []
     for rendition in found:
         assert rendition.path is not None
@@ -132,9 +128,23 @@ def _prepare(bench: Workbench, options: Options, progress: Progress) -> tuple[li
         else:
             lacking.append(Refusal(rendition.format, f"{rendition.road}: {problem}"))
     if not sides:
-        told = "; ".join(f"{entry.precision}: {entry.reason}" for entry in lacking)
-        raise ConversionError(f"{bench.source.path} could not be brought into any format: {told}")
+        raise no_format(bench.source, lacking)
     return sides, lacking
+
+
+def lacking_formats(source: Original) -> list[Refusal]:
+    """Return the formats that no road led to, with the reason."""
+    return [
+        Refusal(entry.format, f"{entry.road}: {entry.problem}")
+        for entry in source.renditions
+        if entry.path is None and not entry.pruning
+    ]
+
+
+def no_format(source: Original, lacking: Sequence[Refusal]) -> ConversionError:
+    """Return the error that says why there is no float file at all."""
+    told = "; ".join(f"{entry.precision}: {entry.reason}" for entry in lacking)
+    return ConversionError(f"{source.path} could not be brought into any format: {told}")
 
 
 def open_cache(options: Options) -> Cache:

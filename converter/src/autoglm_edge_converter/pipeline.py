@@ -15,7 +15,7 @@ from autoglm_edge_converter.assemble import Contents, write_bundle
 from autoglm_edge_converter.data.example import first_sample
 from autoglm_edge_converter.data.reading import Data, read_data
 from autoglm_edge_converter.destination import BUNDLE, Destination
-from autoglm_edge_converter.errors import BadOption, ConversionError, OutputUnavailable
+from autoglm_edge_converter.errors import ConversionError, OutputUnavailable
 from autoglm_edge_converter.explain.survey import Written, survey
 from autoglm_edge_converter.formats import format_of
 from autoglm_edge_converter.golden_set import golden_samples
@@ -23,19 +23,17 @@ from autoglm_edge_converter.inspection import weighted_nodes
 from autoglm_edge_converter.labels import labels_from_names, read_labels
 from autoglm_edge_converter.laboratory import Laboratory, default_workers
 from autoglm_edge_converter.loading import Loading, load_original, stem_of
-from autoglm_edge_converter.making import Made, make
-from autoglm_edge_converter.metrics.choice import check_name
+from autoglm_edge_converter.making import Made, lacking_formats, make, no_format
 from autoglm_edge_converter.naming import bundle_id
 from autoglm_edge_converter.operators import in_use
-from autoglm_edge_converter.original import FORMATS, ONNX
-from autoglm_edge_converter.plan import PRECISIONS, Plan, plan_for
+from autoglm_edge_converter.option_rules import check_for_model, check_options
+from autoglm_edge_converter.original import FORMATS, ONNX, TFLITE, Original
+from autoglm_edge_converter.plan import Plan, plan_for
 from autoglm_edge_converter.progress import Progress, Silent
-from autoglm_edge_converter.pruned_graphs import AUTO, OFF, check_prune
 from autoglm_edge_converter.recipes import OPTIMISED
 from autoglm_edge_converter.report import Evidence, Pair, Report, collect, render
 from autoglm_edge_converter.report.opened_onnx import OpenedOnnx
 from autoglm_edge_converter.results import ConversionResult, Measured, Options
-from autoglm_edge_converter.targets import demands_of
 from autoglm_edge_converter.verify import verify_bundle
 from autoglm_edge_converter.workbench import Workbench, open_workbench
 from autoglm_edge_protocol import golden
@@ -56,6 +54,7 @@ def convert(
     Raises ConversionError with one line for a user; nothing is left behind then, nor after an interruption.
     """
     check_options(options)
+    check_for_model(str(model), options)
     identity = bundle_id(options.name, options.version, stem_of(str(model)))
     destination = Destination(output, f"{identity.name}-{identity.version}", options.force)
     with (
@@ -97,11 +96,24 @@ def plan_conversion(model: Path | str, calibration: Path, options: Options = Opt
     Raises ConversionError.
     """
     check_options(options)
+    check_for_model(str(model), options)
     with in_use(options.ops), TemporaryDirectory(prefix="autoglm-convert-") as scratch:
         source = load_original(str(model), _loading(options, calibration, Path(scratch)), Path(scratch), Silent())
         data = read_data(calibration, source.inputs, options.seed, options.data, options.labels)
-        nodes = weighted_nodes(source.proto.graph) if source.rendition(ONNX) else ()
-        return plan_for(options, data.parts, nodes)
+        formats = [form for form in FORMATS if source.rendition(form) is not None]
+        if not formats:
+            raise no_format(source, lacking_formats(source))
+        nodes = weighted_nodes(source.proto.graph) if ONNX in formats else ()
+        return plan_for(options, data.parts, nodes, formats, _tflite_nodes(source))
+
+
+def _tflite_nodes(source: Original) -> tuple[str, ...]:
+    rendition = source.rendition(TFLITE)
+    if rendition is None or rendition.path is None:
+        return ()
+    from autoglm_edge_converter.tflite.nodes import prepare  # needs packages that ONNX does without
+
+    return tuple(node.name for node in prepare(rendition.path.read_bytes()).nodes)
 
 
 def _loading(options: Options, calibration: Path, scratch: Path) -> Loading:
@@ -112,31 +124,6 @@ def _loading(options: Options, calibration: Path, scratch: Path) -> Loading:
         example = first_sample(calibration, scratch)
         road |= {"example_inputs": str(example)} if example is not None else {}
     return Loading(dict(options.shapes), options.formats, road)
-
-
-def check_options(options: Options) -> None:
-    """Refuse options that no model could be converted with. Raises BadOption."""
-    unknown = sorted(set(options.precisions) - set(PRECISIONS))
-    if unknown or not options.precisions:
-        raise BadOption(f"precision {unknown[0] if unknown else ''!r} is not known: choose {' or '.join(PRECISIONS)}")
-    if not 0 <= options.max_drop < 1:
-        raise BadOption(f"--max-drop is a fraction from 0 to 1, not {options.max_drop:g}: 0.01 allows one percent")
-    if options.budget_s <= 0 or (options.workers is not None and options.workers < 1):
-        raise BadOption("--budget-s and --workers are greater than 0")
-    if any(limit is not None and limit <= 0 for limit in (options.max_size_bytes, options.max_latency_ms)):
-        raise BadOption("--max-size and --max-latency-ms are greater than 0")
-    check_name(options.metric)
-    check_prune(options.prune)
-    if options.sparsify is not None and not 0 < options.sparsify < 1:
-        raise BadOption(f"--sparsify is a fraction of the weights such as 0.5, not {options.sparsify:g}")
-    if options.finetune is not None and options.prune in (OFF, AUTO):
-        raise BadOption("--finetune trains a pruned model: say how much to prune, as --prune 0.4")
-    demands_of(options.targets, options.formats or FORMATS)
-    if options.seed < 0:
-        raise BadOption("--seed is a number from 0 up")
-    for path in (options.labels, options.license):
-        if path is not None and not path.is_file():
-            raise BadOption(f"{path} is not a file")
 
 
 def _explained(made: Made, bench: Workbench) -> Made:

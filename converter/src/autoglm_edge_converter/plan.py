@@ -104,11 +104,8 @@ class Plan:
 
     @property
     def most_candidates(self) -> int:
-        """How many builds the search may need, refinement included."""
-        if not any(recipe.family == STATIC for recipe in self.recipes):
-            return len(self.recipes)
-        tuning = 1 + 2 * len(SHRINK) * MOST_TUNED
-        return len(self.recipes) + tuning + len(self.nodes) + 2 * min(MOST_STEPS, max(0, len(self.nodes) - 1))
+        """How many builds the search may need in all formats, refinement included."""
+        return _most(self.recipes, len(self.nodes)) + _most(self.tflite_recipes, len(self.tflite_nodes))
 
     def to_dict(self) -> dict[str, object]:
         """Return the plan as JSON values."""
@@ -138,20 +135,25 @@ class Plan:
     def __str__(self) -> str:
         targets = ", ".join(self.demands.targets) or "this machine's kind"
         signs = "signed" if self.demands.signed else "unsigned"
-        whole = len(self.recipes)
+        onnx = f": operator set up to {self.demands.newest_opset}, {signs} activations" if ONNX in self.formats else ""
+        whole = len(self.recipes) + len(self.tflite_recipes)
         return "\n".join(
             [
-                f"targets    {targets}: operator set up to {self.demands.newest_opset}, {signs} activations",
-                f"optimise   {', '.join(self.passes)}",
-                f"prune      {self.prune}",
-                f"quantize   {'; '.join(str(recipe) for recipe in self.recipes) or 'nothing'}",
+                f"targets    {targets}{onnx}",
+                *self._onnx(),
                 *self._tflite(),
                 f"search     {whole} whole candidates; at most {self.most_candidates} with refinement, "
-                f"{len(self.nodes)} nodes to rank, {self.budget_s:g} s",
+                f"{len(self.nodes) + len(self.tflite_nodes)} nodes to rank, {self.budget_s:g} s",
                 f"samples    {self._samples()}",
                 f"budget     {self._limits()}",
             ]
         )
+
+    def _onnx(self) -> list[str]:
+        if ONNX not in self.formats:
+            return []
+        recipes = "; ".join(str(recipe) for recipe in self.recipes) or "nothing"
+        return [f"optimise   {', '.join(self.passes)}", f"prune      {self.prune}", f"quantize   {recipes}"]
 
     def _tflite(self) -> list[str]:
         recipes = "; ".join(str(recipe) for recipe in self.tflite_recipes) or "nothing"
@@ -169,6 +171,13 @@ class Plan:
         limits += [f"{self.max_size_bytes:,} bytes"] if self.max_size_bytes is not None else []
         limits += [f"{self.max_latency_ms:g} ms a run"] if self.max_latency_ms is not None else []
         return ", ".join(limits)
+
+
+def _most(recipes: Sequence[Recipe], nodes: int) -> int:
+    if not any(recipe.family == STATIC for recipe in recipes):
+        return len(recipes)
+    tuning = 1 + 2 * len(SHRINK) * MOST_TUNED
+    return len(recipes) + tuning + nodes + 2 * min(MOST_STEPS, max(0, nodes - 1))
 
 
 def plan_for(
