@@ -57,6 +57,8 @@ class Commands:
         async with self._acting:
             if self._ledger.find(command.command_id) is not None:
                 self._ledger.send_again(command.command_id)
+            elif self._ledger.is_gone(command.command_id):
+                log.warning("%s was carried out and answered long ago", command.command_id)
             else:
                 await self._finish(command)
         self._news.set()

@@ -206,3 +206,27 @@ def test_a_ledger_of_a_newer_release_is_kept_aside(path: Path) -> None:
     Ledger(path, Disk()).add(_answer("a"))
     assert path.with_name("answers-newer.json").read_bytes() == newer
     assert Ledger(path, Disk()).find("a") is not None
+
+
+async def test_a_command_acts_once_though_its_answer_has_made_way_for_others(path: Path) -> None:
+    """Whoever owns the broker delivers all but one again, and acknowledges nothing: the one goes before its turn."""
+    ledger, acted = Ledger(path, Disk()), []
+    for number in range(KEPT):
+        ledger.add(_answer(f"c{number}"))
+        ledger.acknowledge(f"c{number}")
+    for number in range(KEPT - 1):
+        ledger.send_again(f"c{number}")
+    ledger.add(_answer("newest"))
+    last = f"c{KEPT - 1}"
+    assert ledger.find(last) is None
+
+    async def act(command: Command) -> dict[str, str]:
+        acted.append(command.command_id)
+        return {}
+
+    async def send(_data: bytes) -> None:
+        """Take it."""
+
+    part = Commands("d", Ledger(path, Disk()), {"act": act}, send)
+    await part.take(Command(command_id=last, device="d", name="act"))
+    assert acted == []

@@ -9,6 +9,7 @@ from tests.agent.trust.devices import command, desired, reference
 
 from autoglm_edge_agent.trust.decision import Distrust, check_command, check_desired
 from autoglm_edge_agent.trust.memory import COMMANDS_KEPT, Memory
+from autoglm_edge_protocol.commands import Command
 from autoglm_edge_protocol.documents import parse
 from autoglm_edge_protocol.versions import is_downgrade
 
@@ -74,3 +75,14 @@ def test_of_two_desired_states_the_older_is_never_let_in_after_the_newer(
     with pytest.raises(Distrust) as caught:
         check_desired(bound(*older), "home", "porch", 0.0, memory)  # type: ignore[arg-type]
     assert caught.value.reason.code == "replayed"
+
+
+def test_a_copy_of_a_command_that_was_signed_later_is_no_way_around_the_floor() -> None:
+    def copy(number: int, at: float) -> Command:
+        return command(f"c{number}", fleet="home").model_copy(update={"signed_at": at})
+
+    memory = Memory().with_command(copy(0, 1.0), 0.0).with_command(copy(0, 1000.0), 0.0)
+    for number in range(1, COMMANDS_KEPT + 1):
+        memory = memory.with_command(copy(number, 1.0 + number), 0.0)
+    with pytest.raises(Distrust, match="older"):
+        check_command(copy(0, 1000.0), "home", "porch", memory)

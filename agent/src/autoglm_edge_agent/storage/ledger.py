@@ -1,7 +1,7 @@
 """The ledger of commands: each is noted before it is carried out, and its answer kept until it is acknowledged.
 
-One file, committed on each change, bounded to `KEPT` commands: of those that are answered the oldest go first, after
-they were kept long enough to recognise a repetition.
+One file, committed on each change, bounded to `KEPT` answers: of those that are acknowledged the oldest go first. The
+ids of as many that are gone are kept, so that a repetition is recognised in whatever order answers are acknowledged.
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ class _Ledger(Document):
     entries: tuple[_Entry, ...] = ()
     begun: tuple[Command, ...] = ()
     """Commands that are being carried out. Not known to the first release, which left their repetition to the fleet."""
+    gone: tuple[str, ...] = ()
+    """Ids of the last commands that were carried out and whose answers are no longer here."""
 
 
 class Ledger:
@@ -44,6 +46,7 @@ class Ledger:
         read = self._read()
         self._entries = {entry.answer.command_id: entry for entry in read.entries}
         self._begun = {command.command_id: command for command in read.begun}
+        self._gone = read.gone
 
     def _read(self) -> _Ledger:
         try:
@@ -62,10 +65,14 @@ class Ledger:
         entry = self._entries.get(command_id)
         return entry.answer if entry else None
 
+    def is_gone(self, command_id: str) -> bool:
+        """Whether this command was carried out and its answer is no longer here."""
+        return command_id in self._gone
+
     def begin(self, command: Command) -> None:
         """Note, durably, that a command is about to be carried out. Raises OSError; it is then not noted."""
         begun = {**self._begun, command.command_id: command}
-        self._commit(self._entries, begun)
+        self._commit(self._entries, begun, self._gone)
         self._begun = begun
 
     def begun(self) -> list[Command]:
@@ -75,9 +82,10 @@ class Ledger:
     def add(self, answer: Answer) -> None:
         """Keep an answer, durably, before it is sent for the first time. Raises OSError; it is then not kept."""
         entries = _newest({**self._entries, answer.command_id: _Entry(answer=answer)})
+        gone = (*self._gone, *(command_id for command_id in self._entries if command_id not in entries))[-KEPT:]
         begun = {command_id: each for command_id, each in self._begun.items() if command_id != answer.command_id}
-        self._commit(entries, begun)
-        self._entries, self._begun = entries, begun
+        self._commit(entries, begun, gone)
+        self._entries, self._begun, self._gone = entries, begun, gone
 
     def send_again(self, command_id: str) -> None:
         """Mark an answer as unsent: the command was delivered again, so the fleet may not have it."""
@@ -96,13 +104,13 @@ class Ledger:
         if entry is not None and entry.acknowledged != acknowledged:
             self._entries[command_id] = entry.model_copy(update={"acknowledged": acknowledged})
             try:
-                self._commit(self._entries, self._begun)
+                self._commit(self._entries, self._begun, self._gone)
             except OSError as error:
                 # The worst that follows is that the answer is sent once more after a restart.
                 log.warning("it could not be kept that a command is answered: %s", error)
 
-    def _commit(self, entries: dict[str, _Entry], begun: dict[str, Command]) -> None:
-        ledger = _Ledger(entries=tuple(entries.values()), begun=tuple(begun.values()))
+    def _commit(self, entries: dict[str, _Entry], begun: dict[str, Command], gone: tuple[str, ...]) -> None:
+        ledger = _Ledger(entries=tuple(entries.values()), begun=tuple(begun.values()), gone=gone)
         self._disk.commit(self._path, ledger.to_bytes())
 
 

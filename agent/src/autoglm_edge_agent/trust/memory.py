@@ -20,6 +20,7 @@ class SeenCommand(Part):
 
     command_id: str
     signed_at: float
+    """Of the latest of its copies."""
 
 
 class Memory(Document):
@@ -65,9 +66,10 @@ class Memory(Document):
     def with_command(self, command: Command, latest: float) -> Memory:
         """Return the memory after a command was let in."""
         signed_at = command.signed_at or 0.0
-        if any(each.command_id == command.command_id for each in self.commands):
-            return self
-        commands = (*self.commands, SeenCommand(command_id=command.command_id, signed_at=signed_at))
+        known = {each.command_id: each.signed_at for each in self.commands}
+        # One that is sent again is signed again: the floor must end up above the latest of its copies.
+        known[command.command_id] = max(signed_at, known.get(command.command_id, 0.0))
+        commands = tuple(SeenCommand(command_id=command_id, signed_at=at) for command_id, at in known.items())
         forgotten, kept = commands[:-COMMANDS_KEPT], commands[-COMMANDS_KEPT:]
         return self.model_copy(
             update={
