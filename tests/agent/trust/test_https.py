@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.server
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from tests.fakes.sticks import HttpsServer
 
+from autoglm_edge_agent.trust import https
 from autoglm_edge_agent.trust.https import HttpsRepository
 
 
@@ -68,3 +71,40 @@ def test_a_server_without_a_believed_certificate_is_not_read(server: HttpsServer
         HttpsRepository(server.url).read("metadata/timestamp.json", 1000)
     with pytest.raises(OSError, match="cannot be read"):
         HttpsRepository(server.url.replace("127.0.0.1", "localhost"), server.ca_file).read("metadata/x", 1000)
+
+
+def _endless_head(handler: http.server.SimpleHTTPRequestHandler) -> None:
+    handler.wfile.write(b"HTTP/1.1 200 OK\r\nX: ")
+    _repeat(handler, b"x")
+
+
+def _endless_continue(handler: http.server.SimpleHTTPRequestHandler) -> None:
+    _repeat(handler, b"HTTP/1.1 100 Continue\r\n\r\n")
+
+
+def _endless_chunk_head(handler: http.server.SimpleHTTPRequestHandler) -> None:
+    handler.wfile.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1;")
+    _repeat(handler, b"x")
+
+
+def _repeat(handler: http.server.SimpleHTTPRequestHandler, piece: bytes) -> None:
+    handler.close_connection = True
+    with contextlib.suppress(OSError):
+        for _ in range(200):
+            handler.wfile.write(piece)
+            time.sleep(0.05)
+
+
+@pytest.mark.parametrize("answer", [_endless_head, _endless_continue, _endless_chunk_head])
+def test_a_server_that_sends_all_but_the_file_is_given_up(
+    server: HttpsServer,
+    monkeypatch: pytest.MonkeyPatch,
+    answer: Callable[[http.server.SimpleHTTPRequestHandler], None],
+) -> None:
+    monkeypatch.setattr(http.server.SimpleHTTPRequestHandler, "do_GET", answer)
+    monkeypatch.setattr(https, "METADATA_S", 0.5)
+    began = time.monotonic()
+    with pytest.raises(OSError, match=r"cannot be read|too slowly"):
+        _repository(server).read("metadata/timestamp.json", 1000)
+    assert time.monotonic() - began < 5
+    assert not [thread for thread in threading.enumerate() if thread.name == "https-watchdog"]

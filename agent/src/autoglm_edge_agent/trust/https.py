@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
+import socket
 import ssl
+import threading
 import time
 from collections.abc import Generator
 from contextlib import closing
@@ -13,7 +16,8 @@ from urllib.parse import quote, urlsplit
 CONNECT_S = 20.0
 """Also how long it may be silent."""
 METADATA_S = 120.0
-"""How long one metadata file may take altogether: a server that sends a byte a second is given up."""
+"""How long one metadata file may take altogether, and of any other the head, and the next bytes: a server that sends
+a byte a second, or headers without an end, is given up."""
 _PIECE_BYTES = 64 * 1024
 
 
@@ -50,28 +54,84 @@ class HttpsRepository:
         context = ssl.create_default_context(cafile=str(self._ca_file) if self._ca_file else None)
         connection = http.client.HTTPSConnection(self._host, self._port, timeout=CONNECT_S, context=context)
         try:
+            connection.connect()
+            watchdog = _Watchdog(connection.sock, min(within_s, METADATA_S))
+        except OSError as error:
+            connection.close()
+            raise OSError(f"cannot be read: {error}") from None
+        try:
             connection.request("GET", f"{self._path}/{quote(path)}", headers={"Accept-Encoding": "identity"})
             response = connection.getresponse()
+            watchdog.check()
         except (OSError, http.client.HTTPException) as error:
+            watchdog.end()
             connection.close()
             raise OSError(f"cannot be read: {error}") from None
         if response.status != 200:
+            watchdog.end()
             connection.close()
             if response.status in (403, 404):
                 return None
             raise OSError(f"answers {response.status} for {path}")
-        return self._pieces(connection, response, within_s)
+        return self._pieces(connection, response, watchdog, within_s)
 
     def _pieces(
-        self, connection: http.client.HTTPSConnection, response: http.client.HTTPResponse, within_s: float
+        self,
+        connection: http.client.HTTPSConnection,
+        response: http.client.HTTPResponse,
+        watchdog: _Watchdog,
+        within_s: float,
     ) -> Generator[bytes, None, None]:
         deadline = time.monotonic() + within_s
         try:
+            watchdog.expect(min(METADATA_S, within_s))
             while piece := response.read1(_PIECE_BYTES):
                 yield piece
                 if time.monotonic() > deadline:
                     raise OSError(f"sends too slowly: not done within {within_s:.0f} s")
+                watchdog.expect(min(METADATA_S, deadline - time.monotonic()))
+            watchdog.check()
         except http.client.HTTPException as error:
+            watchdog.check()
             raise OSError(f"broke off: {error}") from None
         finally:
+            watchdog.end()
             connection.close()
+
+
+class _Watchdog:
+    """Cuts a connection on which what is expected does not come in time.
+
+    The time limit of a socket begins anew with each byte, also of a header that has no end.
+    """
+
+    def __init__(self, connection: socket.socket, within_s: float) -> None:
+        self._connection = connection
+        self._deadline = time.monotonic() + within_s
+        self._over = threading.Event()
+        self._has_cut = False
+        self._thread = threading.Thread(target=self._watch, name="https-watchdog", daemon=True)
+        self._thread.start()
+
+    def expect(self, within_s: float) -> None:
+        """Give the connection so long from now on."""
+        self._deadline = time.monotonic() + within_s
+
+    def check(self) -> None:
+        """Raise OSError when the connection was cut: what was read until then may look whole."""
+        if self._has_cut:
+            raise OSError("sends too slowly")
+
+    def end(self) -> None:
+        """Watch no longer."""
+        self._over.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while (left_s := self._deadline - time.monotonic()) > 0:
+            if self._over.wait(min(left_s, 1.0)):
+                return
+        self._has_cut = True
+        with contextlib.suppress(OSError):
+            # Not that of an SSL socket, which would take the encryption off under the reader's hands.
+            socket.socket.shutdown(self._connection, socket.SHUT_RDWR)
