@@ -10,6 +10,7 @@ desired state on the stick as one that came over the wire, takes the files from 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -81,7 +82,8 @@ class Offline:
                 log.warning("the update from a folder waits: %s", error)
             except Exception:
                 log.exception("an update from a folder met a defect of the agent and is left aside")
-                self._disk.unlink(self._directory / REQUEST_NAME)
+                with contextlib.suppress(OSError):
+                    self._disk.unlink(self._directory / REQUEST_NAME)
 
     async def _look(self) -> None:
         path = self._directory / REQUEST_NAME

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
@@ -102,9 +104,11 @@ class HttpsSource:
 
 
 def read_at_most(path: Path, max_bytes: int) -> bytes | None:
-    """Return the file's bytes, at most one more than `max_bytes`; None: it is missing. Raises OSError."""
+    """Return the file's bytes, at most one more than `max_bytes`; None: it is missing, or no file. Raises OSError."""
     try:
-        with path.open("rb") as file:
-            return file.read(max_bytes + 1)
+        # A pipe would be waited for until somebody writes into it.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
         return None
+    with os.fdopen(descriptor, "rb") as file:
+        return file.read(max_bytes + 1) if stat.S_ISREG(os.fstat(descriptor).st_mode) else None
