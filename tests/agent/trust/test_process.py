@@ -169,3 +169,22 @@ async def test_a_memory_of_a_newer_release_seals(device: GatedDevice) -> None:
     (device.directory / "memory.json").write_bytes(b'{"schema_version": 2}')
     device.restart()
     assert await device.code(device.signed(1, reference())) == "newer-state"
+
+
+async def test_the_verifier_takes_no_module_from_where_the_agent_was_started(
+    device: GatedDevice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    somewhere = tmp_path / "stick"
+    (somewhere / "tuf").mkdir(parents=True)
+    (somewhere / "tuf" / "__init__.py").write_text("raise SystemExit(3)")
+    monkeypatch.chdir(somewhere)
+    assert await device.code(device.signed(1, reference())) == "accepted"
+
+
+async def test_what_is_sealed_holds_on_to_no_message(device: GatedDevice) -> None:
+    """An error that is raised again and again keeps each of its tracebacks, and with them what was judged."""
+    (device.directory / "memory.json").write_bytes(b'{"schema_version": 99}')
+    device.restart()
+    message = device.signed(1, reference())
+    assert [await device.code(message) for _ in range(3)] == ["newer-state"] * 3
+    assert not isinstance(device.vault.sealed, BaseException)

@@ -116,7 +116,12 @@ class WorkerProcess:
                     order.model_dump_json(),
                     pass_fds=(order.control_fd, order.samples_fd, *order.listen_fds),
                     stdin=asyncio.subprocess.DEVNULL,
-                    env={**os.environ, "ORT_DISABLE_TELEMETRY": "1", "PYTHONUNBUFFERED": "1"},
+                    env={
+                        **os.environ,
+                        "ORT_DISABLE_TELEMETRY": "1",
+                        "PYTHONUNBUFFERED": "1",
+                        "PYTHONSAFEPATH": "1",  # the agent may have been started in anybody's directory
+                    },
                 )
             except BaseException:
                 ours.close()

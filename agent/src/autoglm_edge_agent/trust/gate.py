@@ -14,7 +14,7 @@ from typing import TypeVar
 from autoglm_edge_agent.config import DeviceSection
 from autoglm_edge_agent.errors import Hindrance, Refusal
 from autoglm_edge_agent.released import RELEASED_AT
-from autoglm_edge_agent.trust.decision import reference_time
+from autoglm_edge_agent.trust.decision import Distrust, check_command, check_desired, reference_time
 from autoglm_edge_agent.trust.memory import Memory
 from autoglm_edge_agent.trust.process import verify
 from autoglm_edge_agent.trust.sources import MetadataSource
@@ -83,6 +83,7 @@ class Gate:
     async def desired(self, message: bytes) -> DesiredState:
         """Return the desired state of a message. Raises Refusal, Hindrance, OSError."""
         desired, verdict = await self._let_in(DesiredState, message)
+        self._check_again(desired)
         memory = self._vault.memory.with_desired(desired, sha256_of(message), _latest(verdict))
         if memory.override is not None and memory.override != self._vault.memory.override:
             log.warning("going back to an older version by the director's permission: %s", memory.override.message)
@@ -93,6 +94,7 @@ class Gate:
     async def command(self, message: bytes) -> Command:
         """Return the command of a message; it may be too late for it. Raises Refusal, Hindrance, OSError."""
         command, verdict = await self._let_in(Command, message)
+        self._check_again(command)
         self._vault.remember(self._vault.memory.with_command(command, _latest(verdict)))
         return command
 
@@ -109,9 +111,22 @@ class Gate:
             self._refused(refusal.reason)
             raise
 
+    def _check_again(self, document: DesiredState | Command) -> None:
+        """Raise Refusal for what was let in by a memory that has grown while the verifier was at work."""
+        fleet, device, memory = self._device.fleet, self._device.name, self._memory()
+        try:
+            if isinstance(document, DesiredState):
+                check_desired(document, fleet, device, self._clock(), memory)
+            else:
+                check_command(document, fleet, device, memory)
+        except Distrust as distrust:
+            log.warning("a %s is refused (%s): %s", document.kind, distrust.reason.code, distrust)
+            self._refused(distrust.reason)
+            raise Refusal(distrust.reason.code, distrust.reason.message) from None
+
     async def _judge(self, model: type[M], message: bytes) -> tuple[M, Verdict]:
         if self._vault.sealed is not None:
-            raise self._vault.sealed
+            raise Refusal(self._vault.sealed.code, self._vault.sealed.message)
         try:
             signed = parse(SignedMessage, message)
         except ProtocolError as error:

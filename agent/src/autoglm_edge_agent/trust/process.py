@@ -39,7 +39,7 @@ Raises Hindrance, OSError."""
 
 
 async def verify(question: Question, directory: Path, read: Read, silence_s: float = SILENCE_S) -> Verdict:
-    """Let a message be judged by the metadata in a directory, which then holds what was learned.
+    """Let a message be judged by the metadata in a directory (an absolute path), which then holds what was learned.
 
     Raises Hindrance (`verifier-failed`, and those of `read`), OSError.
     """
@@ -48,6 +48,7 @@ async def verify(question: Question, directory: Path, read: Read, silence_s: flo
         "-m",
         "autoglm_edge_agent.trust.verifier",
         str(directory),
+        cwd="/",  # Python would look for modules where it is started first, and that may be anybody's stick
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,

@@ -15,8 +15,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from autoglm_edge_agent.errors import Refusal
 from autoglm_edge_agent.trust.memory import Memory
+from autoglm_edge_protocol.deployment import Reason
 from autoglm_edge_protocol.digests import sha256_of
 from autoglm_edge_protocol.documents import parse
 from autoglm_edge_protocol.durable import Disk
@@ -41,7 +41,7 @@ class Vault:
             shutil.rmtree(stale, ignore_errors=True)
         self.revision = 0
         """Grows when the metadata changes."""
-        self.sealed: Refusal | None = None
+        self.sealed: Reason | None = None
         """Set when a newer release has written what is remembered: then nothing can be judged."""
         self.memory = self._read_memory()
 
@@ -54,7 +54,8 @@ class Vault:
             log.warning("what was remembered of versions and times is lost: %s", error)
             return Memory()
         except UnsupportedSchema as error:
-            self.sealed = Refusal("newer-state", f"{error}; install the newer agent again to go on with updates")
+            message = f"{error}; install the newer agent again to go on with updates"
+            self.sealed = Reason(code="newer-state", message=message)
             return Memory()
 
     def version(self, role: str) -> int:
@@ -96,7 +97,7 @@ class Vault:
         with tempfile.TemporaryDirectory(prefix="work-", dir=self.directory) as name:
             for path in self._metadata.glob("*.json"):
                 shutil.copyfile(path, Path(name) / path.name)
-            yield Path(name)
+            yield Path(name).absolute()
 
     def take(self, working_copy: Path) -> None:
         """Keep what a verifier has verified: each file whole, in the order in which they depend on one another."""
