@@ -8,7 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from securesystemslib.signer import CryptoSigner
+from securesystemslib.signer import CryptoSigner, Key, Signature, Signer
 from tests.fakes.custodies import Repository
 from tuf.api.exceptions import DownloadError, RepositoryError
 from tuf.api.metadata import Metadata, Root
@@ -16,9 +16,12 @@ from tuf.api.metadata import Metadata, Root
 from autoglm_edge_fleet.errors import AlreadyAFleet, BadMetadata, KeyUnavailable, NoTrust, TrustError
 from autoglm_edge_fleet.keys import KeyRing
 from autoglm_edge_fleet.passphrases import Passphrases
+from autoglm_edge_fleet.trust.catalogue import Shelved
 from autoglm_edge_fleet.trust.custody import Custody, Foundation, sign_root, utc_now
+from autoglm_edge_fleet.trust.director import open_director
 from autoglm_edge_fleet.trust.roots import DIRECTOR, ONLINE_ROLES, director_of, keyids_of
 from autoglm_edge_fleet.trust.verify import client
+from autoglm_edge_protocol.commands import Command
 from autoglm_edge_protocol.durable import Disk
 
 
@@ -391,3 +394,45 @@ def test_a_client_refuses_to_go_back(repository: Repository, tmp_path: Path) -> 
     (repository.metadata / "timestamp.json").write_bytes(old["timestamp.json"])
     with pytest.raises(RepositoryError, match="version"):
         accepts(repository, tmp_path / "c")
+
+
+def test_a_folder_that_was_there_keeps_its_permissions(tmp_path: Path) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(0o755)
+    custody = Custody(tmp_path / "repository", KeyRing(tmp_path / "keys", Passphrases()))
+    made = custody.found(Foundation(shared, plain=True), utc_now())
+    assert shared.stat().st_mode & 0o777 == 0o755
+    assert {path.stat().st_mode & 0o777 for path in made} == {0o600}
+
+
+class _Unplugged(Signer):
+    """A key in a module that is gone, whose library says so in its own way."""
+
+    def __init__(self, key: Key) -> None:
+        self._key = key
+
+    @property
+    def public_key(self) -> Key:
+        return self._key
+
+    @classmethod
+    def from_priv_key_uri(cls, priv_key_uri: str, public_key: Key, secrets_handler: object = None) -> Signer:
+        raise NotImplementedError
+
+    def sign(self, payload: bytes) -> Signature:
+        raise RuntimeError("CKR_DEVICE_REMOVED")
+
+
+def test_a_module_that_is_gone_is_a_key_that_is_not_at_hand(repository: Repository) -> None:
+    """Whatever its library raises: the daemon must say it and go on."""
+    custody = repository.custody
+    root = Metadata[Root].from_bytes((repository.metadata / "1.root.json").read_bytes()).signed
+    keys = {role: root.keys[keyids_of(root, role)[0][0]] for role in ("timestamp", DIRECTOR)}
+    custody.ring._opened |= {key.keyid: _Unplugged(key) for key in keys.values()}
+    repository.passed(2)
+    done = custody.refresh(repository.now)
+    assert done.roles == () and "CKR_DEVICE_REMOVED" in done.problems[0]
+    director = open_director(root, custody.ring, "home", Shelved(1, "", {}))
+    with pytest.raises(KeyUnavailable, match="CKR_DEVICE_REMOVED"):
+        director.command(Command(command_id="c", device="porch", name="ping"), 0.0)

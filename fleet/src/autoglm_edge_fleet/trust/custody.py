@@ -119,9 +119,10 @@ class Custody:
         return tuple(path for path, _ in made)
 
     def _make_root_key(self, directory: Path, number: int, count: int, plain: bool) -> tuple[Path, Key]:
-        passphrases = None if plain else self.ring.passphrases
+        passphrases, is_there = None if plain else self.ring.passphrases, directory.is_dir()
         made = make_key_file(directory, "root", f"root key {number + 1} of {count}", passphrases, self._disk)
-        directory.chmod(0o700)
+        if not is_there:  # another may be a stick, or a folder that others work in; the file itself is private anyway
+            directory.chmod(0o700)
         return made
 
     # bundles and renewal ----

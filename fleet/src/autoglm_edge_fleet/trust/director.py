@@ -109,7 +109,16 @@ class Director:
 
 
 def _signing(signer: Signer) -> Callable[[bytes], bytes]:
-    return lambda data: bytes.fromhex(signer.sign(data).signature)
+    def sign(data: bytes) -> bytes:
+        try:
+            return bytes.fromhex(signer.sign(data).signature)
+        except Exception as error:  # each module and service behind a signer has errors of its own
+            problem = (str(error) or type(error).__name__).splitlines()[0]
+            raise KeyUnavailable(
+                f"the director's key {signer.public_key.keyid[:12]} does not sign: {problem}"
+            ) from None
+
+    return sign
 
 
 def open_director(root: Root, ring: KeyRing, fleet: str, state: Shelved) -> Sealing:

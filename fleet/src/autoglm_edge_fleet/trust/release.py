@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeVar
 
-from tuf.api.exceptions import RepositoryError
+from tuf.api.exceptions import RepositoryError, UnsignedMetadataError
 from tuf.api.metadata import (
     DelegatedRole,
     Delegations,
@@ -187,6 +187,8 @@ class Release:
                 metadata.sign(self._ring.signer(delegator.get_key(keyid)), append=True)
             except KeyUnavailable as error:
                 problems.append(error)
+            except UnsignedMetadataError as error:  # whatever a module or a service behind a key has to say
+                problems.append(KeyUnavailable(f"key {keyid[:12]} does not sign: {str(error).splitlines()[0]}"))
         if len(metadata.signatures) < wanted.threshold:
             reason = problems[0] if problems else f"{wanted.threshold} keys must sign"
             raise KeyUnavailable(f"{role} cannot be signed: {reason}")
