@@ -82,7 +82,7 @@ def convert(
     from autoglm_edge_converter import convert as run
     from autoglm_edge_converter.cache import user_cache_folder
     from autoglm_edge_converter.data.options import DataOptions
-    from autoglm_edge_converter.operators import CustomOperators
+    from autoglm_edge_converter.operators import custom_operators
 
     loading = {"state_dict": state_dict, "example_inputs": example_inputs, "signature": signature}
     options = Options(
@@ -100,7 +100,7 @@ def convert(
         shapes=tuple(given.parse_shape(text) for text in shape or ()),
         labels=labels,
         license=license_file,
-        ops=CustomOperators(onnxruntime=tuple(ops or ())),
+        ops=custom_operators(ops or ()),
         seed=seed,
         force=force,
         prune=prune,

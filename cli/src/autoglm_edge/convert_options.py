@@ -187,11 +187,11 @@ LicenseFile = Annotated[
     Path | None, typer.Option("--license", metavar="FILE", help="The model's licence.", rich_help_panel=RESULT)
 ]
 Ops = Annotated[
-    list[Path] | None,
+    list[str] | None,
     typer.Option(
-        metavar="LIBRARY.so",
-        help="A library of custom operators for ONNX Runtime; it travels in the bundle. Repeatable: one for each "
-        "machine that the devices have.",
+        metavar="LIBRARY.so[:FUNCTION]",
+        help="A library of custom operators for ONNX Runtime or, with the function that registers them, for LiteRT; it "
+        "travels in the bundle. Repeatable: one for each machine that the devices have.",
         rich_help_panel=RESULT,
     ),
 ]

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from autoglm_edge_converter.formats import format_of, installed_runtime, readers_of
 from autoglm_edge_converter.machine import machine_name, versions
-from autoglm_edge_converter.operators import CustomOperators, bundle_path
-from autoglm_edge_converter.original import ONNX, Original
+from autoglm_edge_converter.operators import CustomOperators, bundle_path, machine_of
+from autoglm_edge_converter.original import ONNX, TFLITE, Original
 from autoglm_edge_converter.results import Measured
 from autoglm_edge_protocol.bundle import list_files, write_chunk_index
 from autoglm_edge_protocol.durable import Disk
@@ -79,8 +79,9 @@ def write_bundle(directory: Path, contents: Contents) -> Manifest:
     files |= contents.report(variants)
     if contents.labels is not None:
         files[LABELS_PATH] = contents.labels
-    for machine, libraries in contents.ops.by_machine().items():
-        files |= {bundle_path(machine, library): library.read_bytes() for library in libraries}
+    for known in (contents.ops.by_machine(), contents.ops.litert_by_machine()):
+        for machine, libraries in known.items():
+            files |= {bundle_path(machine, library): library.read_bytes() for library in libraries}
     if contents.license is not None:
         files[LICENSE_PATH] = contents.license
     for path, data in files.items():
@@ -121,10 +122,8 @@ def _provenance(contents: Contents) -> Provenance:
 def describe(shipped: Shipped, source: Original, ops: CustomOperators = CustomOperators()) -> Variant:  # noqa: B008
     """Return the manifest's entry of a variant."""
     measured = shipped.measured
-    libraries = {
-        machine: tuple(bundle_path(machine, path) for path in paths) for machine, paths in ops.by_machine().items()
-    }
-    custom_ops = libraries if shipped.format == ONNX else {}
+    libraries = _placed(ops.by_machine())
+    custom_ops = libraries if shipped.format == ONNX else _placed(ops.litert_by_machine())
     readers = readers_of(measured.path)
     return Variant(
         id=measured.id,
@@ -138,6 +137,7 @@ def describe(shipped: Shipped, source: Original, ops: CustomOperators = CustomOp
             alternatives=dict(readers.others),
             memory_bytes=measured.memory_bytes,
             custom_ops=custom_ops,
+            custom_op_registerers=_registerers(ops) if shipped.format == TFLITE else {},
         ),
         inputs=tuple(port.spec() for port in source.inputs),
         outputs=tuple(port.spec() for port in source.outputs),
@@ -147,6 +147,15 @@ def describe(shipped: Shipped, source: Original, ops: CustomOperators = CustomOp
         tolerances=shipped.tolerances,
         notes=shipped.notes,
     )
+
+
+def _placed(libraries: Mapping[str, tuple[Path, ...]]) -> dict[str, tuple[str, ...]]:
+    """Return where libraries lie in the bundle, by machine."""
+    return {machine: tuple(bundle_path(machine, path) for path in paths) for machine, paths in libraries.items()}
+
+
+def _registerers(ops: CustomOperators) -> dict[str, str]:
+    return {bundle_path(machine_of(entry.library), entry.library): entry.function for entry in ops.litert}
 
 
 def _quality(measured: Measured) -> Quality:

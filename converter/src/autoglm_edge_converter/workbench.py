@@ -13,8 +13,8 @@ from autoglm_edge_converter.data.reading import Data
 from autoglm_edge_converter.errors import BrokenWeights, CandidateFailed, ModelDoesNotRun, UnknownOperator
 from autoglm_edge_converter.laboratory import Answers, Laboratory
 from autoglm_edge_converter.metrics.choice import AUTO, Subject, choose_metric
-from autoglm_edge_converter.operators import unknown_operator
-from autoglm_edge_converter.original import ONNX, Original
+from autoglm_edge_converter.operators import unknown_operator, unresolved_operator
+from autoglm_edge_converter.original import ONNX, TFLITE, Original
 from autoglm_edge_converter.quality import Score, TaskMetric, score
 from autoglm_edge_converter.source import all_nodes
 from autoglm_edge_converter.split import Split
@@ -111,6 +111,9 @@ def open_workbench(
             unknown = unknown_operator(str(error), tuple(all_nodes(onnx.load(source.runnable).graph)))
             if unknown is not None:
                 raise UnknownOperator(*unknown) from None
+        foreign = unresolved_operator(str(error)) if source.framework == TFLITE else None
+        if foreign is not None:
+            raise UnknownOperator(foreign, "", "is custom, and none of the libraries given with --ops has it") from None
         raise ModelDoesNotRun(
             f"{_RUNTIMES.get(source.framework, source.framework)} does not run {source.path}: {error}"
         ) from None

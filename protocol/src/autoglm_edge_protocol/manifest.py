@@ -67,6 +67,8 @@ class RuntimeNeeds(Part):
     custom_ops: dict[str, tuple[RelativePath, ...]] = Field(default_factory=dict)
     """Libraries of custom operators by machine (`x86_64`, `aarch64`, `armv7l`, ...), to be loaded into the runtime.
     When there are any, a device of another machine cannot run the variant."""
+    custom_op_registerers: dict[RelativePath, str] = Field(default_factory=dict)
+    """For LiteRT: by library, the function in it that adds its operators to a resolver."""
 
 
 class Quality(Part):

@@ -17,6 +17,7 @@ from autoglm_edge_converter.targets import RUNTIMES
 from autoglm_edge_converter.tensors import Feed, Port, input_ports
 from autoglm_edge_protocol import golden
 from autoglm_edge_protocol.bundle import opened, read_manifest
+from autoglm_edge_protocol.manifest import Variant
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,16 @@ def _onnx_ports(path: Path) -> tuple[Port, ...]:
     return input_ports(graph)
 
 
+def _problem(variant: Variant, known: bool) -> str | None:
+    if not known:
+        return f"the runtime {variant.needs.runtime} is not known here"
+    return "it has custom operators for LiteRT, which bench does not load" if _foreign(variant) else None
+
+
+def _foreign(variant: Variant) -> bool:
+    return bool(variant.needs.custom_op_registerers)
+
+
 def _of_bundle(directory: Path) -> Subject:
     manifest = read_manifest(directory)
     forms = []
@@ -95,7 +106,7 @@ def _of_bundle(directory: Path) -> Subject:
                 (directory / variant.model).resolve(),
                 variant.needs.runtime,
                 tuple((directory / library).resolve() for library in libraries),
-                None if known else f"the runtime {variant.needs.runtime} is not known here",
+                _problem(variant, known),
             )
         )
     names = [spec.name for spec in manifest.variants[0].inputs]

@@ -32,6 +32,8 @@ def _words(options: Options) -> Iterator[str]:
         yield from ("--target", target)
     for library in options.ops.onnxruntime:
         yield from ("--ops", library.name)
+    for entry in options.ops.litert:
+        yield from ("--ops", f"{entry.library.name}:{entry.function}")
     changed: dict[str, object] = {
         "prune": None if options.prune == Options.prune else options.prune,
         "metric": None if options.metric == Options.metric else options.metric,

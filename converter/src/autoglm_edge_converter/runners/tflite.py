@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ai_edge_litert.interpreter import Interpreter, OpResolverType
+from ai_edge_litert.interpreter import OpResolverType
 
 from autoglm_edge_converter.tensors import Array, Feed
+from autoglm_edge_converter.tflite.interpreters import open_interpreter
 
 _greeted = False
 
@@ -105,13 +106,13 @@ def open_tflite(path: Path, threads: int = 1, *, xnnpack: bool = True) -> Tflite
     Errors of the runtime pass through: ValueError, RuntimeError.
     """
     resolver = OpResolverType.AUTO if xnnpack else OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
-    interpreter = Interpreter(model_path=str(path), num_threads=threads, experimental_op_resolver_type=resolver)
+    interpreter = open_interpreter(model_path=str(path), num_threads=threads, experimental_op_resolver_type=resolver)
     return TfliteRunner(interpreter)
 
 
 def delegated(path: Path) -> bool:
     """Tell whether XNNPACK takes any operator of a file. Errors of the runtime pass through."""
-    interpreter = Interpreter(model_path=str(path))
+    interpreter = open_interpreter(model_path=str(path))
     with _without_greeting():
         interpreter.allocate_tensors()
     return any(entry["op_name"] == "DELEGATE" for entry in interpreter._get_ops_details())

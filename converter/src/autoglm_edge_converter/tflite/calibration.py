@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from ai_edge_litert.interpreter import Interpreter, OpResolverType
+from ai_edge_litert.interpreter import OpResolverType
 
 from autoglm_edge_converter.ranges import RANGES, Activation, Range, own_noise
 from autoglm_edge_converter.recipes import Recipe, Tuned
 from autoglm_edge_converter.tensors import Feed
+from autoglm_edge_converter.tflite.interpreters import open_interpreter
 from autoglm_edge_converter.tflite.nodes import Prepared, multiplications, prepare, quantized_operations
 from autoglm_edge_protocol.digests import sha256_of
 
@@ -79,7 +80,7 @@ def observe(prepared: Prepared, feeds: Sequence[Feed], seen: Callable[[], None])
     runtime pass through.
     """
     # Without XNNPACK, which fuses operators and leaves nothing between them to be seen.
-    interpreter = Interpreter(
+    interpreter = open_interpreter(
         model_content=prepared.data,
         num_threads=1,
         experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,

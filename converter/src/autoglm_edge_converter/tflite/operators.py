@@ -180,7 +180,10 @@ def _remedy(name: str) -> str:
             f"is TensorFlow's own {name.removeprefix(_FLEX)}, which no runtime without TensorFlow has: "
             "convert the model without SELECT_TF_OPS"
         )
-    return "is a custom one that LiteRT does not bring along: convert the model with builtin operators only"
+    return (
+        "is a custom one that LiteRT does not bring along: give its library with --ops LIBRARY.so:FUNCTION, "
+        "or convert the model with builtin operators only"
+    )
 
 
 def _first_output(model: TfliteModel, name: str) -> str:
