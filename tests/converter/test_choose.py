@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -14,11 +15,13 @@ from autoglm_edge_converter.choose import (
     shortlist,
     steps_up,
 )
+from autoglm_edge_converter.making import in_speeds_of
 from autoglm_edge_converter.metrics.shares import wilson
 from autoglm_edge_converter.quality import TOP1, Figure, OutputScore, Score
 from autoglm_edge_converter.recipes import WEIGHTS, Candidate, Recipe
-from autoglm_edge_converter.results import Considered
+from autoglm_edge_converter.results import Considered, Measured
 from autoglm_edge_converter.search import Trial
+from autoglm_edge_converter.selection import Selection
 
 
 def trial(recipe: Recipe, drop: float = 0.0, sqnr_db: float = 30.0, floats: tuple[str, ...] = ()) -> Trial:
@@ -50,6 +53,24 @@ def test_one_of_each_family_is_timed_with_followers_and_without() -> None:
     lost = trial(Recipe("min-max", per_channel=False), drop=0.5)
     mixed = trial(Recipe("min-max"), floats=("a", "b"))
     assert set(shortlist([worse, best, products, even, lost, mixed], 0.01)) == {best, products, even, mixed}
+
+
+def test_a_second_round_keeps_what_the_first_refused_under_names_of_its_own() -> None:
+    lost = replace(considered("onnx-candidate-0", 2.0, 30), outcome="it loses 3.00 % on the acceptance samples")
+    left = considered("onnx-candidate-1", 0.9, 30, Recipe("percentile"))
+    first = Selection([lost, left], {}, {}, {})
+    second = Selection([], {}, {}, {})
+    second.remember(first)
+    assert second.considered == [lost]
+    again = Selection([considered("onnx-stricter-0", 2.0, 30)], {}, {}, {})
+    again.remember(first)
+    assert [entry.form for entry in again.considered] == ["onnx-stricter-0"]
+
+
+def test_speeds_of_formats_that_were_timed_apart_are_brought_to_one_base() -> None:
+    score = Score((OutputScore("y", TOP1, 1.0, 30.0, finite=True),), 10)
+    item = Measured("tflite-candidate-0", "int8", Path("m.tflite"), 100, score, None, 2.0, None)
+    assert in_speeds_of(item, {"onnx": 1.0, "tflite": 0.5}).speedup == pytest.approx(1.0)
 
 
 def sized(entry: Considered, size_bytes: int) -> Considered:

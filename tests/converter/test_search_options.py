@@ -106,6 +106,17 @@ def test_16_bits_on_request(tmp_path: Path) -> None:
     bundle.verify(tmp_path / "out" / "res-1.0.0")
 
 
+def test_halves_that_save_nothing_are_not_shipped(tmp_path: Path) -> None:
+    """All weights of this model are too small to be worth a cast."""
+    samples = tmp_path / "samples.npz"
+    np.savez(samples, x=np.random.default_rng(0).normal(size=(60, 1, 8)).astype(np.float32))
+    result = convert(linear(tmp_path / "m.onnx"), samples, tmp_path, Options(precisions=("fp32", "fp16")))
+    assert [variant.id for variant in result.manifest.variants] == ["fp32"]
+    (refusal,) = result.findings.refusals
+    assert refusal.precision == "fp16"
+    assert refusal.reason.startswith("it saves next to nothing: ")
+
+
 def test_targets_decide_signs_and_are_stated(tmp_path: Path, digits: Path) -> None:
     options = Options(targets=("rpi4",), run_oldest=False, max_drop=0.1, precisions=("int8",))
     result = convert(DIGITS / "res.onnx", digits, tmp_path, options)

@@ -197,16 +197,16 @@ def find(
     """
     limits, usable = acceptance.limits, builder.usable(planned)
 
-    def once(max_drop: float) -> Found:
+    def once(max_drop: float, kind: str) -> Found:
         result = search(usable, builder.work(), max_drop, builder)
-        return Found(result, consider(result.trials, floats, builder, acceptance.bench, limits, progress))
+        return Found(result, consider(result.trials, floats, builder, acceptance.bench, limits, progress, kind))
 
-    first = once(limits.max_drop)
+    first = once(limits.max_drop, "candidate")
     if not fill_fastest(first.selection, acceptance) or first.result.out_of_time:
         return first
     progress.stage("search", len(usable))
-    second = once(limits.max_drop * STRICTER)
-    second.selection.refused.extend(first.selection.refused)
+    second = once(limits.max_drop * STRICTER, "stricter")
+    second.selection.remember(first.selection)
     fill_fastest(second.selection, acceptance)
     return second
 
@@ -233,7 +233,10 @@ def _finish(
     leading = [item for item in wanted if item.id not in unusable]
     lacking = (*lacking, *(Refusal(name, reason) for name, reason in unusable.items()))
     refused = {entry.side.format: len(entry.found.selection.refused) if entry.found else 0 for entry in done}
-    shipped = [ship(item, acceptance, plan, refused.get(format_of(item.path), 0)) for item in (*leading, *variants)]
+    base = done[0].float_variant.id
+    shipped = [
+        ship(item, acceptance, plan, base, refused.get(format_of(item.path), 0)) for item in (*leading, *variants)
+    ]
     kept = tuple(entry for entry in shipped if entry is not None)
     findings = _findings(done, plan, [entry.measured.id for entry in kept], lacking, notes)
     for refusal in findings.refusals:
@@ -253,7 +256,18 @@ def _side_by_side(done: Sequence[Done], bench: Workbench) -> dict[str, Measured]
         return items
     chosen = [items[item.id] for entry in done for item in (*entry.reference.values(), *entry.reported.variants)]
     base = done[0].float_variant.id
-    return items | {item.id: item for item in time_together(chosen, base, bench)}
+    again = {item.id: item for item in time_together(chosen, base, bench)}
+    floats = {entry.side.format: again[entry.float_variant.id].speedup for entry in done}
+    left = {name: in_speeds_of(item, floats) for name, item in items.items() if name not in again}
+    return items | left | again
+
+
+def in_speeds_of(item: Measured, floats: Mapping[str, float]) -> Measured:
+    """Return what was timed with the float variant of its own format alone as if with all of them.
+
+    `floats`: the speeds of the float variants, by format.
+    """
+    return replace(item, speedup=item.speedup * floats[format_of(item.path)])
 
 
 def _findings(

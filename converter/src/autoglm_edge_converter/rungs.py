@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 
 from autoglm_edge_converter.acceptance import Acceptance
-from autoglm_edge_converter.choose import MOST_VARIANTS, NOTICEABLE, fastest_first, smallest_first, steps_up
+from autoglm_edge_converter.choose import MOST_VARIANTS, NOTICEABLE, WORTHWHILE, fastest_first, smallest_first, steps_up
 from autoglm_edge_converter.progress import Progress
 from autoglm_edge_converter.recipes import HALF, SPARSE
 from autoglm_edge_converter.results import Considered
@@ -31,6 +31,7 @@ def fill_rungs(
     """Fill the other places and say why what is left over is not shipped. `float_bytes`: size of the float variant."""
     size_matters = acceptance.limits.max_size_bytes is not None
     progress.stage("judge", 3)
+    _drop_useless_halves(selection, float_bytes)
     if halves_wanted or not selection.chosen:
         fill_place(selection, [entry for entry in selection.undecided if is_half(entry)], HALF_SIZE, acceptance)
     progress.step("16 bits")
@@ -45,6 +46,13 @@ def fill_rungs(
         if entry.speedup < NOTICEABLE:
             how = "slower" if entry.speedup < 1.0 else "hardly faster"
             selection.decide(entry, f"it is {how} than float here ({entry.speedup:.2f} times its speed)")
+
+
+def _drop_useless_halves(selection: Selection, float_bytes: int) -> None:
+    """Small constants stay on 32 bits: a model that has no others gains nothing."""
+    for entry in filter(is_half, selection.undecided):
+        if entry.size_bytes > float_bytes * WORTHWHILE:
+            selection.decide(entry, f"it saves next to nothing: {entry.size_bytes:,} bytes, float has {float_bytes:,}")
 
 
 def _fill_between(selection: Selection, acceptance: Acceptance) -> None:

@@ -80,6 +80,13 @@ class Selection:
         place = next(index for index, other in enumerate(self.considered) if other.form == entry.form)
         self.considered[place] = replace(entry, outcome=outcome, form=form or entry.form)
 
+    def remember(self, earlier: Selection) -> None:
+        """Keep what was refused in an earlier round, so that the report and the reasons tell of it."""
+        again = {entry.trial.candidate for entry in self.considered}
+        decided = [entry for entry in earlier.considered if entry.outcome != UNDECIDED]
+        self.considered.extend(entry for entry in decided if entry.trial.candidate not in again)
+        self.refused.extend(earlier.refused)
+
 
 def consider(
     trials: Sequence[Trial],
@@ -88,9 +95,11 @@ def consider(
     bench: Workbench,
     limits: Limits,
     progress: Progress,
+    kind: str = "candidate",
 ) -> Selection:
     """Write the shortlist of the trials and time it in turns with the float forms, the last of which is the base.
 
+    `kind` goes into the names of the files, which are those of one round alone.
     Raises CandidateFailed, OSError.
     """
     listed = shortlist(trials, limits.max_drop)
@@ -98,11 +107,11 @@ def consider(
     forms, twins = [], {}
     for number, trial in enumerate(listed):
         candidate = trial.candidate
-        name = f"{candidate.format}-candidate-{number}"
+        name = f"{candidate.format}-{kind}-{number}"
         forms.append(Form(name, candidate.precision, builder.write(candidate, name), candidate))
         if _for_another_kind(candidate):
             twin = replace(candidate, recipe=replace(candidate.recipe, signed=own_signed()))
-            twins[forms[-1].id] = Form(f"twin-{number}", twin.precision, builder.write(twin, f"twin-{number}"))
+            twins[name] = Form(f"twin-of-{name}", twin.precision, builder.write(twin, f"twin-of-{name}"))
         progress.step(f"write {candidate}")
     base = floats[-1].id
     timings, problems = time_forms([*floats, *forms, *twins.values()], bench)

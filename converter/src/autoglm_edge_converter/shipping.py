@@ -66,15 +66,16 @@ def by_acceptance(item: Measured) -> tuple[float, float]:
     return (item.accepted or item.quality).rank
 
 
-def ship(item: Measured, acceptance: Acceptance, plan: Plan, refused: int = 0) -> Shipped | None:
+def ship(item: Measured, acceptance: Acceptance, plan: Plan, base: str, refused: int = 0) -> Shipped | None:
     """Return a variant as it goes into the bundle; None where no tolerance would tell it from a damaged one.
 
-    `refused`: how many candidates the acceptance samples refused. Raises CandidateFailed, OSError.
+    `base`: the float variant that its speed is relative to. `refused`: how many candidates of its format were judged
+    and refused. Raises CandidateFailed, OSError.
     """
     limits = tolerances_of(item, acceptance.bench, acceptance.golden)
     if limits is None:
         return None
-    notes = _notes(item, item.candidate, plan.max_drop, refused) if item.candidate is not None else []
+    notes = _notes(item, item.candidate, plan.max_drop, base, refused) if item.candidate is not None else []
     if plan.demands.targets:
         targets = ", ".join(plan.demands.targets)
         ran = ", ".join(acceptance.oldest.ran)
@@ -83,7 +84,7 @@ def ship(item: Measured, acceptance: Acceptance, plan: Plan, refused: int = 0) -
     return Shipped(item, limits, tuple(notes))
 
 
-def _notes(item: Measured, candidate: Candidate, max_drop: float, refused: int) -> list[str]:
+def _notes(item: Measured, candidate: Candidate, max_drop: float, base: str, refused: int) -> list[str]:
     doubt = doubt_reported(item.quality, max_drop)
     notes = [item.purpose, *([doubt] if doubt else []), f"recipe: {candidate.recipe}"]
     notes += [f"kept in float: {', '.join(candidate.float_nodes)}"] if candidate.float_nodes else []
@@ -94,8 +95,9 @@ def _notes(item: Measured, candidate: Candidate, max_drop: float, refused: int) 
     if candidate.graph == SPARSE:
         compressed = len(zlib.compress(item.path.read_bytes()))
         notes.append(f"{compressed:,} bytes under compression (zlib), of {item.size_bytes:,}")
-    notes += [f"{item.speedup:.2f} times the speed of float here"] if item.speedup < 1.0 else []
-    notes += [f"{refused} candidates were refused by the acceptance samples"] if refused else []
+    notes += [f"{item.speedup:.2f} times the speed of {base} here"] if item.speedup < 1.0 else []
+    judged = f"{refused} candidate{'s were' if refused > 1 else ' was'}"
+    notes += [f"{judged} refused by the acceptance samples or the targets"] if refused else []
     return notes
 
 
