@@ -15,6 +15,7 @@ from tests.fakes.signing import DAY_S, FakeRepository, catalogued, fresh_signer,
 from tuf.api.metadata import MetaFile
 
 from autoglm_edge_protocol.digests import sha256_of
+from autoglm_edge_protocol.documents import LARGEST_INTEGER
 from autoglm_edge_protocol.limits import LIMITS
 from autoglm_edge_protocol.signed import MetadataFile
 
@@ -236,3 +237,16 @@ async def test_a_new_root_replaces_every_key(device: GatedDevice) -> None:
     device.restart()
     assert await device.code(device.message(desired(3, NEW), by=old_directors)) == "untrusted-signature"
     assert await device.code(device.message(desired(3, NEW))) == "accepted"
+
+
+async def test_a_version_beyond_all_bounds_does_not_keep_the_device_from_reporting(device: GatedDevice) -> None:
+    """Whoever has the timestamp's key may sign it; the agent must live to see the next root, which ends that."""
+    device.repository.timestamp.version = 2**64
+    assert await device.code(device.signed(1, reference())) == "accepted"
+    assert device.gate.report().timestamp_version == LARGEST_INTEGER
+    device.repository.signers["timestamp"] = fresh_signer("next-timestamp")
+    device.repository.timestamp.version = 0
+    device.repository.rotate()
+    device.repository.publish()
+    assert await device.code(device.signed(2, reference())) == "accepted"
+    assert device.gate.report().timestamp_version < 10

@@ -18,7 +18,7 @@ from pathlib import Path
 from autoglm_edge_agent.trust.memory import Memory
 from autoglm_edge_protocol.deployment import Reason
 from autoglm_edge_protocol.digests import sha256_of
-from autoglm_edge_protocol.documents import parse
+from autoglm_edge_protocol.documents import LARGEST_INTEGER, parse
 from autoglm_edge_protocol.durable import Disk
 from autoglm_edge_protocol.errors import MalformedDocument, UnsupportedSchema
 from autoglm_edge_protocol.limits import LIMITS
@@ -59,10 +59,12 @@ class Vault:
             return Memory()
 
     def version(self, role: str) -> int:
-        """Return the version of a role's metadata that is here; 0: there is none."""
+        """Return the version of a role's metadata that is here, as far as a document can say it; 0: there is none."""
         try:
-            return int(json.loads(_read(self._metadata / f"{role}.json"))["signed"]["version"])
-        except (OSError, ValueError, KeyError, TypeError):
+            version = int(json.loads(_read(self._metadata / f"{role}.json"))["signed"]["version"])
+            # TUF knows no greatest version, and who has stolen a key may sign any.
+            return min(LARGEST_INTEGER, version)
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return 0
 
     def remember(self, memory: Memory) -> None:
