@@ -13,6 +13,7 @@ from tests.converter.graphs import DIGITS, linear
 from tests.converter.kept_environments import kept_environments
 
 from autoglm_edge_converter.cache import FolderCache
+from autoglm_edge_converter.oldest import Oldest
 from autoglm_edge_converter.oldest_runtime import (
     OldRuntime,
     Verdict,
@@ -188,3 +189,10 @@ def test_each_runtime_of_the_targets_is_asked_once() -> None:
 )
 def test_difference_is_told_beyond_the_rounding_of_kernels(ours: Array, theirs: Array, expected: str | None) -> None:
     assert difference([[ours]], [[theirs]]) == expected
+
+
+def test_a_file_is_run_in_the_runtimes_of_its_own_format_only() -> None:
+    here = Path("python")
+    runtimes = (("onnx", OldRuntime(ONNX_RUNTIME, None, "no network")), ("tflite", OldRuntime(LITERT, here)))
+    assert Oldest(runtimes).ran(Path("model.tflite")) == ("litert 1.0",)
+    assert Oldest(runtimes).ran(Path("model.onnx")) == ()

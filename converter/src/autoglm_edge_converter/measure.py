@@ -66,7 +66,8 @@ def time_together(items: Sequence[Measured], base: str, bench: Workbench) -> lis
 
     Raises CandidateFailed.
     """
-    timings = _together([Form(item.id, item.precision, item.path) for item in items], bench, _timed(bench))
+    forms = [Form(item.id, item.precision, item.twin or item.path) for item in items]
+    timings = _together(forms, bench, _timed(bench))
     return [replace(item, timing=timings[item.id], speedup=speedup(timings[base], timings[item.id])) for item in items]
 
 

@@ -48,10 +48,10 @@ class Oldest:
             if old.python is None
         )
 
-    @property
-    def ran(self) -> tuple[str, ...]:
-        """Return the runtimes that can be run, `onnxruntime 1.17`."""
-        return tuple(f"{old.runtime.name} {old.runtime.oldest}" for _, old in self.runtimes if old.python is not None)
+    def ran(self, path: Path) -> tuple[str, ...]:
+        """Return the runtimes that a file of this format is run in, `onnxruntime 1.17`."""
+        mine = [old for form, old in self.runtimes if form == format_of(path) and old.python is not None]
+        return tuple(f"{old.runtime.name} {old.runtime.oldest}" for old in mine)
 
 
 def ready_oldest(demands: Demands, wanted: bool, cache: Cache, progress: Progress) -> Oldest:

@@ -87,6 +87,8 @@ class Measured:
     """Fraction of the original's weights that was taken out."""
     purpose: str = ""
     """Why it is shipped beside the others."""
+    twin: Path | None = None
+    """What is timed in its place: the same for this machine's kind of processor, where it is made for another."""
     accepted: Score | None = None
     """On the acceptance samples, which agreed to it; None for the original and the float variant."""
 

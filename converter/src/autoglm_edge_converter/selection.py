@@ -64,6 +64,8 @@ class Selection:
     refused: list[Measured] = field(default_factory=list)
     """What the acceptance samples refused."""
     chosen: list[Measured] = field(default_factory=list)
+    twins: Mapping[str, Path] = field(default_factory=dict)
+    """By form: the file that was timed in its place."""
 
     @property
     def shipped(self) -> tuple[Considered, ...]:
@@ -123,7 +125,9 @@ def consider(
         gain = speedup(timings.get(base), timing)
         entry = Considered(trial, form.id, form.path.stat().st_size, timing, gain)
         considered.append(replace(entry, outcome=_first_outcome(entry, problems.get(form.id), limits)))
-    return Selection(considered, timings, {form.id: form.path for form in forms}, builder.prunings)
+    paths = {form.id: form.path for form in forms}
+    timed_as = {name: form.path for name, form in twins.items()}
+    return Selection(considered, timings, paths, builder.prunings, twins=timed_as)
 
 
 def _for_another_kind(candidate: Candidate) -> bool:
@@ -148,7 +152,7 @@ def fill_place(
         name = _free_id(variant_id(entry.trial.candidate), {item.id for item in selection.chosen})
         verdict = acceptance.judge(_form(selection, entry, name), _timings(selection, entry, name))
         if verdict.measured is not None and verdict.refusal is None:
-            found = replace(verdict.measured, purpose=purpose)
+            found = replace(verdict.measured, purpose=purpose, twin=selection.twins.get(entry.form))
             selection.chosen.append(found)
             selection.decide(entry, SHIPPED, name)
             return found

@@ -78,7 +78,7 @@ def ship(item: Measured, acceptance: Acceptance, plan: Plan, base: str, refused:
     notes = _notes(item, item.candidate, plan.max_drop, base, refused) if item.candidate is not None else []
     if plan.demands.targets:
         targets = ", ".join(plan.demands.targets)
-        ran = ", ".join(acceptance.oldest.ran)
+        ran = ", ".join(acceptance.oldest.ran(item.path))
         how = f"loaded and run in {ran}" if ran else "judged by tables of operators"
         notes.append(f"for {targets}: {how}; speed measured on this machine only")
     return Shipped(item, limits, tuple(notes))

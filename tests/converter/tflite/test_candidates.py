@@ -14,10 +14,11 @@ from autoglm_edge_converter.cache import Cache, FolderCache, NoCache
 from autoglm_edge_converter.data.reading import read_data
 from autoglm_edge_converter.deadline import Deadline
 from autoglm_edge_converter.laboratory import Laboratory
-from autoglm_edge_converter.measure import FP32, Form, time_forms
+from autoglm_edge_converter.measure import FP32, Form, time_forms, time_together
 from autoglm_edge_converter.plan import TFLITE_RECIPES
 from autoglm_edge_converter.progress import Silent
 from autoglm_edge_converter.recipes import DYNAMIC, HALF, OPTIMISED, WEIGHTS, Candidate, Recipe, Tuned
+from autoglm_edge_converter.results import Measured
 from autoglm_edge_converter.search import search
 from autoglm_edge_converter.selection import Builder
 from autoglm_edge_converter.tflite.candidates import FloatFile, TfliteCandidates
@@ -129,3 +130,13 @@ def test_static_int8_is_much_faster_than_float_and_dynamic_is_known_to_be_slow(b
     # 1.75 and 0.26 on a quiet machine with VNNI; other processors and noise must not fail this.
     assert timings[FP32].cpu_us > 1.15 * timings["static"].cpu_us
     assert timings[FP32].cpu_us < 0.9 * timings["dynamic"].cpu_us
+
+
+def test_what_is_for_another_kind_of_processor_is_timed_again_as_its_twin(bench: Workbench) -> None:
+    absent = bench.scratch / "for-another-kind.tflite"
+    score = bench.score(bench.original, bench.parts.search)
+    items = [Measured(name, "int8", absent, 1, score, None, 0.0, None, twin=bench.original) for name in ("a", "b")]
+    again = time_together(items, "a", bench)
+    assert [item.timing is not None for item in again] == [True, True]
+    # The same file twice: as fast as itself, as far as a busy machine can tell.
+    assert again[1].speedup == pytest.approx(1.0, rel=0.5)
