@@ -73,8 +73,8 @@ def convert(
     ONNX needs nothing more; TFLite, TensorFlow (Keras, SavedModel) and PyTorch are extras of the package
     autoglm-edge-converter: tflite, tensorflow, torch. See docs/convert.md and the page of your framework.
 
-    Exit codes: 0 every precision asked for is in the bundle; 3 the bundle is written, but no INT8 variant was good
-    enough and it holds the float one only; 1 nothing was written, one line says why; 130 interrupted.
+    Exit codes: 0 everything asked for is in the bundle; 3 the bundle is written, but a precision or format asked for
+    could not be had, and the output says why; 1 nothing was written, one line says why; 130 interrupted.
 
     Example: autoglm-edge convert res.onnx --calibration samples.npz --output bundles --max-drop 0.02
     """
