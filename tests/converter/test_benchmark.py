@@ -22,11 +22,14 @@ def run(output: Path, cache: Path, *words: str) -> str:
 def test_a_section_is_written_and_the_others_stay(tmp_path: Path) -> None:
     output = tmp_path / "RESULTS.md"
     output.write_text(
-        "# Results\n\nold text\n\n### other\n\nkept as it is\n\n### mbn\n\nold figures\n", encoding="utf-8"
+        "# Results\n\n## Elsewhere\n\nits introduction\n\n### other\n\nkept as it is\n\n"
+        "## Conversion of ONNX models\n\nold text\n\n### res\n\nstays\n\n### mbn\n\nold figures\n",
+        encoding="utf-8",
     )
     text = run(output, tmp_path / "cache", "--models", "mbn", "--peers", "")
     assert "old figures" not in text
-    assert "### other\n\nkept as it is\n" in text
+    assert "## Elsewhere\n\nits introduction\n\n### other\n\nkept as it is\n" in text
+    assert "### res\n\nstays\n" in text
     (float_row,) = re.findall(r"^\| float \(as it came\) \| (.+) \|$", text, re.MULTILINE)
     cells = float_row.split(" | ")
     # The float accuracies of this network on the augmented and the test images, as trained.

@@ -14,6 +14,7 @@ from tests.fakes.brokers import Broker
 from tests.fakes.fleet_processes import FleetProcess
 
 from autoglm_edge_fleet.deployments import Deployment
+from autoglm_edge_fleet.fleet import Fleet
 from autoglm_edge_protocol.names import BundleId
 
 KILLS = 24
@@ -37,7 +38,7 @@ def test_a_model_serves_after_every_kill(
     issued: tuple[Deployment, ...] = ()
     for number in range(KILLS):
         wanted = digits_bundles[(number + 1) % len(digits_bundles)]
-        issued = fleet.deploy(BundleId.parse(f"digits@{wanted.version}"), [agent.device])
+        issued = _deploy(fleet, agent, wanted)
         time.sleep(dice.uniform(0.0, LONGEST_PAUSE_S))
         phase = fleet.refresh(issued)[0].phase
         phases[phase] = phases.get(phase, 0) + 1
@@ -61,8 +62,14 @@ def test_a_model_serves_after_every_kill(
     assert _leftovers(agent.state) == []
 
 
+def _deploy(fleet: Fleet, agent: AgentProcess, bundle: DigitsBundle) -> tuple[Deployment, ...]:
+    """Tell the device to run a bundle, which may be an older one than it has confirmed."""
+    wanted = BundleId.parse(f"digits@{bundle.version}")
+    return fleet.deploy(wanted, [agent.device], downgrade_reason="bundles take turns in this test")
+
+
 def _deploy_and_wait(side: FleetProcess, agent: AgentProcess, bundle: DigitsBundle, timeout_s: float) -> None:
-    issued = side.fleet.deploy(BundleId.parse(f"digits@{bundle.version}"), [agent.device])
+    issued = _deploy(side.fleet, agent, bundle)
     ended = side.fleet.wait_for_deployments(issued, timeout_s)[0]
     assert ended.phase == "confirmed", ended
 
