@@ -51,7 +51,9 @@ def test_what_fails_on_the_final_samples_is_withdrawn_and_nothing_takes_its_plac
     np.savez(tmp_path / "samples.npz", x=images)
     result = convert(DIGITS / "res.onnx", tmp_path / "samples.npz", tmp_path / "out", Options(precisions=("int8",)))
     assert [variant.id for variant in result.manifest.variants if variant.id == "int8"] == []
-    (refusal,) = result.findings.refusals
+    outcomes = [(one.form, one.speedup, one.outcome) for one in result.findings.considered]
+    assert len(result.findings.refusals) == 1, outcomes
+    refusal = result.findings.refusals[0]
     assert "it was accepted, but loses" in refusal.reason
     assert f"on {len(final)} final samples" in refusal.reason
     assert "it was accepted, but loses" in (result.directory / "report.html").read_text(encoding="utf-8")

@@ -20,6 +20,7 @@ from autoglm_edge_protocol.bundle import read_manifest
 from autoglm_edge_protocol.deployment import DesiredState, Installed, Reason
 from autoglm_edge_protocol.digests import sha256_of_file
 from autoglm_edge_protocol.durable import Disk
+from autoglm_edge_protocol.errors import MalformedBundle
 from autoglm_edge_protocol.manifest import MANIFEST_PATH
 from autoglm_edge_protocol.probation import ProbationTerms, ShadowTerms
 from autoglm_edge_protocol.transfer import FetchRequest
@@ -95,13 +96,19 @@ class Models:
 def broken_file(state: Path, installed: Installed) -> str | None:
     """Return a file of an installed bundle that is missing or has other bytes."""
     tree = state / "bundles" / installed.bundle.manifest_sha256
-    if not (tree / MANIFEST_PATH).is_file():
-        return MANIFEST_PATH
-    manifest = read_manifest(tree)
+    try:
+        manifest = read_manifest(tree)
+    except MalformedBundle:
+        if (tree / MANIFEST_PATH).is_file():
+            raise
+        return MANIFEST_PATH  # missing, perhaps since just now
     variant = manifest.variant(installed.variant)
     assert variant is not None
     for entry in manifest.device_files(variant):
-        if not (tree / entry.path).is_file() or sha256_of_file(tree / entry.path) != entry.sha256:
+        try:
+            if sha256_of_file(tree / entry.path) != entry.sha256:
+                return entry.path
+        except FileNotFoundError:
             return entry.path
     return None
 

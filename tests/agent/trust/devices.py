@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -35,6 +36,7 @@ class CatalogueSource:
 
     async def read(self, name: str, max_bytes: int) -> bytes | None:
         self._device.asked.append(name)
+        await self._device.answering.wait()
         file = self._catalogue.get(name)
         data = self._device.served(file.sha256) if file else None
         return None if data is None else data[: max_bytes + 1]
@@ -49,6 +51,9 @@ class GatedDevice:
         self.disk = disk or Disk()
         self.clock_s = time.time()
         self.asked: list[str] = []
+        self.answering = asyncio.Event()
+        """While it is not set, whoever asks for metadata waits."""
+        self.answering.set()
         self.more: dict[str, bytes] = {}
         """Further files that can be fetched, by digest."""
         self._files: dict[str, bytes] = {}

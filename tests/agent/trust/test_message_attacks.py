@@ -184,19 +184,23 @@ async def test_below_the_version_floor_only_with_a_signed_reason(device: GatedDe
 
 async def test_a_floor_that_rises_while_a_message_is_judged_counts(device: GatedDevice) -> None:
     message = device.signed(2, reference("1.0.0"))
+    device.answering.clear()
     judging = asyncio.create_task(device.code(message))
     while not device.asked:
         await asyncio.sleep(0.01)
     device.gate.note_confirmed(reference("2.0.0"))
+    device.answering.set()
     assert await judging == "downgrade"
     assert device.vault.memory.generation == 0
 
 
 async def test_of_two_messages_that_are_judged_at_once_the_older_is_not_let_in_last(device: GatedDevice) -> None:
     older, newer = device.signed(2), device.signed(3)
+    device.answering.clear()
     judging = asyncio.create_task(device.code(older))
     while not device.asked:
         await asyncio.sleep(0.01)
     device.gate.note_generation(3)
+    device.answering.set()
     assert await judging == "replayed"
     assert await device.code(newer) == "accepted"

@@ -140,8 +140,8 @@ class Journal:
             self._hindrance = hindrance
             self._on_change()
 
-    def withdraw(self, reason: Reason, command_id: str | None) -> None:
-        """Go back to the previous bundle, in the slots and then in the record."""
+    def withdraw(self, reason: Reason, command_id: str | None, *, condemned: bool = True) -> None:
+        """Go back to the previous bundle, in the slots and then, when this one is `condemned`, in the record."""
         withdrawn, wanted = self.slots.current, self.slots.roll_back(command_id)
         try:
             self.commit_slots(wanted)
@@ -149,7 +149,9 @@ class Journal:
             if self.slots != wanted:
                 raise
             log.warning("rolled back, though a loss of power might undo it: %s", error)
-        if (self.record.state, Event.WITHDRAWN) in TABLE and withdrawn and self.record.bundle == withdrawn.bundle:
+        if not condemned or withdrawn is None or self.record.bundle != withdrawn.bundle:
+            return
+        if (self.record.state, Event.WITHDRAWN) in TABLE:
             self.commit_or_settle_later(self.record.after(Event.WITHDRAWN, reason=reason))
 
     def resume(self) -> None:

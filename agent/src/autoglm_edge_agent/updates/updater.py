@@ -133,10 +133,11 @@ class Updater:
         journal = self._journal
         if journal.sealed is not None:
             return installed
+        slots = journal.slots
         try:
             async with journal.switching:
-                if journal.slots.current != installed:
-                    return journal.slots.current
+                if journal.slots.current != installed or journal.slots != slots:
+                    return journal.slots.current  # it is told of what was replaced, or repaired, in the meantime
                 if damaged := await in_thread(self._store.forget_damaged, installed):
                     reason = Reason(code=DAMAGED, message=f"{damaged[0]} of {installed.bundle.id} was damaged on disk")
                     log.warning("%s", reason.message)
@@ -146,7 +147,8 @@ class Updater:
                         code="probation-crashes", message=f"its workers keep failing: {reason.message}"[:2000]
                     )
                 if journal.slots.previous is not None:
-                    journal.withdraw(reason, None)
+                    # What waits to be activated is the same bundle, whole again: only the damaged one has failed.
+                    journal.withdraw(reason, None, condemned=journal.slots.staging != installed)
         except OSError as error:
             log.warning("%s can neither be replaced nor repaired yet: %s", installed.bundle.id, error)
         return journal.slots.current
