@@ -13,7 +13,7 @@ def write_section(path: Path, part: str, introduction: str, section: str, text: 
     """Put a section into its part of the file, in place of what it said before. Raises OSError."""
     parts = read_parts(path.read_text(encoding="utf-8") if path.exists() else "")
     sections = parts.setdefault(part, ("", {}))[1]
-    parts[part] = introduction.strip(), {**sections, section: text.strip()}
+    parts[part] = introduction.strip("\n"), {**sections, section: text.strip()}
     Disk().commit(path, written(parts).encode())
 
 
@@ -24,7 +24,7 @@ def read_parts(text: str) -> dict[str, tuple[str, dict[str, str]]]:
         title, _, body = entry.partition("\n")
         introduction, *sections = body.split("\n### ")
         pairs = (section.partition("\n") for section in sections)
-        found[title.strip()] = introduction.strip(), {name.strip(): rest.strip() for name, _, rest in pairs}
+        found[title.strip()] = introduction.strip("\n"), {name.strip(): rest.strip() for name, _, rest in pairs}
     return found
 
 

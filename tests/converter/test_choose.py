@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,18 +10,21 @@ import pytest
 
 from autoglm_edge_converter.choose import (
     AS_FAST,
+    CLEARER_DB,
+    clearest_db,
     doubt_reported,
     fastest_first,
     refuse_reported,
     shortlist,
     steps_up,
+    worth_judging,
 )
 from autoglm_edge_converter.making import in_speeds_of
 from autoglm_edge_converter.metrics.shares import wilson
 from autoglm_edge_converter.quality import TOP1, Figure, OutputScore, Score
-from autoglm_edge_converter.recipes import WEIGHTS, Candidate, Recipe
+from autoglm_edge_converter.recipes import HALF, WEIGHTS, Candidate, Recipe
 from autoglm_edge_converter.results import Considered, Measured
-from autoglm_edge_converter.search import Trial
+from autoglm_edge_converter.search import Demand, Trial
 from autoglm_edge_converter.selection import Selection
 
 
@@ -65,6 +69,17 @@ def test_a_second_round_keeps_what_the_first_refused_under_names_of_its_own() ->
     again = Selection([considered("onnx-stricter-0", 2.0, 30)], {}, {}, {})
     again.remember(first)
     assert [entry.form for entry in again.considered] == ["onnx-stricter-0"]
+
+
+def test_after_a_refusal_only_clearer_answers_are_judged_and_nothing_twice() -> None:
+    lost, clearer, hardly = (trial(Recipe(name), sqnr_db=db) for name, db in (("a", 29.0), ("b", 35.5), ("c", 34.0)))
+    halves = trial(Recipe(family=HALF), sqnr_db=20.0)
+    first = Selection([Considered(lost, "x", 100, None, 2.0, "it loses 3.00 % on the acceptance samples")], {}, {}, {})
+    assert first.turned_down == (lost,)
+    demand = Demand(0.01, clearest_db(first.turned_down) + CLEARER_DB)
+    assert worth_judging([lost, clearer, hardly, halves], demand, {lost.candidate}) == (clearer, halves)
+    assert clearest_db([halves]) == -math.inf
+    assert demand.met(clearer) and not demand.met(hardly)
 
 
 def test_speeds_of_formats_that_were_timed_apart_are_brought_to_one_base() -> None:

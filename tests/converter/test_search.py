@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from autoglm_edge_converter.quality import TOP1, OutputScore, Score
 from autoglm_edge_converter.recipes import Candidate, Recipe, Tuned
-from autoglm_edge_converter.search import Sensitivity, Stage, Trial, safe, search, within
+from autoglm_edge_converter.search import Demand, Sensitivity, Stage, Trial, safe, search, within
 from autoglm_edge_converter.search.ladder import densest_first, float_counts, ladder, saving
 from autoglm_edge_converter.search.sensitivity import Noise, first_groups, rank_nodes
 from autoglm_edge_converter.search.trials import standard_error
@@ -65,7 +66,7 @@ class Network:
         return self.patience <= 0
 
     def search(self, max_drop: float) -> Trial | None:
-        return search(CANDIDATES, dict.fromkeys(self.losses, 1.0), max_drop, self).found
+        return search(CANDIDATES, dict.fromkeys(self.losses, 1.0), Demand(max_drop), self).found
 
 
 def test_a_whole_graph_safely_within_the_budget_needs_no_sensitivity() -> None:
@@ -99,7 +100,7 @@ def test_nothing_is_found_where_nothing_is_good_enough() -> None:
 def test_time_ends_the_search_with_what_was_found_by_then() -> None:
     losses = {f"n{i}": 0.01 for i in range(30)}
     network = Network(losses, patience=3)
-    result = search(CANDIDATES, dict.fromkeys(losses, 1.0), 0.05, network)
+    result = search(CANDIDATES, dict.fromkeys(losses, 1.0), Demand(0.05), network)
     assert result.out_of_time
     assert len(result.trials) <= 2 + 2
 
@@ -119,7 +120,7 @@ def test_what_is_found_keeps_the_budget(losses: dict[str, float]) -> None:
     found = Network(losses).search(0.05)
     if found is not None:
         assert found.score is not None
-        assert found.score.drop <= 0.05 + 1e-9
+        assert found.score.drop <= 0.05 + 0.5 / found.score.samples + 1e-9
 
 
 @given(st.integers(0, 500))
@@ -138,6 +139,13 @@ def test_safe_is_stricter_than_within_and_more_samples_never_hurt(drop: float, s
     assert safe(more, budget) or not safe(trial, budget)
     assert trial.score is not None
     assert math.isclose(standard_error(trial.score), math.sqrt(trial.score.drop * (1 - trial.score.drop) / samples))
+
+
+@pytest.mark.parametrize(
+    ("samples", "lost", "worthwhile"), [(93, 1, True), (93, 2, False), (10, 1, False), (150, 2, True)]
+)
+def test_the_budget_of_the_search_is_in_whole_samples(samples: int, lost: int, worthwhile: bool) -> None:
+    assert within(Trial(CANDIDATES[0], scored(lost / samples, samples=samples)), 0.01) is worthwhile
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=200))

@@ -8,13 +8,13 @@ report; they take back only what they prove to be over the budget, and nothing t
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from autoglm_edge_converter.quality import Score
-from autoglm_edge_converter.recipes import HALF, STATIC, WEIGHTS
+from autoglm_edge_converter.recipes import HALF, STATIC, WEIGHTS, Candidate
 from autoglm_edge_converter.results import Considered, Refusal
-from autoglm_edge_converter.search import SearchResult, Trial, safe, within
+from autoglm_edge_converter.search import Demand, SearchResult, Trial, safe, within
 from autoglm_edge_converter.search.trials import best, by_quality, standard_error
 
 AS_FAST = 0.08
@@ -27,7 +27,7 @@ WORTHWHILE_IF_SLOWER = 0.75
 """The same for a variant that is slower than float."""
 
 CLEARER_DB = 6.0
-"""Half the amplitude of the noise: less is no reason to ship one more variant."""
+"""Half the amplitude of the noise: less is no reason to ship one more variant, or to judge one where all failed."""
 
 MOST_VARIANTS = 5
 """How many variants a bundle holds at most for one format, float included."""
@@ -76,6 +76,18 @@ def shortlist(trials: Sequence[Trial], max_drop: float) -> tuple[Trial, ...]:
     sure = [trial for trial in mixed if safe(trial, max_drop)]
     chosen = [*mixed[: MOST_MIXED - 1], *sure[:1]]
     return tuple(dict.fromkeys([*whole, *chosen]))
+
+
+def worth_judging(trials: Sequence[Trial], demand: Demand, judged: Collection[Candidate]) -> tuple[Trial, ...]:
+    """Return the trials that were not judged before; of the static ones, those whose answers are clear enough."""
+    fresh = [trial for trial in trials if trial.candidate not in judged]
+    return tuple(trial for trial in fresh if trial.candidate.recipe.family != STATIC or demand.is_clear(trial))
+
+
+def clearest_db(trials: Sequence[Trial]) -> float:
+    """Return the signal to noise of the static trial whose worst output has the most; minus infinity for none."""
+    known = [t.score.sqnr_db for t in trials if t.score is not None and t.candidate.recipe.family == STATIC]
+    return max((value for value in known if value is not None), default=-math.inf)
 
 
 NOTICEABLE = 1.05

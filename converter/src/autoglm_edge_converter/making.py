@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from autoglm_edge_converter.acceptance import Acceptance
 from autoglm_edge_converter.assemble import Shipped
 from autoglm_edge_converter.cache import Cache, FolderCache, NoCache
-from autoglm_edge_converter.choose import Limits
+from autoglm_edge_converter.choose import CLEARER_DB, Limits, clearest_db, worth_judging
 from autoglm_edge_converter.deadline import Deadline
 from autoglm_edge_converter.errors import ConversionError, MissingPackage
 from autoglm_edge_converter.faithful import check_rendition
@@ -26,7 +26,7 @@ from autoglm_edge_converter.pruned_graphs import OFF
 from autoglm_edge_converter.recipes import Candidate
 from autoglm_edge_converter.results import Findings, Measured, Options, Refusal
 from autoglm_edge_converter.rungs import fill_fastest, fill_rungs
-from autoglm_edge_converter.search import SearchResult, joined, search
+from autoglm_edge_converter.search import Demand, SearchResult, joined, search
 from autoglm_edge_converter.selection import Builder, Selection, consider
 from autoglm_edge_converter.shipping import (
     Reported,
@@ -40,8 +40,8 @@ from autoglm_edge_converter.shipping import (
 from autoglm_edge_converter.sides import Side, steps_of
 from autoglm_edge_converter.workbench import Workbench
 
-STRICTER = 0.25
-"""The part of the budget that is searched for again when all that was within it failed on the acceptance samples."""
+MOST_ROUNDS = 4
+"""How often is searched altogether."""
 
 
 @dataclass(frozen=True)
@@ -191,24 +191,28 @@ def find(
     acceptance: Acceptance,
     progress: Progress,
 ) -> Found:
-    """Search, time what is within the budget and fill the first place; once more, stricter, where all is refused.
+    """Search, time what is within the budget and fill the first place; again, stricter, while all is refused.
 
     Raises CandidateFailed, OSError.
     """
     limits, usable = acceptance.limits, builder.usable(planned)
 
-    def once(max_drop: float, kind: str) -> Found:
-        result = search(usable, builder.work(), max_drop, builder)
-        return Found(result, consider(result.trials, floats, builder, acceptance.bench, limits, progress, kind))
+    def look(demand: Demand, kind: str, judged: Collection[Candidate] = ()) -> Found:
+        result = search(usable, builder.work(), demand, builder)
+        trials = worth_judging(result.trials, demand, judged)
+        return Found(result, consider(trials, floats, builder, acceptance.bench, limits, progress, kind))
 
-    first = once(limits.max_drop, "candidate")
-    if not fill_fastest(first.selection, acceptance) or first.result.out_of_time:
-        return first
-    progress.stage("search", len(usable))
-    second = once(limits.max_drop * STRICTER, "stricter")
-    second.selection.remember(first.selection)
-    fill_fastest(second.selection, acceptance)
-    return second
+    found = look(Demand(limits.max_drop), "candidate")
+    for number in range(1, MOST_ROUNDS + 1):
+        if not fill_fastest(found.selection, acceptance) or found.result.out_of_time or number == MOST_ROUNDS:
+            break
+        refused = found.selection.turned_down
+        demand = Demand(limits.max_drop, clearest_db(refused) + CLEARER_DB)
+        progress.stage("search", len(usable))
+        stricter = look(demand, f"stricter-{number}", {trial.candidate for trial in refused})
+        stricter.selection.remember(found.selection)
+        found = stricter
+    return found
 
 
 def _measure(floats: Sequence[Form], bench: Workbench, timings: Mapping[str, Timing]) -> dict[str, Measured]:

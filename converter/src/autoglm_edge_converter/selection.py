@@ -77,6 +77,11 @@ class Selection:
         """The candidates that nothing speaks against."""
         return tuple(entry for entry in self.considered if entry.outcome == UNDECIDED)
 
+    @property
+    def turned_down(self) -> tuple[Trial, ...]:
+        """The trials that something spoke against."""
+        return tuple(entry.trial for entry in self.considered if entry.outcome not in (UNDECIDED, SHIPPED))
+
     def decide(self, entry: Considered, outcome: str, form: str | None = None) -> None:
         """Note what became of a candidate."""
         place = next(index for index, other in enumerate(self.considered) if other.form == entry.form)

@@ -19,7 +19,7 @@ from autoglm_edge_converter.plan import TFLITE_RECIPES
 from autoglm_edge_converter.progress import Silent
 from autoglm_edge_converter.recipes import DYNAMIC, HALF, OPTIMISED, WEIGHTS, Candidate, Recipe, Tuned
 from autoglm_edge_converter.results import Measured
-from autoglm_edge_converter.search import search
+from autoglm_edge_converter.search import Demand, search
 from autoglm_edge_converter.selection import Builder
 from autoglm_edge_converter.tflite.candidates import FloatFile, TfliteCandidates
 from autoglm_edge_converter.tflite.source import load_tflite
@@ -92,7 +92,7 @@ def test_tuned_ranges_make_another_candidate(bench: Workbench) -> None:
 
 def test_the_search_ends_within_the_budget(bench: Workbench) -> None:
     candidates = _candidates(bench)
-    result = search([STATIC_INT8, Candidate(Recipe("percentile"))], candidates.work(), 0.05, candidates)
+    result = search([STATIC_INT8, Candidate(Recipe("percentile"))], candidates.work(), Demand(0.05), candidates)
     assert result.found is not None
 
 

@@ -3,6 +3,28 @@
 from __future__ import annotations
 
 from autoglm_edge_converter.search.strategy import Experiments, search
-from autoglm_edge_converter.search.trials import SearchResult, Sensitivity, Stage, Trial, best, joined, safe, within
+from autoglm_edge_converter.search.trials import (
+    Demand,
+    SearchResult,
+    Sensitivity,
+    Stage,
+    Trial,
+    best,
+    joined,
+    safe,
+    within,
+)
 
-__all__ = ["Experiments", "SearchResult", "Sensitivity", "Stage", "Trial", "best", "joined", "safe", "search", "within"]
+__all__ = [
+    "Demand",
+    "Experiments",
+    "SearchResult",
+    "Sensitivity",
+    "Stage",
+    "Trial",
+    "best",
+    "joined",
+    "safe",
+    "search",
+    "within",
+]

@@ -1,4 +1,6 @@
-"""The search for 8-bit candidates within the quality budget. Pure: candidates are tried through `Experiments`.
+"""The search for 8-bit candidates that meet a demand: within the quality budget, with answers that are clear enough.
+
+Pure: candidates are tried through `Experiments`.
 
 every recipe of every float graph, whole graph
 the best static one not safely within the budget:
@@ -15,7 +17,7 @@ from typing import Protocol
 
 from autoglm_edge_converter.recipes import OPTIMISED, STATIC, Candidate
 from autoglm_edge_converter.search.ladder import densest_first, ladder, noisiest_first
-from autoglm_edge_converter.search.trials import SearchResult, Sensitivity, Stage, Trial, best, safe, within
+from autoglm_edge_converter.search.trials import Demand, SearchResult, Sensitivity, Stage, Trial, best
 from autoglm_edge_converter.search.tuning import tune
 
 MOST_TUNED = 6
@@ -45,21 +47,21 @@ class Experiments(Protocol):
 
 
 def search(
-    candidates: Sequence[Candidate], work: Mapping[str, float], max_drop: float, experiments: Experiments
+    candidates: Sequence[Candidate], work: Mapping[str, float], demand: Demand, experiments: Experiments
 ) -> SearchResult:
-    """Try the candidates given, and refine the best static one where none is safely within the budget.
+    """Try the candidates given, and refine the best static one where none safely meets the demand.
 
     `work` holds the multiplications of each weighted node of the optimised graph.
     """
     trials = list(experiments.attempt(candidates))
     start = best([trial for trial in trials if _refinable(trial)])
     sensitivities: tuple[Sensitivity, ...] = ()
-    if not any(safe(trial, max_drop) for trial in trials if _quantized(trial)):
+    if not any(demand.safely_met(trial) for trial in trials if _quantized(trial)):
         origin = start.candidate if start else _first_refinable(candidates)
         if origin is not None:
-            more, sensitivities = _refine(origin, start, work, max_drop, experiments)
+            more, sensitivities = _refine(origin, start, work, demand, experiments)
             trials += more
-    found = best([trial for trial in trials if _quantized(trial) and within(trial, max_drop)])
+    found = best([trial for trial in trials if _quantized(trial) and demand.met(trial)])
     return SearchResult(found, tuple(trials), sensitivities, experiments.out_of_time(Stage.CLIMB))
 
 
@@ -76,7 +78,7 @@ def _first_refinable(candidates: Sequence[Candidate]) -> Candidate | None:
 
 
 def _refine(
-    origin: Candidate, start: Trial | None, work: Mapping[str, float], max_drop: float, experiments: Experiments
+    origin: Candidate, start: Trial | None, work: Mapping[str, float], demand: Demand, experiments: Experiments
 ) -> tuple[list[Trial], tuple[Sensitivity, ...]]:
     trials: list[Trial] = []
     if start is not None and not experiments.out_of_time(Stage.TUNE):
@@ -86,12 +88,12 @@ def _refine(
             trials += experiments.attempt([tuned])
             top = best([start, *trials])
             origin = top.candidate if top is not None else origin
-            if safe(trials[-1], max_drop):
+            if demand.safely_met(trials[-1]):
                 return trials, ()
     if experiments.out_of_time(Stage.RANK):
         return trials, ()
     ranking = noisiest_first(experiments.rank(origin))
-    trials += _climb(origin, ranking, work, max_drop, experiments)
+    trials += _climb(origin, ranking, work, demand, experiments)
     return trials, ranking
 
 
@@ -99,7 +101,7 @@ def _climb(
     origin: Candidate,
     ranking: Sequence[Sensitivity],
     work: Mapping[str, float],
-    max_drop: float,
+    demand: Demand,
     experiments: Experiments,
 ) -> list[Trial]:
     """Keep more and more nodes in float, first those that cost little, then whatever is noisiest."""
@@ -113,6 +115,6 @@ def _climb(
                 return trials
             chosen = [replace(origin, float_nodes=floats) for floats in steps[at : at + STEPS_AT_ONCE]]
             trials += experiments.attempt(chosen)
-            if any(safe(trial, max_drop) for trial in trials):
+            if any(demand.safely_met(trial) for trial in trials):
                 return trials
     return trials

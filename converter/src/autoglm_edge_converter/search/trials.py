@@ -73,8 +73,16 @@ def joined(results: Sequence[SearchResult]) -> SearchResult:
 
 
 def within(trial: Trial, max_drop: float) -> bool:
-    """Tell whether a trial ran and keeps the budget; the allowance is for the division that made the fraction."""
-    return trial.score is not None and trial.score.finite and trial.score.drop <= max_drop + 1e-9
+    """Tell whether a trial ran and keeps the budget, in whole samples: of 93 samples and 1 %, one may be lost.
+
+    Only whether it is worth judging depends on that: the acceptance samples are held to the budget as it is.
+    """
+    score = trial.score
+    if score is None or not score.finite:
+        return False
+    # The allowance is for the division that made the fraction.
+    half_a_sample = 0.0 if score.metric == FIDELITY or score.samples < 1 else 0.5 / score.samples
+    return score.drop <= max_drop + max(half_a_sample, 1e-9)
 
 
 def safe(trial: Trial, max_drop: float, errors: float = 2.0) -> bool:
@@ -83,7 +91,29 @@ def safe(trial: Trial, max_drop: float, errors: float = 2.0) -> bool:
     The best of several trials looks better on the samples that ranked it than it is; two standard errors (97 % one
     sided) make it likely that samples held back agree.
     """
-    return trial.score is not None and within(trial, max_drop - errors * standard_error(trial.score))
+    score = trial.score
+    return score is not None and score.finite and score.drop + errors * standard_error(score) <= max_drop + 1e-9
+
+
+@dataclass(frozen=True)
+class Demand:
+    """What a trial has to reach on the search samples."""
+
+    max_drop: float
+    least_sqnr_db: float = -math.inf
+    """Of the worst output. Where every sample is answered right already, noise alone tells candidates apart."""
+
+    def met(self, trial: Trial) -> bool:
+        """Tell whether a trial keeps the budget, and its answers are that clear."""
+        return within(trial, self.max_drop) and self.is_clear(trial)
+
+    def safely_met(self, trial: Trial) -> bool:
+        """Tell whether samples held back are likely to agree."""
+        return safe(trial, self.max_drop) and self.is_clear(trial)
+
+    def is_clear(self, trial: Trial) -> bool:
+        """Tell whether a trial's answers are clear enough; none has more than an answer without noise."""
+        return trial.score is not None and (trial.score.sqnr_db is None or trial.score.sqnr_db >= self.least_sqnr_db)
 
 
 def standard_error(score: Score) -> float:
