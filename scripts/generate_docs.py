@@ -21,7 +21,7 @@ from autoglm_edge_protocol.durable import Disk
 from autoglm_edge_protocol.manifest import Manifest
 from autoglm_edge_protocol.signed import SignedMessage
 from autoglm_edge_protocol.telemetry import TelemetryBatch
-from autoglm_edge_protocol.transfer import FetchRefusal, FetchRequest
+from autoglm_edge_protocol.transfer import FetchRefusal, FetchRequest, StreamCredit
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 
@@ -37,6 +37,7 @@ DOCUMENTS: tuple[type[Document], ...] = (
     TelemetryBatch,
     FetchRequest,
     FetchRefusal,
+    StreamCredit,
 )
 
 

@@ -12,9 +12,10 @@ from tests.faults.disks import PowerLost
 from autoglm_edge_agent.config import ProbationSection
 from autoglm_edge_agent.errors import Refusal
 from autoglm_edge_agent.storage.store import Store
-from autoglm_edge_agent.updates.fetch import Block, Fetcher
+from autoglm_edge_agent.updates.fetch import Fetcher
 from autoglm_edge_agent.updates.fit import Capabilities
 from autoglm_edge_agent.updates.observation import Observation
+from autoglm_edge_agent.updates.receiving import Block
 from autoglm_edge_agent.updates.updater import Updater
 from autoglm_edge_protocol.bundle import read_manifest
 from autoglm_edge_protocol.deployment import DesiredState, Installed, Reason
@@ -23,7 +24,7 @@ from autoglm_edge_protocol.durable import Disk
 from autoglm_edge_protocol.errors import MalformedBundle
 from autoglm_edge_protocol.manifest import MANIFEST_PATH
 from autoglm_edge_protocol.probation import ProbationTerms, ShadowTerms
-from autoglm_edge_protocol.transfer import FetchRequest
+from autoglm_edge_protocol.transfer import FetchRequest, StreamCredit
 
 BOARD = Capabilities({"onnxruntime": "1.20.0"}, 1 << 34)
 _TERMS = ProbationTerms(duration_s=0.002, inferences=0, patience_s=0.002, max_crashes=100)
@@ -50,6 +51,15 @@ class Source:
             start = block * request.block_bytes
             self.fetcher.deliver(Block(request.sha256, start, data[start : start + request.block_bytes]))
         return True
+
+    def credit(self, credit: StreamCredit) -> bool:
+        raise AssertionError(f"nothing is streamed here, but {credit} came")
+
+    def follow(self, sha256: str) -> None:
+        """Nobody else is there: what is asked for comes to this device alone."""
+
+    def unfollow(self, sha256: str) -> None:
+        """Nothing was followed."""
 
 
 class Models:

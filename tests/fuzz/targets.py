@@ -101,7 +101,7 @@ TARGETS: dict[str, Target] = {
     target.name: target
     for target in (
         *(Target(model.kind, _documents(model), _seeds(model)) for model in _MODELS),
-        Target("topic", _text(parse_topic), (b"autoglm/v1/home/pi/block/" + b"0" * 64 + b"/57344",)),
+        Target("topic", _text(parse_topic), (b"autoglm/v1/home/pi/block/" + b"0" * 64 + b"/65536",)),
         Target("broker address", _text(BrokerAddress.parse), (b"mqtts://user:secret@[::1]:8883",)),
         Target("bundle id", _text(BundleId.parse), (b"magika@1.0.0+3",)),
         Target("golden set", _in_file("golden.npz", golden.load), (_GOLDEN,)),

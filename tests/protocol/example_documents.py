@@ -36,7 +36,7 @@ from autoglm_edge_protocol.manifest import (
 from autoglm_edge_protocol.probation import ProbationReport, ProbationTerms, ShadowTerms
 from autoglm_edge_protocol.signed import MetadataFile, SignedMessage
 from autoglm_edge_protocol.telemetry import InferenceWindow, SystemSample, TelemetryBatch
-from autoglm_edge_protocol.transfer import FetchRefusal, FetchRequest
+from autoglm_edge_protocol.transfer import FetchRefusal, FetchRequest, StreamCredit
 
 DIGEST = sha256_of(b"")
 MODEL_PATH = "variants/fp32/model.onnx"
@@ -151,7 +151,8 @@ EXAMPLES: tuple[Document, ...] = (
         ),
         dropped_batches=1,
     ),
-    FetchRequest(request_id=1, sha256=DIGEST, block_bytes=57344, ranges=((0, 2), (5, 1))),
+    FetchRequest(request_id=1, sha256=DIGEST, block_bytes=65536, ranges=((0, 2), (5, 1))),
+    StreamCredit(sha256=DIGEST, block_bytes=65536, block=12),
     FetchRefusal(request_id=1, sha256=DIGEST, reason=Reason(code="not-found", message="no such file")),
     SignedMessage(
         envelope=seal("text/plain", b"{}", [("k", lambda data: data)]),

@@ -5,14 +5,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autoglm_edge_protocol.errors import MalformedTopic
-from autoglm_edge_protocol.topics import Channel, Topic, device_filters, fleet_filters, parse_topic
+from autoglm_edge_protocol.topics import (
+    BULK,
+    Channel,
+    Topic,
+    device_filters,
+    fleet_filters,
+    parse_topic,
+    shared_filter,
+)
 
 DIGEST = "0123456789abcdef" * 4
 
 names = st.from_regex(r"[A-Za-z0-9_-]{1,64}", fullmatch=True)
 digests = st.from_regex(r"[0-9a-f]{64}", fullmatch=True)
-plain = st.builds(Topic, names, names, st.sampled_from([c for c in Channel if c is not Channel.BLOCK]))
-blocks = st.builds(Topic, names, names, st.just(Channel.BLOCK), digests, st.integers(0, 10**15 - 1))
+plain = st.builds(Topic, names, names, st.sampled_from([c for c in Channel if c not in BULK]))
+blocks = st.builds(Topic, names, names, st.sampled_from(BULK), digests, st.integers(0, 10**15 - 1))
 
 
 @given(plain | blocks)
@@ -63,6 +71,9 @@ def test_no_name_makes_a_filter_or_another_topic(name: str) -> None:
         f"autoglm/v1/home/pi/desired/{DIGEST}/0",
         "autoglm/v1/home/pi/block",
         f"autoglm/v1/home/pi/block/{DIGEST}",
+        f"autoglm/v1/home/pi/packed/{DIGEST}",
+        "autoglm/v1/home/_all/desired",
+        "autoglm/v1/home/_all/credit",
         f"autoglm/v1/home/pi/block/{DIGEST}/00",
         f"autoglm/v1/home/pi/block/{DIGEST}/-1",
         f"autoglm/v1/home/pi/block/{DIGEST}/1_0",
@@ -87,6 +98,8 @@ def test_near_misses(text: str) -> None:
         (Channel.BLOCK, DIGEST, 10**15),
         (Channel.DESIRED, DIGEST, 0),
         (Channel.DESIRED, "", 1),
+        (Channel.CREDIT, DIGEST, 0),
+        (Channel.PACKED, "", 0),
     ],
 )
 def test_topics_that_say_too_much_or_too_little(channel: Channel, sha256: str, offset: int) -> None:
@@ -112,3 +125,13 @@ def test_filters_fit_every_broker() -> None:
         assert all(pattern.count("/") <= 7 for pattern in filters)
     assert device_filters("home", "pi")["autoglm/v1/home/pi/block/+/+"] == 0
     assert fleet_filters("home")["autoglm/v1/home/+/fetch"] == 0
+
+
+@given(names, st.sampled_from(BULK), digests, st.integers(0, 10**15 - 1))
+def test_what_all_get_reaches_those_who_follow_that_file(
+    fleet: str, channel: Channel, sha256: str, offset: int
+) -> None:
+    topic = str(Topic(fleet, "_all", channel, sha256, offset))
+    assert _matches(shared_filter(fleet, sha256), topic)
+    assert not _matches(shared_filter(fleet, "0" * 64 if sha256[0] != "0" else "1" * 64), topic)
+    assert not any(_matches(pattern, topic) for pattern in device_filters(fleet, "pi"))

@@ -70,6 +70,7 @@ class Agent:
             self._uplink,
             lambda sha256, verified: self._updater.progressed(sha256, verified),
             self._entrance.depots,
+            config.transfer.policy(),
         )
         self._updater = Updater(
             self._store,

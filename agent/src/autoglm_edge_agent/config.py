@@ -11,8 +11,11 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from autoglm_edge_agent.errors import ConfigurationError
+from autoglm_edge_agent.updates.allowance import QuietHours
+from autoglm_edge_agent.updates.receiving import TransferPolicy
 from autoglm_edge_protocol.documents import first_problem
 from autoglm_edge_protocol.errors import ProtocolError
+from autoglm_edge_protocol.limits import LIMITS
 from autoglm_edge_protocol.mqtt import BrokerAddress
 from autoglm_edge_protocol.names import DeviceName, FleetName
 from autoglm_edge_protocol.probation import LONGEST_S, ProbationTerms, ShadowTerms
@@ -137,6 +140,31 @@ def _check_names(value: dict[str, Any], model: type[BaseModel]) -> None:
         raise ValueError(f"{unknown[0]} is unknown; it has {', '.join(model.model_fields)}")
 
 
+class TransferSection(_Section):
+    """`[transfer]`: how bulk data may come."""
+
+    max_bytes_per_s: int | None = Field(default=None, ge=1024)
+    """No more than so many bytes of models a second; such a device takes no part in what many devices are sent."""
+    quiet_hours: str | None = None
+    """`HH:MM-HH:MM` by local time: no model is fetched then. Orders still come, and an update that waits says so."""
+    share: bool = True
+    """Whether blocks that many devices lack may come once for all of them."""
+    block_bytes: int = Field(default=LIMITS.block_bytes, ge=512, le=LIMITS.block_bytes)
+    """The largest block, where the way to the broker carries no larger one."""
+
+    @field_validator("quiet_hours")
+    @classmethod
+    def _hours(cls, value: str | None) -> str | None:
+        if value is not None:
+            QuietHours.parse(value)
+        return value
+
+    def policy(self) -> TransferPolicy:
+        """Return what the fetcher keeps to."""
+        hours = QuietHours.parse(self.quiet_hours) if self.quiet_hours else None
+        return TransferPolicy(self.block_bytes, self.max_bytes_per_s, hours, self.share)
+
+
 class TrustSection(_Section):
     """`[trust]`: whose word counts. Without a root nothing does, unless `insecure` says that everybody's does."""
 
@@ -172,6 +200,7 @@ class Config(_Section):
     inference: InferenceSection = InferenceSection()
     probation: ProbationSection = ProbationSection()
     telemetry: TelemetrySection = TelemetrySection()
+    transfer: TransferSection = TransferSection()
     trust: TrustSection = TrustSection()
 
 

@@ -6,14 +6,16 @@ import logging
 from collections.abc import Awaitable, Callable
 
 from autoglm_edge_agent.config import Config
-from autoglm_edge_agent.updates.fetch import Block, Fetcher
+from autoglm_edge_agent.updates.fetch import Fetcher
+from autoglm_edge_agent.updates.receiving import Block
 from autoglm_edge_protocol.deployment import Presence
 from autoglm_edge_protocol.documents import parse
 from autoglm_edge_protocol.errors import ProtocolError
 from autoglm_edge_protocol.limits import LIMITS
 from autoglm_edge_protocol.mqtt import Link, Message, Will
-from autoglm_edge_protocol.topics import Channel, Topic, device_filters, parse_topic
-from autoglm_edge_protocol.transfer import FetchRefusal, FetchRequest
+from autoglm_edge_protocol.names import EVERYBODY
+from autoglm_edge_protocol.topics import BULK, Channel, Topic, device_filters, parse_topic, shared_filter
+from autoglm_edge_protocol.transfer import FetchRefusal, FetchRequest, StreamCredit
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +36,7 @@ class Uplink:
         self.on_desired: Callable[[bytes], object] | None = None
         self.on_command: Callable[[bytes], Awaitable[None]] | None = None
         self.fetchers: tuple[Fetcher, ...] = ()
+        self._unfollowed = ""
         self._link = Link(
             config.broker.address(),
             f"autoglm-{self._fleet}-{self._device}",
@@ -67,6 +70,19 @@ class Uplink:
         """Ask for blocks, at most once."""
         return self._link.send_block(str(self._topic(Channel.FETCH)), request.to_bytes())
 
+    def follow(self, sha256: str) -> None:
+        """Listen to what is sent to all that lack a file."""
+        self._link.subscribe(shared_filter(self._fleet, sha256), 0)
+
+    def unfollow(self, sha256: str) -> None:
+        """Listen no more."""
+        self._unfollowed = sha256
+        self._link.unsubscribe(shared_filter(self._fleet, sha256))
+
+    def credit(self, credit: StreamCredit) -> bool:
+        """Say how far a stream has come, at most once."""
+        return self._link.send_block(str(self._topic(Channel.CREDIT)), credit.to_bytes())
+
     async def send_report(self, data: bytes) -> None:
         """Publish the reported state. Raises LinkError."""
         await self._publish(Channel.REPORTED, data, retain=True)
@@ -87,16 +103,14 @@ class Uplink:
     async def _take(self, message: Message) -> None:
         try:
             topic = parse_topic(message.topic)
-            if (topic.fleet, topic.device) != (self._fleet, self._device):
-                return
-            await self._dispatch(topic, message.payload)
+            if topic.fleet == self._fleet and topic.device in (self._device, EVERYBODY):
+                await self._dispatch(topic, message.payload)
         except ProtocolError as error:
             log.warning("ignored a message on %s: %s", message.topic[:256], error)
 
     async def _dispatch(self, topic: Topic, payload: bytes) -> None:
-        if topic.channel is Channel.BLOCK:
-            # One byte too many tells as much as all of them, and takes less memory while it waits.
-            self._deliver(Block(topic.sha256, topic.offset, payload[: LIMITS.block_bytes + 1]))
+        if topic.channel in BULK:
+            self._take_block(topic, payload)
         elif topic.channel is Channel.REFUSAL:
             self._deliver(parse(FetchRefusal, payload))
         elif topic.channel is Channel.DESIRED and payload:  # an empty retained message is a cleared one
@@ -104,6 +118,17 @@ class Uplink:
                 self.on_desired(payload)
         elif topic.channel is Channel.COMMAND and self.on_command is not None:
             await self.on_command(payload)
+
+    def _take_block(self, topic: Topic, payload: bytes) -> None:
+        shared = topic.device == EVERYBODY
+        if topic.sha256 not in [fetcher.wanted for fetcher in self.fetchers]:
+            if shared and topic.sha256 != self._unfollowed:
+                # The broker remembers a subscription of an earlier process, or has sent this before it was ended.
+                self.unfollow(topic.sha256)
+            return
+        # One byte too many tells as much as all of them, and takes less memory while it waits.
+        data = payload[: LIMITS.block_bytes + 1]
+        self._deliver(Block(topic.sha256, topic.offset, data, topic.channel is Channel.PACKED, shared))
 
     def _deliver(self, item: Block | FetchRefusal) -> None:
         for fetcher in self.fetchers:

@@ -1,4 +1,4 @@
-"""Serving blocks: what a request asks for, and sending it, each device in its turn.
+"""Serving blocks: to each device in its turn, and once to all that follow a file.
 
 Memory stays bounded: what waits are names of blocks, a bounded number per device; bytes are read only when the link
 has room for them.
@@ -7,25 +7,23 @@ has room for them.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Protocol
 
 from autoglm_edge_fleet.devices import Traffic
 from autoglm_edge_fleet.fair_queue import Admission, FairQueue
 from autoglm_edge_fleet.limits import FLEET_LIMITS
+from autoglm_edge_fleet.packer import Packer
+from autoglm_edge_fleet.streams import Block, Streams
 from autoglm_edge_protocol.deployment import Reason
+from autoglm_edge_protocol.limits import LIMITS
+from autoglm_edge_protocol.names import EVERYBODY
+from autoglm_edge_protocol.packing import ZSTD
 from autoglm_edge_protocol.topics import Channel, Topic
-from autoglm_edge_protocol.transfer import FetchRequest
+from autoglm_edge_protocol.transfer import FetchRefusal, FetchRequest, StreamCredit, from_bitmap
 
-
-@dataclass(frozen=True)
-class Block:
-    """A piece of an object."""
-
-    sha256: str
-    offset: int
-    size_bytes: int
+_IDLE_S = 3600.0
 
 
 class BlockLink(Protocol):
@@ -53,7 +51,7 @@ def plan(request: FetchRequest, size_bytes: int | None) -> list[Block] | Reason:
 def _blocks(request: FetchRequest, size_bytes: int) -> Iterator[Block]:
     for number in request.blocks():
         offset = number * request.block_bytes
-        yield Block(request.sha256, offset, min(request.block_bytes, size_bytes - offset))
+        yield Block(request.sha256, offset, min(request.block_bytes, size_bytes - offset), ZSTD in request.encodings)
 
 
 class Objects(Protocol):
@@ -69,45 +67,117 @@ class Objects(Protocol):
 
 
 class BlockServer:
-    """Sends queued blocks for as long as `run` runs."""
+    """Sends queued blocks for as long as `run` runs.
 
-    def __init__(self, fleet: str, objects: Objects, link: BlockLink, say: Callable[[str], None]) -> None:
+    Args:
+        block_bytes: the largest block that the broker carries.
+        per_s: so many messages a second at most, None: as many as the link takes.
+    """
+
+    def __init__(
+        self,
+        fleet: str,
+        objects: Objects,
+        link: BlockLink,
+        say: Callable[[str], None],
+        block_bytes: int = LIMITS.block_bytes,
+        per_s: float | None = None,
+    ) -> None:
+        self.block_bytes = block_bytes
         self._fleet = fleet
         self._objects = objects
         self._link = link
         self._say = say
+        self._pause_s = 1 / per_s if per_s else 0.0
         self._queue: FairQueue[Block] = FairQueue(FLEET_LIMITS.queued_blocks)
+        self._streams = Streams()
+        self._packer = Packer()
         self._waiting = asyncio.Event()
         self._traffic: dict[str, Traffic] = {}
 
-    def request(self, device: str, request: FetchRequest, size_bytes: int | None) -> Reason | None:
-        """Queue what a device asks for; returns why it cannot be sent. What finds no place is asked for again."""
-        if size_bytes is not None and not self._objects.holds(request.sha256, size_bytes):
-            return Reason(code="not-found", message="the repository has lost this file; publish its bundle again")
-        planned = plan(request, size_bytes)
-        if isinstance(planned, Reason):
+    def request(
+        self, device: str, request: FetchRequest, size_bytes: int | None, expected: frozenset[str] = frozenset()
+    ) -> FetchRefusal | None:
+        """Queue what a device asks for; returns why it cannot be sent. What finds no place is asked for again.
+
+        `expected`: the devices that are likely to ask for the same file soon.
+        """
+        planned = self._plan(request, size_bytes)
+        if isinstance(planned, FetchRefusal):
             return planned
+        key = (request.sha256, request.block_bytes)
+        if request.follow is None:
+            self._streams.leave(device, key)
+        elif self._streams.join(
+            device,
+            key,
+            size_bytes or 0,
+            from_bitmap(request.follow),
+            ZSTD in request.encodings,
+            expected,
+            time.monotonic(),
+        ):
+            planned = []  # it comes with the stream
         for block in planned:
             if self._queue.push(device, block) is Admission.FULL:
                 break
         self._waiting.set()
         return None
 
+    def _plan(self, request: FetchRequest, size_bytes: int | None) -> list[Block] | FetchRefusal:
+        planned: list[Block] | Reason
+        if request.block_bytes > self.block_bytes:
+            reason = Reason(code="block-too-large", message=f"the broker carries {self.block_bytes} bytes in a block")
+            return FetchRefusal(
+                request_id=request.request_id, sha256=request.sha256, reason=reason, block_bytes=self.block_bytes
+            )
+        if size_bytes is not None and not self._objects.holds(request.sha256, size_bytes):
+            planned = Reason(code="not-found", message="the repository has lost this file; publish its bundle again")
+        else:
+            planned = plan(request, size_bytes)
+        if isinstance(planned, Reason):
+            return FetchRefusal(request_id=request.request_id, sha256=request.sha256, reason=planned)
+        if request.follow is not None and size_bytes is not None:
+            count = -(-size_bytes // request.block_bytes)
+            if any(block >= count for block in from_bitmap(request.follow)):
+                reason = Reason(code="out-of-range", message=f"the file has {count} blocks")
+                return FetchRefusal(request_id=request.request_id, sha256=request.sha256, reason=reason)
+        return planned
+
+    def credit(self, device: str, credit: StreamCredit) -> None:
+        """Note how far a device has followed a stream."""
+        self._streams.credit(device, (credit.sha256, credit.block_bytes), credit.block, time.monotonic())
+        self._waiting.set()
+
     def drop(self, device: str) -> None:
         """Forget what a device has asked for: it is gone."""
         self._queue.drop(device)
+        self._streams.drop(device)
 
     async def run(self) -> None:
         """Send blocks until cancelled."""
         while True:
-            await self._waiting.wait()
             await self._link.room_for_block()
-            turn = self._queue.pop()
-            if turn is None:
-                self._waiting.clear()
+            if self._send_next(time.monotonic()):
+                await asyncio.sleep(self._pause_s)
                 continue
+            self._waiting.clear()
+            wait_s = max(0.005, min(_IDLE_S, self._streams.wake_at() - time.monotonic()))
+            try:
+                async with asyncio.timeout(wait_s):
+                    await self._waiting.wait()
+            except TimeoutError:
+                continue
+
+    def _send_next(self, now: float) -> bool:
+        """Send a block of a stream and one that was asked for; returns whether there was any."""
+        shared = self._streams.next(now)
+        if shared is not None:
+            self._send(EVERYBODY, shared)
+        turn = self._queue.pop()
+        if turn is not None:
             self._send(*turn)
-            await asyncio.sleep(0)
+        return shared is not None or turn is not None
 
     def _send(self, device: str, block: Block) -> None:
         try:
@@ -115,9 +185,11 @@ class BlockServer:
         except OSError as error:
             self._say(f"{device}: a block cannot be read: {error}")
             return
-        topic = Topic(self._fleet, device, Channel.BLOCK, block.sha256, block.offset)
-        if self._link.send_block(str(topic), data):
-            self.add_traffic({device: Traffic(len(data), 1)})
+        packed = self._packer.pack(block.sha256, block.offset, data) if block.may_pack else None
+        channel = Channel.PACKED if packed else Channel.BLOCK
+        payload = packed or data
+        if self._link.send_block(str(Topic(self._fleet, device, channel, block.sha256, block.offset)), payload):
+            self.add_traffic({device: Traffic(len(payload), 1)})
 
     def add_traffic(self, traffic: dict[str, Traffic]) -> None:
         """Count what was sent."""
@@ -126,6 +198,6 @@ class BlockServer:
             self._traffic[device] = Traffic(before.size_bytes + sent.size_bytes, before.blocks + sent.blocks)
 
     def take_traffic(self) -> dict[str, Traffic]:
-        """Return what was sent since the last call."""
+        """Return what was sent since the last call, by device; what all followers got is under `EVERYBODY`."""
         taken, self._traffic = self._traffic, {}
         return taken

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import tomllib
 
 from autoglm_edge_fleet.errors import BadSettings, NoFleetHere
+from autoglm_edge_protocol.brokers import PROFILES, block_bytes_for
 from autoglm_edge_protocol.durable import Disk
 from autoglm_edge_protocol.errors import MalformedDocument
 from autoglm_edge_protocol.mqtt import BrokerAddress
@@ -30,6 +31,10 @@ class FleetConfig:
     ca_file: str | None = None
     cert_file: str | None = None
     key_file: str | None = None
+    profile: str | None = None
+    """What kind of broker it is: a name of `PROFILES`."""
+    max_packet_bytes: int | None = None
+    """The largest packet that it carries, where that is not the profile's."""
 
     def __post_init__(self) -> None:
         if not re.match(LEVEL_PATTERN, self.name):
@@ -38,6 +43,22 @@ class FleetConfig:
             BrokerAddress.parse(self.broker)
         except MalformedDocument as error:
             raise BadSettings(str(error)) from None
+        if self.profile is not None and self.profile not in PROFILES:
+            raise BadSettings(f"profile = {self.profile!r} is no known broker: one of {', '.join(sorted(PROFILES))}")
+        try:
+            block_bytes_for(self.packet_bytes)
+        except ValueError as error:
+            raise BadSettings(f"max_packet_bytes: {error}") from None
+
+    @property
+    def packet_bytes(self) -> int | None:
+        """The largest packet of the broker as far as the settings say, in bytes."""
+        return self.max_packet_bytes or (PROFILES[self.profile].max_packet_bytes if self.profile else None)
+
+    @property
+    def publishes_per_s(self) -> float | None:
+        """What one connection may publish; None: as much as it can."""
+        return PROFILES[self.profile].publishes_per_s if self.profile else None
 
     def address(self, directory: Path) -> BrokerAddress:
         """Return the broker's address with its TLS files."""
@@ -50,6 +71,12 @@ class FleetConfig:
         for key in ("ca_file", "cert_file", "key_file"):
             value = getattr(self, key)
             text += f"{key} = {json.dumps(value)}\n" if value else f'# {key} = "..."  # for mqtts://\n'
+        names = ", ".join(sorted(PROFILES))
+        text += f"profile = {json.dumps(self.profile)}\n" if self.profile else f"# profile = ...  # {names}\n"
+        size = self.max_packet_bytes
+        text += (
+            f"max_packet_bytes = {size}\n" if size else "# max_packet_bytes = ...  # where the broker is set lower\n"
+        )
         return text
 
 
@@ -83,13 +110,16 @@ def read_config(directory: Path) -> FleetConfig:
     if "name" in broker:
         raise BadSettings(f"{path}: 'broker.name' is no setting")
     settings = {"name": values.pop("name", None), "broker": broker.pop("url", None), **broker, **values}
-    unknown = sorted(set(settings) - {"name", "broker", "ca_file", "cert_file", "key_file"})
+    unknown = sorted(set(settings) - {field.name for field in fields(FleetConfig)})
     if unknown:
         raise BadSettings(f"{path}: {unknown[0]!r} is no setting")
+    size = settings.pop("max_packet_bytes", None)
+    if size is not None and (type(size) is not int or size < 1):
+        raise BadSettings(f"{path}: max_packet_bytes is a number of bytes")
     wrong = sorted(key for key, value in settings.items() if not isinstance(value, str))
     if wrong:
         raise BadSettings(f"{path}: {wrong[0]} is missing or no text")
-    return FleetConfig(**settings)
+    return FleetConfig(**settings, max_packet_bytes=size)
 
 
 def write_config(directory: Path, config: FleetConfig) -> None:

@@ -13,14 +13,16 @@ from autoglm_edge_fleet.audit import Detail, note
 from autoglm_edge_fleet.bundles import PublishedBundle
 from autoglm_edge_fleet.database import Database, Row
 from autoglm_edge_fleet.errors import UnknownDevice, UnknownVariant
-from autoglm_edge_fleet.registry import CONFIRMED, ENDED, SUPERSEDED, Standing, next_generation
+from autoglm_edge_fleet.registry import CONFIRMED, ENDED, QUEUED, SUPERSEDED, Standing, next_generation
 from autoglm_edge_protocol.deployment import BundleReference, DesiredState, Reason
 from autoglm_edge_protocol.errors import MalformedDocument
-from autoglm_edge_protocol.names import LEVEL_PATTERN, BundleId
+from autoglm_edge_protocol.names import EVERYBODY, LEVEL_PATTERN, BundleId
 from autoglm_edge_protocol.probation import ProbationTerms
 
 log = logging.getLogger(__name__)
 
+_BEFORE_FETCHED = (QUEUED, "resolving", "fetching")
+"""Phases in which a device may still ask for files."""
 _SELECT = """
 SELECT deployments.*, bundles.name, bundles.version FROM deployments JOIN bundles ON bundles.id = bundle_id
 """
@@ -135,7 +137,7 @@ def _next_generation(connection: sqlite3.Connection, device: str, create: bool) 
 
 def _check_name(device: str) -> None:
     # A row whose name no document can carry would stop the daemon, for every device.
-    if not re.fullmatch(LEVEL_PATTERN, device):
+    if device == EVERYBODY or not re.fullmatch(LEVEL_PATTERN, device):
         raise MalformedDocument("device name", f"{device!r}; use 1 to 64 of A-Z a-z 0-9 _ -")
 
 
@@ -143,6 +145,17 @@ def find_deployments(database: Database, keys: Iterable[tuple[str, int]]) -> tup
     """Return the deployments with these (device, generation). Raises StorageError."""
     query = _SELECT + "WHERE device = ? AND generation = ?"
     return tuple(_from_row(row) for key in keys for row in database.read(query, key))
+
+
+def devices_that_lack(database: Database, sha256: str) -> frozenset[str]:
+    """Return the devices that are online and on their way to a bundle with this object. Raises StorageError."""
+    rows = database.read(
+        "SELECT devices.name, phase FROM bundle_objects JOIN deployments USING (bundle_id) JOIN devices"
+        " ON devices.name = deployments.device AND devices.generation = deployments.generation"
+        " WHERE sha256 = ? AND online",
+        (sha256,),
+    )
+    return frozenset(name for name, phase in rows if phase in _BEFORE_FETCHED)
 
 
 def newest_deployments(database: Database) -> tuple[Deployment, ...]:

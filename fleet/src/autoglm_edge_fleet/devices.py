@@ -14,6 +14,7 @@ from autoglm_edge_fleet.registry import Known, after_presence, after_report
 from autoglm_edge_protocol.deployment import DeploymentReport, Installed, Presence, Reason, ReportedState
 from autoglm_edge_protocol.documents import parse
 from autoglm_edge_protocol.limits import LIMITS
+from autoglm_edge_protocol.names import EVERYBODY
 
 
 @dataclass(frozen=True)
@@ -145,12 +146,23 @@ def saw(database: Database, device: str) -> None:
 
 
 def count_traffic(database: Database, traffic: Mapping[str, Traffic]) -> None:
-    """Add to the counters of bulk data. Raises StorageError."""
+    """Add to the counters of bulk data; what all followers of a file got is under `EVERYBODY`. Raises StorageError."""
     with database.transaction() as connection:
         connection.executemany(
             "UPDATE devices SET sent_bytes = sent_bytes + ?, sent_blocks = sent_blocks + ? WHERE name = ?",
             [(sent.size_bytes, sent.blocks, device) for device, sent in traffic.items()],
         )
+        shared = traffic.get(EVERYBODY, Traffic())
+        connection.execute(
+            "UPDATE shared_traffic SET sent_bytes = sent_bytes + ?, sent_blocks = sent_blocks + ?",
+            (shared.size_bytes, shared.blocks),
+        )
+
+
+def shared_traffic(database: Database) -> Traffic:
+    """Return what was sent to all followers of files at once, over all time. Raises StorageError."""
+    row = database.read("SELECT sent_bytes, sent_blocks FROM shared_traffic")[0]
+    return Traffic(row[0], row[1])
 
 
 def _known(database: Database, device: str) -> Known:

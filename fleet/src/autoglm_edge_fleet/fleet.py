@@ -22,7 +22,7 @@ from autoglm_edge_fleet.commands import QueuedCommand, find_command, queue_comma
 from autoglm_edge_fleet.config import DEFAULT_BROKER, SETTINGS_FILE, FleetConfig, read_config, write_config
 from autoglm_edge_fleet.database import DATABASE_FILE, Database
 from autoglm_edge_fleet.deployments import Deployment, deploy, find_deployments, newest_deployments
-from autoglm_edge_fleet.devices import Device, device_names, list_devices
+from autoglm_edge_fleet.devices import Device, Traffic, device_names, list_devices, shared_traffic
 from autoglm_edge_fleet.errors import AlreadyAFleet
 from autoglm_edge_fleet.limits import FLEET_LIMITS
 from autoglm_edge_fleet.passphrases import Passphrases
@@ -148,6 +148,15 @@ class Fleet:
     def devices(self) -> tuple[Device, ...]:
         """Return all devices by name. Raises StorageError."""
         return list_devices(self._database)
+
+    def egress(self) -> Traffic:
+        """Return all bulk data that was sent, to each device and to many at once. Raises StorageError."""
+        shared = shared_traffic(self._database)
+        devices = self.devices()
+        return Traffic(
+            shared.size_bytes + sum(device.sent_bytes for device in devices),
+            shared.blocks + sum(device.sent_blocks for device in devices),
+        )
 
     def deploy(
         self,

@@ -91,5 +91,14 @@ CREATE TRIGGER audit_keeps_rows BEFORE DELETE ON audit BEGIN SELECT RAISE(ABORT,
 CREATE TRIGGER audit_keeps_values BEFORE UPDATE ON audit BEGIN SELECT RAISE(ABORT, 'the audit log only grows'); END;
 """
 
-MIGRATIONS: tuple[str, ...] = (_FIRST, _SIGNED)
+_SHARED = """
+CREATE TABLE shared_traffic (
+  id INTEGER PRIMARY KEY CHECK (id = 1),
+  sent_bytes INTEGER NOT NULL DEFAULT 0,
+  sent_blocks INTEGER NOT NULL DEFAULT 0
+);
+INSERT INTO shared_traffic (id) VALUES (1);
+"""
+
+MIGRATIONS: tuple[str, ...] = (_FIRST, _SIGNED, _SHARED)
 """Step n leads from version n to n + 1. A step that was released is never changed."""

@@ -17,6 +17,7 @@ from autoglm_edge_fleet.commands import take_answer
 from autoglm_edge_fleet.config import FleetConfig, read_config
 from autoglm_edge_fleet.database import DATABASE_FILE, Database
 from autoglm_edge_fleet.database_thread import DatabaseThread
+from autoglm_edge_fleet.deployments import devices_that_lack
 from autoglm_edge_fleet.devices import Change, count_traffic, take_presence, take_report
 from autoglm_edge_fleet.dispatch import Dispatcher
 from autoglm_edge_fleet.errors import FleetError, RefusedReport, StorageError, TrustError
@@ -31,12 +32,14 @@ from autoglm_edge_fleet.telemetry import prune_telemetry, take_telemetry
 from autoglm_edge_fleet.trust.catalogue import ShelfAndObjects
 from autoglm_edge_fleet.trust.director import Sealing, Unsealed
 from autoglm_edge_fleet.trust.renewal import Renewal
+from autoglm_edge_protocol.brokers import announced_packet_bytes, block_bytes_for
 from autoglm_edge_protocol.commands import Answer
 from autoglm_edge_protocol.deployment import DeploymentReport, Presence, ReportedState
+from autoglm_edge_protocol.documents import parse
 from autoglm_edge_protocol.errors import LinkError, ProtocolError
 from autoglm_edge_protocol.mqtt import Link, Message
 from autoglm_edge_protocol.topics import Channel, Topic, fleet_filters, parse_topic
-from autoglm_edge_protocol.transfer import FetchRefusal
+from autoglm_edge_protocol.transfer import StreamCredit
 
 Say = Callable[[str], None]
 """Takes one line about something noteworthy."""
@@ -78,6 +81,7 @@ class Service:
 
     def __init__(self, config: FleetConfig, directory: Path, say: Say, renewal: Renewal | None) -> None:
         address = config.address(directory)
+        self._address = address
         self._broker = str(address)
         self._say = say
         self._database = DatabaseThread(Database(directory / DATABASE_FILE))
@@ -90,7 +94,9 @@ class Service:
         sealing: Sealing = renewal.sealing if renewal else Unsealed()
         self._dispatcher = Dispatcher(config.name, self._database, self._link, say, sealing)
         objects = ShelfAndObjects(renewal.shelf, repository) if renewal else repository
-        self._blocks = BlockServer(config.name, objects, self._link, say)
+        self._blocks = BlockServer(
+            config.name, objects, self._link, say, block_bytes_for(config.packet_bytes), config.publishes_per_s
+        )
         self._changed = True
         self._data_version = -1
         self._last_said: dict[str, str] = {}
@@ -197,6 +203,20 @@ class Service:
         self._last_said.pop("", None)
         self._dispatcher.connected()
         self._changed = True
+        await self._learn_packet_size()
+
+    async def _learn_packet_size(self) -> None:
+        """Let blocks be as large as the broker says to carry. The settings may only say less."""
+        client_id = f"autoglm-fleet-{self._fleet}-asks"
+        packet_bytes = await asyncio.to_thread(announced_packet_bytes, self._address, client_id)
+        try:
+            block_bytes = block_bytes_for(packet_bytes)
+        except ValueError as error:
+            self._say_once(f"{self._broker}: {error}")
+            return
+        if block_bytes < self._blocks.block_bytes:
+            self._say(f"{self._broker} carries {packet_bytes} bytes at most: blocks of {block_bytes} bytes")
+            self._blocks.block_bytes = block_bytes
 
     async def _on_message(self, message: Message) -> None:
         try:
@@ -205,6 +225,8 @@ class Service:
                 return
             if topic.channel is Channel.FETCH:
                 await self._take_fetch(topic.device, message.payload)
+            elif topic.channel is Channel.CREDIT:
+                self._blocks.credit(topic.device, parse(StreamCredit, message.payload))
             elif message.payload:  # an empty retained message is a deletion
                 await self._take(read_report(topic, message.payload), live=not message.retained)
         except (LinkError, StorageError) as error:
@@ -216,11 +238,13 @@ class Service:
         request = read_fetch(payload)
         metadata = self._renewal.shelf.find(request.sha256) if self._renewal else None
         size = len(metadata) if metadata else await self._database.run(object_size, request.sha256)
-        reason = self._blocks.request(device, request, size)
-        if reason is None:
+        expected: frozenset[str] = frozenset()
+        if request.follow is not None:
+            expected = await self._database.run(devices_that_lack, request.sha256)
+        refusal = self._blocks.request(device, request, size, expected)
+        if refusal is None:
             return
-        self._say_once(f"{device}: not sent, {reason.message} ({request.sha256[:12]}...)")
-        refusal = FetchRefusal(request_id=request.request_id, sha256=request.sha256, reason=reason)
+        self._say_once(f"{device}: not sent, {refusal.reason.message} ({request.sha256[:12]}...)")
         await self._link.publish(str(Topic(self._fleet, device, Channel.REFUSAL)), refusal.to_bytes(), timeout_s=5)
 
     async def _take(self, report: Report, live: bool) -> None:

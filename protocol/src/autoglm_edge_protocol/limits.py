@@ -21,8 +21,10 @@ class Limits:
     """Files in one bundle."""
     chunk_bytes: int = 16 * 1024 * 1024
     """The largest piece of a file that has a digest of its own."""
-    block_bytes: int = 56 * 1024
-    """One message of bulk data. Stays under 60 KiB with its topic: ThingsBoard disconnects above 65,536 bytes."""
+    block_bytes: int = 64 * 1024
+    """One block of a file. A broker that carries less than this and its topic is asked for smaller ones."""
+    bitmap_base64_bytes: int = 64 * 1024
+    """The blocks that a follower lacks: one bit each, enough for 24 GB in blocks of 64 KiB."""
     golden_bytes: int = 64 * 1024 * 1024
     """The arrays of a golden set together, and the file that holds them."""
     signed_payload_bytes: int = 48 * 1024

@@ -231,6 +231,21 @@ class Link:
             await self._connected.wait()
             await self._room.wait()
 
+    # subscriptions that come and go ----
+
+    def subscribe(self, topic_filter: str, qos: int) -> None:
+        """Subscribe now and on every connection from here on, without waiting: what is published later by this link is
+        handled by the broker later, so whoever answers to it finds the subscription made."""
+        self._filters[topic_filter] = qos
+        if self._connected.is_set():
+            self._client.subscribe(topic_filter, qos)
+
+    def unsubscribe(self, topic_filter: str) -> None:
+        """End a subscription, also one that the broker remembers of an earlier process."""
+        self._filters.pop(topic_filter, None)
+        if self._connected.is_set():
+            self._client.unsubscribe(topic_filter)
+
     # paho's side, on its network thread ----
 
     def _prepare(self) -> None:
@@ -269,7 +284,7 @@ class Link:
             self._from_thread(self._ready)
 
     def _subscribe(self) -> None:
-        _, mid = self._client.subscribe(list(self._filters.items()))
+        _, mid = self._client.subscribe(list(self._filters.copy().items()))
         self._subscription = mid or 0
 
     def _paho_disconnected(self, _c: paho.Client, _u: Any, _flags: Any, reason: Any, _props: Any) -> None:

@@ -13,7 +13,18 @@ LEVEL_PATTERN = r"^[A-Za-z0-9_-]{1,64}$"
 """One level of a topic: what every broker, NATS with its dots and AWS IoT Core included, carries unchanged."""
 
 FleetName = Annotated[str, StringConstraints(pattern=LEVEL_PATTERN)]
-DeviceName = Annotated[str, StringConstraints(pattern=LEVEL_PATTERN)]
+EVERYBODY = "_all"
+"""In the place of a device in topics: all that follow a file. No device has this name."""
+
+
+def check_device_name(name: str) -> str:
+    """Return `name` if a device can have it, else raise ValueError."""
+    if name == EVERYBODY:
+        raise ValueError(f"{EVERYBODY} stands for all devices and names none")
+    return name
+
+
+DeviceName = Annotated[str, StringConstraints(pattern=LEVEL_PATTERN), AfterValidator(check_device_name)]
 BundleName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
 BundleVersion = Annotated[str, StringConstraints(pattern=r"^[0-9A-Za-z][0-9A-Za-z.+-]{0,63}$")]
 

@@ -8,10 +8,13 @@
     autoglm/v1/FLEET/DEVICE/telemetry                          device -> fleet   TelemetryBatch
     autoglm/v1/FLEET/DEVICE/fetch                              device -> fleet   FetchRequest
     autoglm/v1/FLEET/DEVICE/refusal                            fleet -> device   FetchRefusal
+    autoglm/v1/FLEET/DEVICE/credit                             device -> fleet   StreamCredit
     autoglm/v1/FLEET/DEVICE/block/SHA256/OFFSET                fleet -> device   raw bytes of a file
+    autoglm/v1/FLEET/DEVICE/packed/SHA256/OFFSET               fleet -> device   the same, compressed
+    autoglm/v1/FLEET/_all/block|packed/SHA256/OFFSET           fleet -> devices  the same, to all that follow the file
 
 At most 7 slashes and `[A-Za-z0-9_-]` only in a level, so that AWS IoT Core and NATS carry them too; a device
-subscribes to four filters, a fleet to five.
+subscribes to five filters and one more for each file that it follows, a fleet to six.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from autoglm_edge_protocol.errors import MalformedTopic
-from autoglm_edge_protocol.names import LEVEL_PATTERN
+from autoglm_edge_protocol.names import EVERYBODY, LEVEL_PATTERN
 
 PREFIX = "autoglm/v1"
 _LEVEL = re.compile(LEVEL_PATTERN)
@@ -39,17 +42,22 @@ class Channel(str, Enum):
     ANSWER = "answer"
     TELEMETRY = "telemetry"
     FETCH = "fetch"
+    CREDIT = "credit"
     REFUSAL = "refusal"
     BLOCK = "block"
+    PACKED = "packed"
 
 
-TO_DEVICE = (Channel.DESIRED, Channel.COMMAND, Channel.REFUSAL, Channel.BLOCK)
-TO_FLEET = (Channel.REPORTED, Channel.PRESENCE, Channel.ANSWER, Channel.TELEMETRY, Channel.FETCH)
+TO_DEVICE = (Channel.DESIRED, Channel.COMMAND, Channel.REFUSAL, Channel.BLOCK, Channel.PACKED)
+TO_FLEET = (Channel.REPORTED, Channel.PRESENCE, Channel.ANSWER, Channel.TELEMETRY, Channel.FETCH, Channel.CREDIT)
+BULK = (Channel.BLOCK, Channel.PACKED)
+"""Channels whose topics name bytes."""
+_AT_MOST_ONCE = (*BULK, Channel.FETCH, Channel.CREDIT)
 
 
 @dataclass(frozen=True)
 class Topic:
-    """A parsed topic. `sha256` and `offset` are set for blocks only."""
+    """A parsed topic. `sha256` and `offset` are set for bulk data only, whose `device` may be `EVERYBODY`."""
 
     fleet: str
     device: str
@@ -60,7 +68,9 @@ class Topic:
     def __post_init__(self) -> None:
         """Refuse what would make another topic or a filter. Raises MalformedTopic."""
         _check_levels(self.fleet, self.device)
-        if self.channel is not Channel.BLOCK:
+        if self.channel not in BULK:
+            if self.device == EVERYBODY:
+                raise MalformedTopic(f"{EVERYBODY} is no device")
             if self.sha256 or self.offset:
                 raise MalformedTopic("only the topic of a block names bytes")
         elif not _DIGEST.fullmatch(self.sha256) or not 0 <= self.offset < 10**15:
@@ -68,7 +78,7 @@ class Topic:
 
     def __str__(self) -> str:
         base = f"{PREFIX}/{self.fleet}/{self.device}/{self.channel.value}"
-        return f"{base}/{self.sha256}/{self.offset}" if self.channel is Channel.BLOCK else base
+        return f"{base}/{self.sha256}/{self.offset}" if self.channel in BULK else base
 
 
 def parse_topic(text: str) -> Topic:
@@ -81,9 +91,9 @@ def parse_topic(text: str) -> Topic:
         channel = Channel(channel_name)
     except ValueError:
         raise MalformedTopic(f"{text!r} names no known channel") from None
-    if (channel is Channel.BLOCK) != (len(levels) == 7):
+    if (channel in BULK) != (len(levels) == 7):
         raise MalformedTopic(f"{text!r} has the wrong number of levels")
-    if channel is not Channel.BLOCK:
+    if channel not in BULK:
         return Topic(fleet, device, channel)
     sha256, offset = levels[5:]
     if not _OFFSET.fullmatch(offset):
@@ -97,16 +107,22 @@ def device_filters(fleet: str, device: str) -> dict[str, int]:
     Raises MalformedTopic.
     """
     _check_levels(fleet, device)
-    return {_filter(fleet, device, channel): 0 if channel is Channel.BLOCK else 1 for channel in TO_DEVICE}
+    return {_filter(fleet, device, channel): _qos(channel) for channel in TO_DEVICE}
 
 
 def fleet_filters(fleet: str) -> dict[str, int]:
-    """Return the filters a fleet subscribes to, with their QoS: fetch requests at 0, the rest at 1.
+    """Return the filters a fleet subscribes to, with their QoS: what is said about bulk data at 0, the rest at 1.
 
     Raises MalformedTopic.
     """
     _check_levels(fleet)
-    return {_filter(fleet, "+", channel): 0 if channel is Channel.FETCH else 1 for channel in TO_FLEET}
+    return {_filter(fleet, "+", channel): _qos(channel) for channel in TO_FLEET}
+
+
+def shared_filter(fleet: str, sha256: str) -> str:
+    """Return the filter of what all that follow a file get, packed or not. Raises MalformedTopic."""
+    Topic(fleet, EVERYBODY, Channel.BLOCK, sha256)
+    return f"{PREFIX}/{fleet}/{EVERYBODY}/+/{sha256}/+"
 
 
 def _check_levels(*names: str) -> None:
@@ -116,5 +132,9 @@ def _check_levels(*names: str) -> None:
 
 
 def _filter(fleet: str, device: str, channel: Channel) -> str:
-    tail = "/+/+" if channel is Channel.BLOCK else ""
+    tail = "/+/+" if channel in BULK else ""
     return f"{PREFIX}/{fleet}/{device}/{channel.value}{tail}"
+
+
+def _qos(channel: Channel) -> int:
+    return 0 if channel in _AT_MOST_ONCE else 1

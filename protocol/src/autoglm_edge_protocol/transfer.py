@@ -1,15 +1,17 @@
-"""Asking for blocks of a file, and being refused.
+"""Asking for blocks of a file, following a stream of them that many devices share, and being refused.
 
 A file of the repository is addressed by its SHA-256 and travels in blocks of one size, numbered from zero over the
-whole file. The block itself is raw: its topic says which bytes it holds (see `topics`).
+whole file. A block's topic says which bytes it holds, and whether they are packed (see `topics` and `packing`).
 """
 
 from __future__ import annotations
 
+import base64
+import binascii
 from collections.abc import Iterable
 from typing import ClassVar
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from autoglm_edge_protocol.deployment import Reason
 from autoglm_edge_protocol.digests import Sha256
@@ -27,6 +29,18 @@ class FetchRequest(Document):
     block_bytes: int = Field(ge=512, le=LIMITS.block_bytes)
     ranges: tuple[tuple[int, int], ...] = Field(min_length=1, max_length=LIMITS.request_blocks)
     """(first block, number of blocks)."""
+    encodings: tuple[str, ...] = Field(default=(), max_length=8)
+    """How a block may be packed: names of `packing`; unknown ones are ignored, and raw blocks are always understood."""
+    follow: str | None = Field(default=None, max_length=LIMITS.bitmap_base64_bytes)
+    """All blocks that the device lacks, as `to_bitmap` writes them: it listens to the file's shared topic too, and if
+    the fleet streams the file there, what is asked for here need not be sent a second time."""
+
+    @field_validator("follow")
+    @classmethod
+    def _is_bitmap(cls, value: str | None) -> str | None:
+        if value is not None:
+            from_bitmap(value)
+        return value
 
     @model_validator(mode="after")
     def _bounded(self) -> FetchRequest:
@@ -43,6 +57,17 @@ class FetchRequest(Document):
         return [block for first, count in self.ranges for block in range(first, first + count)]
 
 
+class StreamCredit(Document):
+    """How far a device has followed a stream: what it says paces the sender, and acknowledges nothing."""
+
+    kind: ClassVar[str] = "stream credit"
+
+    sha256: Sha256
+    block_bytes: int = Field(ge=512, le=LIMITS.block_bytes)
+    block: Count
+    """The number of the newest block that has come."""
+
+
 class FetchRefusal(Document):
     """The fleet cannot send what was asked for."""
 
@@ -51,7 +76,10 @@ class FetchRefusal(Document):
     request_id: Count
     sha256: Sha256
     reason: Reason
-    """`not-found`: no published bundle has this file. `out-of-range`: the file is shorter."""
+    """`not-found`: no published bundle has this file. `out-of-range`: the file is shorter. `block-too-large`: the
+    fleet's broker does not carry blocks of that size."""
+    block_bytes: int | None = Field(default=None, ge=512, le=LIMITS.block_bytes)
+    """With `block-too-large`: the largest that it carries."""
 
 
 def to_ranges(blocks: Iterable[int]) -> tuple[tuple[int, int], ...]:
@@ -63,3 +91,22 @@ def to_ranges(blocks: Iterable[int]) -> tuple[tuple[int, int], ...]:
         else:
             ranges.append((block, 1))
     return tuple(ranges)
+
+
+def to_bitmap(blocks: Iterable[int]) -> str:
+    """Return a set of block numbers in Base64: block n is bit n % 8, from the least, of byte n // 8."""
+    bits = bytearray()
+    for block in sorted(blocks, reverse=True):
+        if not bits:
+            bits = bytearray(block // 8 + 1)
+        bits[block // 8] |= 1 << block % 8
+    return base64.b64encode(bits).decode()
+
+
+def from_bitmap(text: str) -> set[int]:
+    """Return the block numbers. Raises ValueError when this is not Base64."""
+    try:
+        bits = base64.b64decode(text, validate=True)
+    except binascii.Error as error:
+        raise ValueError(f"a bitmap is Base64: {error}") from None
+    return {8 * number + bit for number, byte in enumerate(bits) if byte for bit in range(8) if byte >> bit & 1}

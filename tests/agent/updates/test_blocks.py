@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autoglm_edge_agent.updates.blocks import CORRUPT_LIMIT, RETRY_MAX_S, RETRY_S, WINDOW, BlockTransfer, CorruptChunk
+from autoglm_edge_agent.updates.blocks import CORRUPT_LIMIT, BlockTransfer, CorruptChunk
+from autoglm_edge_agent.updates.pace import RETRY_MAX_S, RETRY_S, WINDOW_MAX, WINDOW_MIN
 from autoglm_edge_protocol.chunks import Chunk, ChunkedFile
 from autoglm_edge_protocol.digests import sha256_of
 
@@ -35,7 +36,7 @@ class Receiver:
 
     def ask(self) -> list[int]:
         blocks = self.transfer.requests(self.now)
-        assert len(set(blocks)) == len(blocks) <= WINDOW
+        assert len(set(blocks)) == len(blocks) <= WINDOW_MAX
         for block in blocks:
             assert self._wanting(block), f"block {block} holds nothing that is missing"
         self.asked += len(blocks)
@@ -131,7 +132,7 @@ def test_what_is_always_wrong_ends_after_a_few_times(spoiled: object) -> None:
             for block in receiver.ask():
                 receiver.take(block * 100, spoiled(receiver.block(block)))
     assert caught.value.number == 0
-    assert receiver.asked <= CORRUPT_LIMIT * 10 + WINDOW
+    assert receiver.asked <= CORRUPT_LIMIT * 10 + WINDOW_MIN
 
 
 def test_silence_makes_no_storm() -> None:

@@ -113,6 +113,13 @@ class NoRequests:
     def request(self, request: object) -> bool:
         raise AssertionError("something was fetched")
 
+    credit = request
+
+    def follow(self, sha256: str) -> None:
+        raise AssertionError(f"{sha256} was followed")
+
+    unfollow = follow
+
 
 def _updater(state: Path) -> Updater:
     store = Store(state, Disk())

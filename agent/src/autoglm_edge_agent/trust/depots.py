@@ -13,7 +13,8 @@ from typing import Protocol
 from autoglm_edge_agent.cancellation import in_thread
 from autoglm_edge_agent.storage.store import Store
 from autoglm_edge_agent.trust.https import HttpsRepository
-from autoglm_edge_agent.updates.fetch import Fetcher, Progress, Requests
+from autoglm_edge_agent.updates.fetch import Fetcher, Progress
+from autoglm_edge_agent.updates.receiving import Requests, TransferPolicy
 from autoglm_edge_protocol.chunks import ChunkedFile
 from autoglm_edge_protocol.errors import DigestMismatch
 
@@ -79,9 +80,14 @@ class DepotFetcher(Fetcher):
     """
 
     def __init__(
-        self, store: Store, requests: Requests, on_progress: Progress, depots: Callable[[], list[Depot]]
+        self,
+        store: Store,
+        requests: Requests,
+        on_progress: Progress,
+        depots: Callable[[], list[Depot]],
+        policy: TransferPolicy | None = None,
     ) -> None:
-        super().__init__(store, requests, on_progress)
+        super().__init__(store, requests, on_progress, policy)
         self._objects = store
         self._tell = on_progress
         self._depots = depots

@@ -24,7 +24,8 @@ from autoglm_edge_agent.trust.offline import Offline
 from autoglm_edge_agent.trust.sources import FleetSource, FolderSource, HttpsSource, MetadataSource
 from autoglm_edge_agent.trust.unguarded import NO_ROOT, Closed, Insecure
 from autoglm_edge_agent.trust.vault import Vault
-from autoglm_edge_agent.updates.fetch import Fetcher, Requests
+from autoglm_edge_agent.updates.fetch import Fetcher
+from autoglm_edge_agent.updates.receiving import Requests, TransferPolicy
 from autoglm_edge_protocol.deployment import DeploymentReport, DesiredState, TrustReport
 from autoglm_edge_protocol.durable import Disk
 from autoglm_edge_protocol.limits import LIMITS
@@ -56,7 +57,9 @@ class Entrance:
         self._server = _server(config)
         self._store = Store(directory, disk)
         self._fetching = asyncio.Lock()
-        self.fetcher = Fetcher(self._store, requests, lambda _sha256, _verified_bytes: None)
+        # Metadata is small and is what tells a device of its orders: it comes at any hour.
+        policy = TransferPolicy(block_bytes=config.transfer.block_bytes, follow=False)
+        self.fetcher = Fetcher(self._store, requests, lambda _sha256, _verified_bytes: None, policy)
         """Where blocks of metadata are to be delivered."""
         self._gate = _gate(config, Vault(directory, disk), self._sources, on_change)
         self._judgement: Judgement = self._gate or (Insecure(config.device) if config.trust.insecure else Closed())

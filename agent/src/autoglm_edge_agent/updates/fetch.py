@@ -1,56 +1,31 @@
-"""Fetching files from the fleet, block by block, into partial files.
+"""Fetching files from the fleet into partial files, and from there into the store.
 
 A partial file needs no index of its own: on a restart its chunks are hashed, and those that are right are kept.
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
-from typing import IO, Protocol
 
 from autoglm_edge_agent.cancellation import in_thread
-from autoglm_edge_agent.errors import Hindrance, Refusal
+from autoglm_edge_agent.errors import Refusal
 from autoglm_edge_agent.storage.store import Store
+from autoglm_edge_agent.updates.allowance import Allowance
 from autoglm_edge_agent.updates.blocks import BlockTransfer, CorruptChunk
+from autoglm_edge_agent.updates.partial import PartialFile
+from autoglm_edge_agent.updates.receiving import Block, BlockTooLarge, Receiving, Requests, TransferPolicy
 from autoglm_edge_protocol.chunks import ChunkedFile
-from autoglm_edge_protocol.digests import sha256_of
 from autoglm_edge_protocol.errors import DigestMismatch
-from autoglm_edge_protocol.limits import LIMITS
-from autoglm_edge_protocol.transfer import FetchRefusal, FetchRequest, to_ranges
+from autoglm_edge_protocol.transfer import FetchRefusal
 
-PATIENCE_S = 60.0
-"""Silence, while connected, after which the fleet is reported as silent; the fetch then begins anew by itself."""
 _ASSEMBLY_ATTEMPTS = 2
 
 
 Progress = Callable[[str, int], None]
 """Told how many bytes of a file (SHA-256, bytes) are in place and verified: first what was there already."""
-
-
-class Requests(Protocol):
-    """Where requests go."""
-
-    @property
-    def connected(self) -> bool:
-        """Whether a request can be sent now."""
-
-    def request(self, request: FetchRequest) -> bool:
-        """Send a request, at most once; False when it could not be sent."""
-
-
-@dataclass(frozen=True)
-class Block:
-    """Bytes of a file, as they arrived."""
-
-    sha256: str
-    offset: int
-    data: bytes
 
 
 class Fetcher:
@@ -60,31 +35,37 @@ class Fetcher:
         store: where partial files lie and whole ones go.
         requests: the way to the fleet.
         on_progress: told when a file is begun and with every block.
+        policy: when, how fast and in what blocks.
     """
 
-    def __init__(self, store: Store, requests: Requests, on_progress: Progress) -> None:
+    def __init__(
+        self, store: Store, requests: Requests, on_progress: Progress, policy: TransferPolicy | None = None
+    ) -> None:
         self._store = store
         self._requests = requests
         self._on_progress = on_progress
-        self._inbox: asyncio.Queue[Block | FetchRefusal] = asyncio.Queue(256)
-        self._wanted: str | None = None
-        self._request_id = random.randrange(1 << 31)  # noqa: S311 - tells requests apart, hides nothing
-        self._first_request_id = self._request_id + 1
+        self._policy = policy or TransferPolicy()
+        self._block_bytes = self._policy.block_bytes
+        self._allowance = Allowance(self._policy.max_bytes_per_s, time.monotonic())
+        self._receiving: Receiving | None = None
+        self._next_request_id = random.randrange(1 << 31)  # noqa: S311 - tells requests apart, hides nothing
+
+    @property
+    def wanted(self) -> str | None:
+        """The digest of the file that is being received."""
+        return self._receiving.sha256 if self._receiving else None
 
     def deliver(self, item: Block | FetchRefusal) -> None:
-        """Take what arrived for the file that is being fetched; anything else is dropped."""
-        if isinstance(item, FetchRefusal) and not self._first_request_id <= item.request_id <= self._request_id:
-            return  # of a fetch that is over: what the fleet did not have then it may have now
-        if item.sha256 == self._wanted:
-            with contextlib.suppress(asyncio.QueueFull):  # asked for again when its time is up
-                self._inbox.put_nowait(item)
+        """Take what arrived for the file that is being received; anything else is dropped."""
+        if self._receiving:
+            self._receiving.deliver(item)
 
     async def fetch(self, file: ChunkedFile) -> None:
         """Bring a file into the store; returns when it is there, whole and verified.
 
         Raises:
             Refusal: the fleet does not have it (`not-found`), or its bytes are wrong each time (`corrupt-data`).
-            Hindrance: the fleet is silent (`fleet-silent`).
+            Hindrance: the fleet is silent (`fleet-silent`), or these are quiet hours (`quiet-hours`).
             OSError: from the disk.
         """
         for _ in range(_ASSEMBLY_ATTEMPTS):
@@ -97,83 +78,40 @@ class Fetcher:
             raise Refusal("corrupt-data", f"the chunks of {file.sha256[:12]} are right, but the whole file is not")
 
     async def _assemble(self, file: ChunkedFile) -> None:
-        disk, path = self._store.disk, self._store.partial_path(file.sha256)
-        with disk.open_write(path) as partial:
-            if path.stat().st_size > file.size_bytes:
-                disk.truncate(partial, file.size_bytes)
-            verified = await in_thread(_verified_chunks, path, file)
-            transfer = BlockTransfer(file, LIMITS.block_bytes, verified, time.monotonic(), _jitter)
-            self._on_progress(file.sha256, transfer.verified_bytes)
-            self._wanted, self._inbox = file.sha256, asyncio.Queue(256)
-            self._first_request_id = self._request_id + 1
-            try:
-                await self._transfer(partial, path, transfer, file)
-            except CorruptChunk as error:
-                raise Refusal("corrupt-data", f"{file.sha256[:12]}: {error}") from None
-            finally:
-                self._wanted = None
+        disk = self._store.disk
+        with disk.open_write(self._store.partial_path(file.sha256)) as opened:
+            partial = PartialFile(disk, opened, file)
+            while not await self._attempt(partial):
+                pass
             # Not in the event loop: flushing a model to a slow card takes seconds, and workers are being listened to.
-            await in_thread(disk.sync, partial)
+            await in_thread(partial.sync)
 
-    async def _transfer(self, partial: IO[bytes], path: Path, transfer: BlockTransfer, file: ChunkedFile) -> None:
-        silent_since = time.monotonic()
-        while not transfer.complete:
-            now = time.monotonic()
-            if not self._requests.connected:
-                transfer.restart_timer(now)
-                silent_since = now
-                await asyncio.sleep(0.1)
-                continue
-            self._ask(file.sha256, transfer, now)
-            try:
-                item = await asyncio.wait_for(self._inbox.get(), max(0.01, min(1.0, transfer.retry_at - now)))
-            except (asyncio.TimeoutError, TimeoutError):
-                if time.monotonic() - silent_since > PATIENCE_S:
-                    raise Hindrance("fleet-silent", f"nothing came for {PATIENCE_S:.0f} s, asking again") from None
-                continue
-            if isinstance(item, FetchRefusal):
-                raise Refusal(item.reason.code, f"the fleet cannot send {file.sha256[:12]}: {item.reason.message}")
-            if not transfer.accepts(item.offset, len(item.data)):
-                transfer.refused(item.offset)
-                continue
-            silent_since = time.monotonic()
-            self._store.disk.write_at(partial, item.offset, item.data)
-            for chunk in transfer.received(item.offset, silent_since):
-                _check(path, transfer, file, chunk)
-            self._on_progress(file.sha256, transfer.verified_bytes)
-
-    def _ask(self, sha256: str, transfer: BlockTransfer, now: float) -> None:
-        blocks = transfer.requests(now)
-        if blocks:
-            self._request_id += 1
-            request = FetchRequest(
-                request_id=self._request_id,
-                sha256=sha256,
-                block_bytes=LIMITS.block_bytes,
-                ranges=to_ranges(blocks),
-            )
-            self._requests.request(request)
-
-
-def _check(path: Path, transfer: BlockTransfer, file: ChunkedFile, chunk: int) -> None:
-    start, end = transfer.chunk_range(chunk)
-    with path.open("rb") as reader:
-        reader.seek(start)
-        if sha256_of(reader.read(end - start)) == file.chunks[chunk].sha256:
-            transfer.verified(chunk)
-        else:
-            transfer.corrupt(chunk)
-
-
-def _verified_chunks(path: Path, file: ChunkedFile) -> set[int]:
-    if path.stat().st_size == 0:
-        return set()
-    with path.open("rb") as reader:
-        return {
-            number
-            for number, chunk in enumerate(file.chunks)
-            if sha256_of(reader.read(chunk.size_bytes)) == chunk.sha256
-        }
+    async def _attempt(self, partial: PartialFile) -> bool:
+        """Receive what is missing; False when the blocks must be smaller, and it is to be tried again."""
+        file = partial.file
+        verified = await in_thread(partial.verified)
+        transfer = BlockTransfer(file, self._block_bytes, verified, time.monotonic(), _jitter)
+        self._on_progress(file.sha256, transfer.verified_bytes)
+        self._receiving = receiving = Receiving(
+            self._requests,
+            self._policy,
+            self._allowance,
+            partial,
+            transfer,
+            self._next_request_id,
+            lambda verified_bytes: self._on_progress(file.sha256, verified_bytes),
+        )
+        try:
+            await receiving.run()
+        except BlockTooLarge as error:
+            self._block_bytes = error.block_bytes
+            return False
+        except CorruptChunk as error:
+            raise Refusal("corrupt-data", f"{file.sha256[:12]}: {error}") from None
+        finally:
+            self._next_request_id = receiving.next_request_id
+            self._receiving = None
+        return True
 
 
 def _jitter() -> float:

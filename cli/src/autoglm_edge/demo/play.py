@@ -174,7 +174,7 @@ def _expect(deployments: Sequence[Deployment], phase: str) -> None:
 
 
 def _sent(stage: Stage) -> int:
-    return sum(device.sent_bytes for device in stage.fleet.devices())
+    return stage.fleet.egress().size_bytes
 
 
 def _cast(directory: Path, console: Console) -> Casting:

@@ -1,0 +1,40 @@
+"""A file that is being assembled: its bytes are checked chunk by chunk, and it needs no index of its own."""
+
+from __future__ import annotations
+
+from itertools import accumulate
+from typing import IO
+
+from autoglm_edge_protocol.chunks import ChunkedFile
+from autoglm_edge_protocol.digests import sha256_of
+from autoglm_edge_protocol.durable import Disk
+
+
+class PartialFile:
+    """An open file and the chunks that it is to have. Methods raise OSError."""
+
+    def __init__(self, disk: Disk, opened: IO[bytes], file: ChunkedFile) -> None:
+        self._disk = disk
+        self._opened = opened
+        self.file = file
+        self._starts = [0, *accumulate(chunk.size_bytes for chunk in file.chunks)]
+
+    def write(self, offset: int, data: bytes) -> None:
+        """Put bytes in their place."""
+        self._disk.write_at(self._opened, offset, data)
+
+    def holds(self, chunk: int) -> bool:
+        """Whether the bytes of a chunk are right."""
+        self._opened.seek(self._starts[chunk])
+        return sha256_of(self._opened.read(self.file.chunks[chunk].size_bytes)) == self.file.chunks[chunk].sha256
+
+    def verified(self) -> set[int]:
+        """Return the chunks whose bytes are right; what lies beyond the file's end is cut off."""
+        size_bytes = self._opened.seek(0, 2)
+        if size_bytes > self.file.size_bytes:
+            self._disk.truncate(self._opened, self.file.size_bytes)
+        return {chunk for chunk, start in enumerate(self._starts[:-1]) if start < size_bytes and self.holds(chunk)}
+
+    def sync(self) -> None:
+        """Force the bytes to the disk."""
+        self._disk.sync(self._opened)

@@ -1,0 +1,263 @@
+"""Receiving one file from the fleet: asking, following, checking and writing, from the first request to the last block.
+
+What is asked for and when is decided in `blocks`, `pace` and `allowance`; here it is done.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from autoglm_edge_agent.errors import Hindrance, Refusal
+from autoglm_edge_agent.updates.allowance import Allowance, QuietHours
+from autoglm_edge_agent.updates.blocks import BlockTransfer
+from autoglm_edge_agent.updates.partial import PartialFile
+from autoglm_edge_protocol.errors import MalformedDocument
+from autoglm_edge_protocol.limits import LIMITS
+from autoglm_edge_protocol.packing import ENCODINGS, unpack
+from autoglm_edge_protocol.transfer import FetchRefusal, FetchRequest, StreamCredit, to_bitmap, to_ranges
+
+PATIENCE_S = 60.0
+"""Silence, while connected, after which the fleet is reported as silent; the fetch then begins anew by itself."""
+CREDIT_BLOCKS, CREDIT_S = 16, 0.5
+"""How many blocks of a stream go by, or how much time, between two words about it."""
+_INBOX_BLOCKS = 256
+"""Blocks that wait to be written; more are dropped and asked for again."""
+_FOLLOWED_BLOCKS = 2
+"""A file that lacks fewer is not worth a subscription."""
+
+
+class Requests(Protocol):
+    """Where requests go."""
+
+    @property
+    def connected(self) -> bool:
+        """Whether a request can be sent now."""
+
+    def request(self, request: FetchRequest) -> bool:
+        """Send a request, at most once; False when it could not be sent."""
+
+    def follow(self, sha256: str) -> None:
+        """Listen to what is sent to all that lack a file."""
+
+    def unfollow(self, sha256: str) -> None:
+        """Listen no more."""
+
+    def credit(self, credit: StreamCredit) -> bool:
+        """Say how far a stream has come, at most once; False when it could not be said."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """Bytes of a file, as they arrived."""
+
+    sha256: str
+    offset: int
+    data: bytes
+    packed: bool = False
+    shared: bool = False
+    """Sent to all that follow the file."""
+
+
+@dataclass(frozen=True)
+class TransferPolicy:
+    """How the owner of the board wants bulk data to come."""
+
+    block_bytes: int = LIMITS.block_bytes
+    max_bytes_per_s: int | None = None
+    """A device with a cap never follows a stream: that comes as fast as the others take it."""
+    quiet_hours: QuietHours | None = None
+    follow: bool = True
+    encodings: tuple[str, ...] = ENCODINGS
+
+    def check_hours(self) -> None:
+        """Raise Hindrance (`quiet-hours`) while nothing is to be fetched."""
+        if self.quiet_hours and self.quiet_hours.contain(datetime.datetime.now().time()):
+            raise Hindrance("quiet-hours", f"nothing is fetched in the quiet hours, {self.quiet_hours} by local time")
+
+
+class BlockTooLarge(Exception):
+    """The fleet's broker carries blocks of `block_bytes` at most."""
+
+    def __init__(self, block_bytes: int) -> None:
+        super().__init__(f"blocks of {block_bytes} bytes at most")
+        self.block_bytes = block_bytes
+
+
+class Receiving:
+    """One transfer of one file.
+
+    Args:
+        requests: the way to the fleet.
+        policy: when, how fast and in what blocks.
+        allowance: what may be asked for; it outlives the file.
+        partial: the file as far as it is here.
+        transfer: what of it is missing.
+        first_request_id: of the requests of this transfer.
+        on_progress: told how many bytes are in place and verified.
+    """
+
+    def __init__(
+        self,
+        requests: Requests,
+        policy: TransferPolicy,
+        allowance: Allowance,
+        partial: PartialFile,
+        transfer: BlockTransfer,
+        first_request_id: int,
+        on_progress: Callable[[int], None],
+    ) -> None:
+        self._requests = requests
+        self._policy = policy
+        self._allowance = allowance
+        self._partial = partial
+        self._transfer = transfer
+        self._first_request_id = first_request_id
+        self.next_request_id = first_request_id
+        self._on_progress = on_progress
+        self._inbox: asyncio.Queue[Block | FetchRefusal] = asyncio.Queue(_INBOX_BLOCKS)
+        self._silent_since = time.monotonic()
+        self._credited, self._credited_at = 0, 0.0
+        self._subscribed = False
+
+    @property
+    def sha256(self) -> str:
+        """The digest of the file."""
+        return self._partial.file.sha256
+
+    def deliver(self, item: Block | FetchRefusal) -> None:
+        """Take what arrived; what is for another file or an earlier request is dropped."""
+        if item.sha256 != self.sha256:
+            return
+        if isinstance(item, FetchRefusal) and not self._first_request_id <= item.request_id < self.next_request_id:
+            return  # of a fetch that is over: what the fleet did not have then it may have now
+        with contextlib.suppress(asyncio.QueueFull):  # asked for again when its time is up
+            self._inbox.put_nowait(item)
+
+    async def run(self) -> None:
+        """Receive all that is missing.
+
+        Raises:
+            Refusal: the fleet cannot send it.
+            Hindrance: the fleet is silent (`fleet-silent`), or these are quiet hours (`quiet-hours`).
+            CorruptChunk, BlockTooLarge; OSError from the disk.
+        """
+        follow = self._allowance.unlimited and self._policy.follow and len(self._transfer.missing) >= _FOLLOWED_BLOCKS
+        try:
+            await self._until_complete(follow)
+        finally:
+            self._leave()
+
+    async def _until_complete(self, follow: bool) -> None:
+        while not self._transfer.complete:
+            self._policy.check_hours()
+            now = time.monotonic()
+            if not self._requests.connected:
+                self._transfer.restart_timer(now)
+                self._silent_since = now
+                await asyncio.sleep(0.1)
+                continue
+            # Only the first request offers to follow: by the next one this device lags behind the stream.
+            follow = not self._ask(now, follow) and follow
+            if not self._transfer.following:
+                self._leave()
+            await self._receive(now)
+
+    def _ask(self, now: float, follow: bool) -> bool:
+        """Ask for what may be asked for now; returns whether a request was sent."""
+        block_bytes = self._transfer.block_bytes
+        blocks = self._transfer.requests(now, self._allowance.blocks(block_bytes, now))
+        if not blocks:
+            return False
+        self._allowance.spend(len(blocks) * block_bytes)
+        missing = to_bitmap(self._transfer.missing) if follow else ""
+        follow = 0 < len(missing) <= LIMITS.bitmap_base64_bytes
+        request = FetchRequest(
+            request_id=self.next_request_id,
+            sha256=self.sha256,
+            block_bytes=block_bytes,
+            ranges=to_ranges(blocks),
+            encodings=self._policy.encodings,
+            follow=missing if follow else None,
+        )
+        self.next_request_id += 1
+        if follow:
+            self._requests.follow(self.sha256)
+            self._subscribed = True
+            self._transfer.follow(now)
+        return self._requests.request(request)
+
+    def _leave(self) -> None:
+        if self._subscribed:
+            self._subscribed = False
+            self._requests.unfollow(self.sha256)
+
+    async def _receive(self, now: float) -> None:
+        """Take what has come; wait for it no longer than until something else is to be done."""
+        if not self._inbox.empty():
+            # Without a timer for each block; the loop's other work gets its turn all the same.
+            self._take(self._inbox.get_nowait())
+            await asyncio.sleep(0)
+            return
+        wait_s = min(self._transfer.retry_at - now, 1.0)
+        if not self._allowance.unlimited:
+            wait_s = min(wait_s, self._allowance.wait_s(self._transfer.block_bytes))
+        try:
+            self._take(await asyncio.wait_for(self._inbox.get(), max(0.01, wait_s)))
+        except (asyncio.TimeoutError, TimeoutError):
+            if time.monotonic() - self._silent_since > PATIENCE_S:
+                raise Hindrance("fleet-silent", f"nothing came for {PATIENCE_S:.0f} s, asking again") from None
+
+    def _take(self, item: Block | FetchRefusal) -> None:
+        if isinstance(item, Block):
+            self._take_block(item)
+        elif item.block_bytes is not None and item.block_bytes < self._transfer.block_bytes:
+            raise BlockTooLarge(item.block_bytes)
+        else:
+            raise Refusal(item.reason.code, f"the fleet cannot send {self.sha256[:12]}: {item.reason.message}")
+
+    def _take_block(self, block: Block) -> None:
+        transfer, now = self._transfer, time.monotonic()
+        data = self._unpacked(block)
+        if data is None:
+            return  # asked for again when its time is up
+        accepted = transfer.accepts(block.offset, len(data))
+        if accepted:
+            self._silent_since = now
+            self._partial.write(block.offset, data)
+            for chunk in transfer.received(block.offset, now):
+                self._check(chunk)
+            self._on_progress(transfer.verified_bytes)
+        if block.shared:
+            self._gone_by(block.offset // transfer.block_bytes, now)
+        elif accepted:
+            transfer.pulled()
+        else:
+            transfer.refused(block.offset)
+
+    def _unpacked(self, block: Block) -> bytes | None:
+        if not block.packed:
+            return block.data
+        try:
+            return unpack(block.data, self._transfer.block_bytes)
+        except MalformedDocument:
+            return None
+
+    def _gone_by(self, number: int, now: float) -> None:
+        self._transfer.passed(number, now)
+        if number - self._credited >= CREDIT_BLOCKS or now - self._credited_at >= CREDIT_S:
+            self._credited, self._credited_at = number, now
+            self._requests.credit(
+                StreamCredit(sha256=self.sha256, block_bytes=self._transfer.block_bytes, block=number)
+            )
+
+    def _check(self, chunk: int) -> None:
+        if self._partial.holds(chunk):
+            self._transfer.verified(chunk)
+        else:
+            self._transfer.corrupt(chunk)
