@@ -24,3 +24,6 @@ class Broker(LocalBroker):
 
     def _configuration(self) -> str:
         return super()._configuration() + self._settings
+
+    def log_text(self) -> str:
+        return (self._directory / "broker.log").read_text(errors="replace")

@@ -22,8 +22,8 @@ DELAY_S = 0.1
 THIN_BYTES_PER_S = 200_000
 THIN_FROM_BYTES = 14_700_000
 """So that eight seconds of the thin line are left."""
-FULL_QUEUE = "max_queued_messages 4\nmax_inflight_messages 1\n"
-QUEUED_BYTES_PER_S = 2_000_000
+DROPPED = "Outgoing messages are being dropped for client autoglm-fleet-"
+FULL_QUEUE = "max_queued_messages 2\nmax_inflight_messages 1\n"
 MID_PACKET_BYTES = 300_001
 """No multiple of a packet, and less than a window: blocks before it have come, one was torn."""
 
@@ -66,12 +66,6 @@ def throttle(scene: Scene) -> None:
     scene.site.proxy.resume()
 
 
-def overflow(scene: Scene) -> None:
-    """The device is slower than the fleet, and the broker, which keeps four messages for it, drops the others."""
-    scene.site.proxy.throttle(QUEUED_BYTES_PER_S)
-    scene.site.proxy.resume()
-
-
 def reset_in_mid_packet(scene: Scene) -> None:
     proxy = scene.site.proxy
     proxy.reset_after(MID_PACKET_BYTES)
@@ -109,6 +103,16 @@ def kill_fleet(scene: Scene) -> None:
     site.side.start()
 
 
+def overflow(scene: Scene) -> None:
+    """Reports and telemetry wait for a fleet that is not there, until the broker has no place left and drops them."""
+    site = scene.site
+    site.wait_counted()
+    site.side.kill()
+    site.proxy.resume()
+    wait_until(lambda: DROPPED in scene.broker.log_text(), 30, "the queue was never full")
+    site.side.start()
+
+
 def kill_device(scene: Scene) -> None:
     scene.site.agent.kill()
     scene.site.proxy.resume()
@@ -137,7 +141,7 @@ ROWS = (
     Row(kill_broker),
     Row(kill_fleet),
     Row(kill_device),
-    Row(overflow, None, settings=FULL_QUEUE),
+    Row(overflow, settings=FULL_QUEUE),
 )
 AT_NATS = (cut, reset_in_mid_packet, kill_broker, kill_fleet)
 """What differs between brokers: what they keep of a lost connection, and what they remember after their death."""
