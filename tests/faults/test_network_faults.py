@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from tests.fakes.agents import wait_until
 from tests.fakes.brokers import Broker, available_kinds
+from tests.fakes.clusters import NatsCluster
 from tests.fakes.model_bundles import ModelBundle
 from tests.faults.transfers import PAUSE_BYTES, Site, make_large_bundle
 
@@ -166,3 +167,19 @@ def test_a_fault_in_mid_transfer(kind: str, row: Row, large: ModelBundle, tmp_pa
         if row.fault is kill_device:
             # It goes on where it was: all that had come before its death is still there, but for chunks that are torn.
             assert ended.present_bytes > 0.9 * PAUSE_BYTES
+
+
+@pytest.mark.skipif("nats" not in available_kinds(), reason="nats-server is not installed")
+def test_a_node_of_a_cluster_that_dies_in_mid_transfer(large: ModelBundle, tmp_path: Path) -> None:
+    with NatsCluster(tmp_path / "cluster") as cluster:
+        near, far, other = cluster.nodes
+
+        def kill_node(site: Site) -> None:
+            near.kill()
+            site.proxy.target_port = other.port
+            site.proxy.resume()
+
+        with Site(tmp_path, far.port, near.port) as site:
+            accepted = site.proxy.accepted
+            site.endure(large, kill_node, 1)
+            assert site.proxy.accepted > accepted, "the device never came to the other node"

@@ -13,7 +13,6 @@ from pathlib import Path
 from types import TracebackType
 
 from tests.fakes.agents import AgentProcess, wait_until
-from tests.fakes.brokers import Broker
 from tests.fakes.fleet_processes import FleetProcess
 from tests.fakes.memory import MemoryWatch
 from tests.fakes.model_bundles import ModelBundle, make_model_bundle
@@ -22,10 +21,11 @@ from tests.fakes.spies import Spy
 
 from autoglm_edge_fleet.deployments import Deployment
 from autoglm_edge_fleet.devices import Device
-from autoglm_edge_protocol.digests import sha256_of_file
+from autoglm_edge_protocol.deployment import BundleReference
+from autoglm_edge_protocol.digests import sha256_of, sha256_of_file
 from autoglm_edge_protocol.documents import parse
 from autoglm_edge_protocol.limits import LIMITS
-from autoglm_edge_protocol.manifest import MANIFEST_PATH, FileEntry, Manifest
+from autoglm_edge_protocol.manifest import CHUNK_INDEX_PATH, MANIFEST_PATH, Manifest
 
 WIDTH = 2000
 """Of the model: 2000 x 2000 weights of four bytes are 16 MB in one file."""
@@ -63,15 +63,33 @@ def make_large_bundle(directory: Path) -> ModelBundle:
     return make_model_bundle(directory, width=WIDTH, repeat=2)
 
 
-def device_files(bundle: Path) -> tuple[FileEntry, ...]:
-    """Return what a device of this machine's kind fetches of a bundle, without the manifest and the chunk index."""
+def reference_of(bundle: Path) -> BundleReference:
+    """Return what orders name a bundle by."""
+    data = (bundle / MANIFEST_PATH).read_bytes()
+    manifest = parse(Manifest, data, LIMITS.manifest_bytes)
+    return BundleReference(
+        name=manifest.name,
+        version=manifest.version,
+        manifest_sha256=sha256_of(data),
+        manifest_size_bytes=len(data),
+    )
+
+
+def source_files(bundle: Path) -> dict[str, str]:
+    """Return what a device of this machine's kind installs of a bundle: paths, and digests of what is really there."""
     manifest = parse(Manifest, (bundle / MANIFEST_PATH).read_bytes(), LIMITS.manifest_bytes)
-    return manifest.device_files(manifest.variants[0], platform.machine())
+    entries = manifest.device_files(manifest.variants[0], platform.machine())
+    return {path: sha256_of_file(bundle / path) for path in (MANIFEST_PATH, *(entry.path for entry in entries))}
+
+
+def installed_files(tree: Path) -> dict[str, str]:
+    """Return the files of an installed bundle in the same way."""
+    return {str(path.relative_to(tree)): sha256_of_file(path) for path in tree.rglob("*") if path.is_file()}
 
 
 def useful_blocks(bundle: Path, block_bytes: int = LIMITS.block_bytes) -> int:
     """Return how many blocks a device needs of a bundle, if each comes once."""
-    paths = {entry.path for entry in device_files(bundle)} | {MANIFEST_PATH, "chunks.json"}
+    paths = {*source_files(bundle), CHUNK_INDEX_PATH}
     return sum(-(-(bundle / path).stat().st_size // block_bytes) for path in paths)
 
 
@@ -150,30 +168,18 @@ class Site:
             ended = self.side.fleet.wait_for_deployments(issued, 90)[0]
             elapsed_s = time.monotonic() - started
         assert ended.phase == "confirmed", ended
-        self._assert_exact(bundle)
+        assert installed_files(self.agent.state / "bundles" / bundle.reference.manifest_sha256) == source_files(
+            bundle.directory
+        )
         assert self.side.stop() == 0  # it writes its counters
         if interruptions is None:
             interruptions = int(elapsed_s / RETRY_S)
         sent, requests = self.sent_blocks, len(self.spy.requests)
         print(
             f"{elapsed_s:.1f} s, {useful} blocks useful, {sent} sent, {self.spy.blocks} asked for in {requests}"
-            f" requests, memory {({name: size // 1024 for name, size in memory.growth_bytes.items()})} KiB"
+            f" requests, memory { ({name: size // 1024 for name, size in memory.growth_bytes.items()}) } KiB"
         )
         assert useful <= sent <= most_blocks(useful, interruptions)
         assert requests <= most_requests(useful, interruptions, elapsed_s)
         assert max(memory.growth_bytes.values()) <= GROWTH_BYTES
         return ended
-
-    def _assert_exact(self, bundle: ModelBundle) -> None:
-        tree = self.agent.state / "bundles" / bundle.reference.manifest_sha256
-        installed = {str(p.relative_to(tree)): sha256_of_file(p) for p in tree.rglob("*") if p.is_file()}
-        expected = {entry.path: sha256_of_file(bundle.directory / entry.path) for entry in device_files(bundle.directory)}
-        assert installed == expected | {MANIFEST_PATH: bundle.reference.manifest_sha256}
-
-
-def started_broker(kind: str, directory: Path, stack: ExitStack, settings: str = "") -> Broker:
-    """Return a running broker that ends with the stack."""
-    broker = Broker(kind, directory, settings)
-    stack.callback(broker.stop)
-    broker.start()
-    return broker
