@@ -24,7 +24,7 @@ PIECES = 16
 """Pieces on the way in one direction: 256 KiB, which with a delay of 100 ms still lets 2.5 MB/s pass."""
 KERNEL_BYTES = 16 * 1024
 SEGMENT_BYTES = 1448
-"""As on Ethernet: with the segments of the loopback interface the kernel buffers 4 MB for a sender of its own accord."""
+"""As on Ethernet: for the segments of the loopback interface the kernel gives a sender 4 MB of its own accord."""
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER with no time: close() sends RST and drops what is unsent
 
 

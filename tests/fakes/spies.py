@@ -25,7 +25,9 @@ class Spy:
         self._client = paho.Client(CallbackAPIVersion.VERSION2, f"spy-{uuid.uuid4().hex[:8]}")
         self._client.on_connect = self._connected
         self._client.on_subscribe = lambda *_: self._subscribed.set()
-        self._client.on_message = lambda _c, _u, message: self.requests.append(parse(FetchRequest, message.payload))
+        self._client.on_message = lambda _c, _u, message: self.requests.append(
+            parse(FetchRequest, bytes(message.payload))
+        )
         self._client.connect("127.0.0.1", port)
         self._client.loop_start()
         assert self._subscribed.wait(20), "the spy was not let in"

@@ -1,4 +1,4 @@
-"""What a network, a broker or a process does in the middle of a transfer: the bundle arrives, exact, at a bounded cost."""
+"""Networks, brokers and processes fail in the middle of a transfer: the bundle arrives, exact, at a bounded cost."""
 
 from __future__ import annotations
 

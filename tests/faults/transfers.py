@@ -45,8 +45,8 @@ FILES = 16
 RETRY_S = 2.0
 """The shortest silence after which a device asks again; it doubles up to 30 s, which only makes requests fewer."""
 GROWTH_BYTES = 12 * 1024 * 1024
-"""Of the agent and of the fleet's daemon, less than the bundle: a window of 64 blocks has 4 MB and may wait twice over, at
-the link and at the fetcher, and the daemon gives the socket 2 MB at a time; the rest is Python's."""
+"""Of the agent and of the fleet's daemon, less than the bundle: a window of 64 blocks has 4 MB and may wait twice over,
+at the link and at the fetcher, and the daemon gives the socket 2 MB at a time; the rest is Python's."""
 
 
 def most_blocks(useful: int, interruptions: int) -> int:
@@ -156,7 +156,6 @@ class Site:
         `fault` finds the device's line paused after so many bytes. `interruptions`: how often it makes the device begin
         a window anew; None: as often as its retry timer can fire.
         """
-        useful = useful_blocks(bundle.directory)
         self.side.fleet.publish(bundle.directory)
         pids = {"device": lambda: self.agent.process.pid, "controller": lambda: self.side.pid}
         with MemoryWatch(pids) as memory:
@@ -174,6 +173,7 @@ class Site:
         assert self.side.stop() == 0  # it writes its counters
         if interruptions is None:
             interruptions = int(elapsed_s / RETRY_S)
+        useful = useful_blocks(bundle.directory, self.spy.requests[-1].block_bytes)
         sent, requests = self.sent_blocks, len(self.spy.requests)
         print(
             f"{elapsed_s:.1f} s, {useful} blocks useful, {sent} sent, {self.spy.blocks} asked for in {requests}"
