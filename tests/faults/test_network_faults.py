@@ -12,7 +12,7 @@ from tests.fakes.agents import wait_until
 from tests.fakes.brokers import Broker, available_kinds
 from tests.fakes.clusters import NatsCluster
 from tests.fakes.model_bundles import ModelBundle
-from tests.faults.transfers import PAUSE_BYTES, Site, make_large_bundle
+from tests.faults.transfers import PAUSE_BYTES, RETRY_S, Site, make_large_bundle
 
 pytestmark = pytest.mark.slow
 
@@ -24,6 +24,8 @@ THIN_BYTES_PER_S = 200_000
 THIN_FROM_BYTES = 14_700_000
 """So that eight seconds of the thin line are left."""
 DROPPED = "Outgoing messages are being dropped for client autoglm-fleet-"
+ARRIVAL_S = 0.1
+"""What the times at which the spy hears of two requests may differ by from those at which they were sent."""
 FULL_QUEUE = "max_queued_messages 2\nmax_inflight_messages 1\n"
 MID_PACKET_BYTES = 300_001
 """No multiple of a packet, and less than a window: blocks before it have come, one was torn."""
@@ -100,8 +102,11 @@ def kill_fleet(scene: Scene) -> None:
     site.side.kill()
     asked = len(site.spy.requests)
     site.proxy.resume()
-    wait_until(lambda: len(site.spy.requests) > asked, 30, "the device asks for nothing")  # and nobody hears it
+    # The device asks, and nobody hears it: it asks again after two seconds or more, and after a longer time then.
+    wait_until(lambda: len(site.spy.silences_s(asked, 1.0)) >= 2, 30, "the device does not ask again")
+    first, second = site.spy.silences_s(asked, 1.0)
     site.side.start()
+    assert RETRY_S - ARRIVAL_S < first < second
 
 
 def overflow(scene: Scene) -> None:
