@@ -34,6 +34,17 @@ class FleetProcess:
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log)
 
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def stop(self) -> int:
+        """SIGTERM, upon which it writes its counters; returns the exit code."""
+        assert self._process is not None
+        self._process.terminate()
+        return self._process.wait(30)
+
     def kill(self) -> None:
         """SIGKILL, as when the power goes."""
         if self._process is not None:
