@@ -104,7 +104,6 @@ class Stage:
         return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def _process(self) -> psutil.Process:
-        assert self.served.pid is not None
         return psutil.Process(self.served.pid)
 
     def _watch_memory(self, children: list[subprocess.Popen[str]], broker: psutil.Process) -> int:

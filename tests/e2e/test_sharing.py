@@ -17,6 +17,7 @@ from tests.fakes.light_devices import LightDevice
 from autoglm_edge_agent.errors import Hindrance
 from autoglm_edge_agent.storage.store import files_here
 from autoglm_edge_agent.updates.contents import read_manifest
+from autoglm_edge_fleet.local_broker import LocalBroker
 from autoglm_edge_protocol.deployment import BundleReference
 from autoglm_edge_protocol.digests import sha256_of_file
 from autoglm_edge_protocol.names import BundleId
@@ -30,7 +31,11 @@ def _publish(served: FleetProcess, directory: Path) -> BundleReference:
 
 @asynccontextmanager
 async def _devices(
-    served: FleetProcess, broker: Broker, directory: Path, reference: BundleReference, each: Sequence[dict[str, Any]]
+    served: FleetProcess,
+    broker: LocalBroker,
+    directory: Path,
+    reference: BundleReference,
+    each: Sequence[dict[str, Any]],
 ) -> AsyncIterator[list[LightDevice]]:
     """Connect a device with each of these settings, and tell the fleet to bring the bundle to all of them."""
     names = [f"dev{number}" for number in range(len(each))]
@@ -74,7 +79,7 @@ async def test_who_has_a_cap_and_who_does_not_share_pull(
 ) -> None:
     reference = _publish(fleet_side, tmp_path / "bundle")
     cap = 2_000_000
-    settings = [{}, {}, {"max_bytes_per_s": cap}, {"share": False}]
+    settings: list[dict[str, Any]] = [{}, {}, {"max_bytes_per_s": cap}, {"share": False}]
     async with _devices(fleet_side, broker, tmp_path, reference, settings) as devices:
         await asyncio.gather(*(device.fetch(reference) for device in devices))
         for device in devices:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from autoglm_edge_agent.config import Config
 from autoglm_edge_agent.storage.store import Store, files_here
@@ -19,7 +20,7 @@ from autoglm_edge_protocol.durable import Disk
 class LightDevice:
     """Fetches what it is told to by the test; takes neither desired states nor commands, and runs nothing."""
 
-    def __init__(self, directory: Path, broker_url: str, fleet: str, name: str) -> None:
+    def __init__(self, directory: Path, broker_url: str, fleet: str, name: str, **transfer: Any) -> None:
         self.name = name
         self.store = Store(directory, Disk())
         self.verified: dict[str, int] = {}
@@ -30,10 +31,16 @@ class LightDevice:
             "broker": {"url": broker_url},
             "storage": {"directory": directory},
             "trust": {"insecure": True},
+            "transfer": transfer,
         }
-        self._uplink = Uplink(Config.model_validate(settings), 1, lambda: None)
-        self._fetcher = Fetcher(self.store, self._uplink, self.verified.__setitem__)
+        config = Config.model_validate(settings)
+        self._uplink = Uplink(config, 1, lambda: None)
+        self._fetcher = Fetcher(self.store, self._uplink, self.verified.__setitem__, config.transfer.policy())
         self._uplink.fetchers = (self._fetcher,)
+
+    @property
+    def connected(self) -> bool:
+        return self._uplink.connected
 
     @property
     def verified_bytes(self) -> int:

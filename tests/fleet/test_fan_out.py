@@ -98,7 +98,8 @@ def test_who_comes_later_gets_what_has_not_gone_by() -> None:
     st.floats(0, 0.5),
 )
 def test_every_block_that_is_missing_goes_out_once(missing: dict[str, set[int]], seed: int, loss: float) -> None:
-    chance, now, sent = random.Random(seed), 0.0, []
+    chance, now = random.Random(seed), 0.0
+    sent: list[int] = []
     stream = Stream(len(missing), now)
     for name, blocks in missing.items():
         stream.join(name, blocks, now)

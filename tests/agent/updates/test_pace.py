@@ -10,7 +10,9 @@ from autoglm_edge_agent.updates.pace import RETRY_MAX_S, RETRY_S, WINDOW_FLOOR, 
 def _over_line(round_trip_s: float, blocks_per_s: float, count: int) -> list[int]:
     """Let `count` blocks go over a line that keeps their order; returns the window after each."""
     now, free_at, pace = 0.0, 0.0, Pace(0.0, lambda: 1.0)
-    windows, flying, asked = [], [], 0
+    windows: list[int] = []
+    flying: list[tuple[float, int]] = []
+    asked = 0
     while len(windows) < count:
         while len(flying) < pace.window:
             free_at = max(now + round_trip_s, free_at + 1 / blocks_per_s)
