@@ -21,7 +21,9 @@ from autoglm_edge_protocol.deployment import BundleReference
 async def _run(orders: dict[str, Any]) -> dict[str, Any]:
     reference = BundleReference.model_validate(orders["bundle"])
     devices = [
-        LightDevice(Path(orders["directory"]) / name, url, orders["fleet"], name, share=orders["share"])
+        LightDevice(
+            Path(orders["directory"]) / name, url, orders["fleet"], name, orders["session"], share=orders["share"]
+        )
         for name, url in orders["devices"].items()
     ]
     for device in devices:

@@ -99,6 +99,8 @@ class Stage:
             "devices": urls,
             "bundle": self.reference.model_dump(),
             "share": share,
+            # A device that comes back has a newer session, else the fleet takes it for a ghost.
+            "session": 100 * self._round,
         }
         command = [sys.executable, "-m", "benchmarks.transfer.devices", json.dumps(orders)]
         return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)

@@ -20,7 +20,9 @@ from autoglm_edge_protocol.durable import Disk
 class LightDevice:
     """Fetches what it is told to by the test; takes neither desired states nor commands, and runs nothing."""
 
-    def __init__(self, directory: Path, broker_url: str, fleet: str, name: str, **transfer: Any) -> None:
+    def __init__(
+        self, directory: Path, broker_url: str, fleet: str, name: str, session: int = 1, **transfer: Any
+    ) -> None:
         self.name = name
         self.store = Store(directory, Disk())
         self.verified: dict[str, int] = {}
@@ -34,7 +36,7 @@ class LightDevice:
             "transfer": transfer,
         }
         config = Config.model_validate(settings)
-        self._uplink = Uplink(config, 1, lambda: None)
+        self._uplink = Uplink(config, session, lambda: None)
         self._fetcher = Fetcher(self.store, self._uplink, self.verified.__setitem__, config.transfer.policy())
         self._uplink.fetchers = (self._fetcher,)
 
