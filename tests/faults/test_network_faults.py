@@ -27,6 +27,9 @@ DROPPED = "Outgoing messages are being dropped for client autoglm-fleet-"
 ARRIVAL_S = 0.1
 """What the times at which the spy hears of two requests may differ by from those at which they were sent."""
 FULL_QUEUE = "max_queued_messages 2\nmax_inflight_messages 1\n"
+SMALL_PACKET_BYTES = 24_576
+"""Enough for every control message of this fleet, less than half of a block otherwise."""
+OVERSIZE = "disconnected due to oversize packet"
 MID_PACKET_BYTES = 300_001
 """No multiple of a packet, and less than a window: blocks before it have come, one was torn."""
 
@@ -188,3 +191,14 @@ def test_a_node_of_a_cluster_that_dies_in_mid_transfer(large: ModelBundle, tmp_p
             accepted = site.proxy.accepted
             site.endure(large, kill_node, 1)
             assert site.proxy.accepted > accepted, "the device never came to the other node"
+
+
+def test_a_broker_with_a_small_packet_limit(large: ModelBundle, tmp_path: Path) -> None:
+    """Needs `[broker] max_packet_bytes` in fleet.toml, by which the fleet makes its devices ask for smaller blocks."""
+    broker = Broker(available_kinds()[0], tmp_path / "broker", f"max_packet_size {SMALL_PACKET_BYTES}\n")
+    settings = f"max_packet_bytes = {SMALL_PACKET_BYTES}\n"
+    with broker, ProxiedSite(tmp_path, broker.port, settings=settings) as site:
+        site.endure(large, lambda site: cut(Scene(site, broker)), 1)
+        assert max(request.block_bytes for request in site.spy.requests) < SMALL_PACKET_BYTES
+        assert OVERSIZE not in broker.log_text()
+        assert site.proxy.accepted == 2  # before the cut, and after it
