@@ -12,7 +12,7 @@ from tests.fakes.agents import wait_until
 from tests.fakes.brokers import Broker, available_kinds
 from tests.fakes.clusters import NatsCluster
 from tests.fakes.model_bundles import ModelBundle
-from tests.faults.transfers import PAUSE_BYTES, RETRY_S, Site, make_large_bundle
+from tests.faults.transfers import PAUSE_BYTES, RETRY_S, ProxiedSite, make_large_bundle
 
 pytestmark = pytest.mark.slow
 
@@ -27,6 +27,9 @@ DROPPED = "Outgoing messages are being dropped for client autoglm-fleet-"
 ARRIVAL_S = 0.1
 """What the times at which the spy hears of two requests may differ by from those at which they were sent."""
 FULL_QUEUE = "max_queued_messages 2\nmax_inflight_messages 1\n"
+SMALL_PACKET_BYTES = 24_576
+"""Enough for every control message of this fleet, less than half of a block otherwise."""
+OVERSIZE = "disconnected due to oversize packet"
 MID_PACKET_BYTES = 300_001
 """No multiple of a packet, and less than a window: blocks before it have come, one was torn."""
 
@@ -35,7 +38,7 @@ MID_PACKET_BYTES = 300_001
 class Scene:
     """What a fault can reach."""
 
-    site: Site
+    site: ProxiedSite
     broker: Broker
 
 
@@ -167,7 +170,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> ModelBundle:
 @pytest.mark.parametrize(("kind", "row"), _cases())
 def test_a_fault_in_mid_transfer(kind: str, row: Row, large: ModelBundle, tmp_path: Path) -> None:
     broker = Broker(kind, tmp_path / "broker", row.settings)
-    with broker, Site(tmp_path, broker.port) as site:
+    with broker, ProxiedSite(tmp_path, broker.port) as site:
         ended = site.endure(large, lambda site: row.fault(Scene(site, broker)), row.interruptions, row.pause_bytes)
         if row.fault is kill_device:
             # It goes on where it was: all that had come before its death is still there, but for chunks that are torn.
@@ -179,12 +182,23 @@ def test_a_node_of_a_cluster_that_dies_in_mid_transfer(large: ModelBundle, tmp_p
     with NatsCluster(tmp_path / "cluster") as cluster:
         near, far, other = cluster.nodes
 
-        def kill_node(site: Site) -> None:
+        def kill_node(site: ProxiedSite) -> None:
             near.kill()
             site.proxy.target_port = other.port
             site.proxy.resume()
 
-        with Site(tmp_path, far.port, near.port) as site:
+        with ProxiedSite(tmp_path, far.port, near.port) as site:
             accepted = site.proxy.accepted
             site.endure(large, kill_node, 1)
             assert site.proxy.accepted > accepted, "the device never came to the other node"
+
+
+def test_a_broker_with_a_small_packet_limit(large: ModelBundle, tmp_path: Path) -> None:
+    """Needs `[broker] max_packet_bytes` in fleet.toml, by which the fleet makes its devices ask for smaller blocks."""
+    broker = Broker(available_kinds()[0], tmp_path / "broker", f"max_packet_size {SMALL_PACKET_BYTES}\n")
+    settings = f"max_packet_bytes = {SMALL_PACKET_BYTES}\n"
+    with broker, ProxiedSite(tmp_path, broker.port, settings=settings) as site:
+        site.endure(large, lambda site: cut(Scene(site, broker)), 1)
+        assert max(request.block_bytes for request in site.spy.requests) < SMALL_PACKET_BYTES
+        assert OVERSIZE not in broker.log_text()
+        assert site.proxy.accepted == 2  # before the cut, and after it

@@ -93,7 +93,7 @@ def useful_blocks(bundle: Path, block_bytes: int = LIMITS.block_bytes) -> int:
     return sum(-(-(bundle / path).stat().st_size // block_bytes) for path in paths)
 
 
-class Site:
+class ProxiedSite:
     """A device behind a proxy, a fleet's daemon, and a spy at the broker; all of them real.
 
     Args:
@@ -108,7 +108,7 @@ class Site:
         self._settings = settings
         self._stack = ExitStack()
 
-    def __enter__(self) -> Site:
+    def __enter__(self) -> ProxiedSite:
         with self._stack as stack:
             self.side = FleetProcess(self.directory / "fleet", f"mqtt://127.0.0.1:{self.broker_port}")
             settings = self.side.directory / "fleet.toml"
@@ -147,7 +147,7 @@ class Site:
     def endure(
         self,
         bundle: ModelBundle,
-        fault: Callable[[Site], None],
+        fault: Callable[[ProxiedSite], None],
         interruptions: int | None,
         pause_bytes: int = PAUSE_BYTES,
     ) -> Deployment:
