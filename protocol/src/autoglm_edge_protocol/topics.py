@@ -45,6 +45,10 @@ class Channel(str, Enum):
 
 TO_DEVICE = (Channel.DESIRED, Channel.COMMAND, Channel.REFUSAL, Channel.BLOCK)
 TO_FLEET = (Channel.REPORTED, Channel.PRESENCE, Channel.ANSWER, Channel.TELEMETRY, Channel.FETCH)
+RETAINED = (Channel.DESIRED, Channel.REPORTED, Channel.PRESENCE)
+"""What the broker keeps for those who come later."""
+BULK = (Channel.FETCH, Channel.BLOCK)
+"""What is asked for again when it is lost, so that QoS 0 will do."""
 
 
 @dataclass(frozen=True)
@@ -91,13 +95,18 @@ def parse_topic(text: str) -> Topic:
     return Topic(fleet, device, channel, sha256, int(offset))
 
 
+def qos_of(channel: Channel) -> int:
+    """Return the QoS with which a channel is published and subscribed."""
+    return 0 if channel in BULK else 1
+
+
 def device_filters(fleet: str, device: str) -> dict[str, int]:
     """Return the filters a device subscribes to, with their QoS: bulk data at 0, the rest at 1.
 
     Raises MalformedTopic.
     """
     _check_levels(fleet, device)
-    return {_filter(fleet, device, channel): 0 if channel is Channel.BLOCK else 1 for channel in TO_DEVICE}
+    return {_filter(fleet, device, channel): qos_of(channel) for channel in TO_DEVICE}
 
 
 def fleet_filters(fleet: str) -> dict[str, int]:
@@ -106,7 +115,7 @@ def fleet_filters(fleet: str) -> dict[str, int]:
     Raises MalformedTopic.
     """
     _check_levels(fleet)
-    return {_filter(fleet, "+", channel): 0 if channel is Channel.FETCH else 1 for channel in TO_FLEET}
+    return {_filter(fleet, "+", channel): qos_of(channel) for channel in TO_FLEET}
 
 
 def _check_levels(*names: str) -> None:
