@@ -70,7 +70,7 @@ $(TENSORFLOW_VENV)/.complete: requirements/tensorflow.txt $(DISTRIBUTIONS:%=%/py
 broker:
 	@$(PYTHON) scripts/broker.py
 
-schemas: install ## write docs/schemas and the generated diagrams anew
+schemas: install ## write docs/schemas, docs/asyncapi.json and the generated diagrams anew
 	$(BIN)/python scripts/generate_docs.py
 
 lock: install ## resolve the requirement files again

@@ -23,7 +23,8 @@ from autoglm_edge_protocol.signed import SignedMessage
 from autoglm_edge_protocol.telemetry import TelemetryBatch
 from autoglm_edge_protocol.transfer import FetchRefusal, FetchRequest, StreamCredit
 
-DOCS = Path(__file__).resolve().parent.parent / "docs"
+ROOT = Path(__file__).resolve().parent.parent
+DOCS = ROOT / "docs"
 
 DOCUMENTS: tuple[type[Document], ...] = (
     Manifest,
@@ -45,6 +46,7 @@ def generated() -> list[tuple[str, Callable[[], str]]]:
     """Return every generated file: its path below `docs/` and the function that returns its text."""
     return [
         *((f"schemas/{_file_name(model)}", functools.partial(json_schema, model)) for model in DOCUMENTS),
+        ("asyncapi.json", asyncapi),
         ("update-states.md", update_states),
     ]
 
@@ -57,6 +59,13 @@ def json_schema(model: type[Document]) -> str:
     """Return the JSON Schema (draft 2020-12) of a document."""
     schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **model.model_json_schema()}
     return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
+
+
+def asyncapi() -> str:
+    """Return the AsyncAPI document of the wire."""
+    from scripts.asyncapi_document import document
+
+    return document(DOCUMENTS, DOCS / "protocol.md")
 
 
 def update_states() -> str:
@@ -113,4 +122,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    sys.path.insert(0, str(ROOT))  # where `scripts` is a package, as it is for the tests
     sys.exit(main())

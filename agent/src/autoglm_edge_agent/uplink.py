@@ -14,7 +14,7 @@ from autoglm_edge_protocol.errors import ProtocolError
 from autoglm_edge_protocol.limits import LIMITS
 from autoglm_edge_protocol.mqtt import Link, Message, Will
 from autoglm_edge_protocol.names import EVERYBODY
-from autoglm_edge_protocol.topics import BULK, Channel, Topic, device_filters, parse_topic, shared_filter
+from autoglm_edge_protocol.topics import BULK, RETAINED, Channel, Topic, device_filters, parse_topic, shared_filter
 from autoglm_edge_protocol.transfer import FetchRefusal, FetchRequest, StreamCredit
 
 log = logging.getLogger(__name__)
@@ -54,7 +54,7 @@ class Uplink:
         """Say that we go, and disconnect."""
         if self._link.connected:
             try:
-                await self._publish(Channel.PRESENCE, self._presence(online=False).to_bytes(), retain=True, timeout_s=2)
+                await self._publish(Channel.PRESENCE, self._presence(online=False).to_bytes(), timeout_s=2)
             except ProtocolError as error:
                 log.debug("could not say good-bye: %s", error)
         await self._link.stop()
@@ -85,7 +85,7 @@ class Uplink:
 
     async def send_report(self, data: bytes) -> None:
         """Publish the reported state. Raises LinkError."""
-        await self._publish(Channel.REPORTED, data, retain=True)
+        await self._publish(Channel.REPORTED, data)
 
     async def send_answer(self, data: bytes) -> None:
         """Publish an answer. Raises LinkError."""
@@ -95,8 +95,8 @@ class Uplink:
         """Publish a telemetry batch. Raises LinkError."""
         await self._publish(Channel.TELEMETRY, data)
 
-    async def _publish(self, channel: Channel, data: bytes, *, retain: bool = False, timeout_s: float = 30.0) -> None:
-        await self._link.publish(str(self._topic(channel)), data, retain=retain, timeout_s=timeout_s)
+    async def _publish(self, channel: Channel, data: bytes, *, timeout_s: float = 30.0) -> None:
+        await self._link.publish(str(self._topic(channel)), data, retain=channel in RETAINED, timeout_s=timeout_s)
 
     # receiving ----
 
@@ -142,7 +142,7 @@ class Uplink:
         return Will(str(self._topic(Channel.PRESENCE)), self._presence(online=False).to_bytes())
 
     async def _connected(self) -> None:
-        await self._publish(Channel.PRESENCE, self._presence(online=True).to_bytes(), retain=True)
+        await self._publish(Channel.PRESENCE, self._presence(online=True).to_bytes())
         log.info("connected to the broker, session %d", self.session)
         self._on_connected()
 

@@ -14,7 +14,7 @@ from autoglm_edge_fleet.registry import Standing, needs_publication
 from autoglm_edge_fleet.trust.director import Sealing
 from autoglm_edge_protocol.errors import LinkError
 from autoglm_edge_protocol.mqtt import IN_FLIGHT, Link
-from autoglm_edge_protocol.topics import Channel, Topic
+from autoglm_edge_protocol.topics import RETAINED, Channel, Topic
 
 
 class Dispatcher:
@@ -59,7 +59,7 @@ class Dispatcher:
         connection = self._connection
         # On a thread: a key may be in a module or a service that takes its time.
         payload = await asyncio.to_thread(self.sealing.desired, desired, time.time())
-        await self._publish(desired.device, Channel.DESIRED, payload, retain=True)
+        await self._publish(desired.device, Channel.DESIRED, payload)
         if connection == self._connection:
             self._acknowledged[desired.device] = desired.generation
         if standing.published_generation < desired.generation and desired.bundle:
@@ -81,8 +81,9 @@ class Dispatcher:
             self._say(f"{command.device}: command {command.name} sent")
         self._sent[command.command_id] = Sent(connection, pending.session, time.time())
 
-    async def _publish(self, device: str, channel: Channel, payload: bytes, retain: bool = False) -> None:
+    async def _publish(self, device: str, channel: Channel, payload: bytes) -> None:
         if not self._link.connected:
             raise LinkError("the connection was lost")
         topic = str(Topic(self._fleet, device, channel))
-        await self._link.publish(topic, payload, retain=retain, timeout_s=FLEET_LIMITS.publish_timeout_s)
+        retain, timeout_s = channel in RETAINED, FLEET_LIMITS.publish_timeout_s
+        await self._link.publish(topic, payload, retain=retain, timeout_s=timeout_s)

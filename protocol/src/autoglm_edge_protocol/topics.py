@@ -50,9 +50,12 @@ class Channel(str, Enum):
 
 TO_DEVICE = (Channel.DESIRED, Channel.COMMAND, Channel.REFUSAL, Channel.BLOCK, Channel.PACKED)
 TO_FLEET = (Channel.REPORTED, Channel.PRESENCE, Channel.ANSWER, Channel.TELEMETRY, Channel.FETCH, Channel.CREDIT)
+RETAINED = (Channel.DESIRED, Channel.REPORTED, Channel.PRESENCE)
+"""What the broker keeps for those who come later."""
 BULK = (Channel.BLOCK, Channel.PACKED)
 """Channels whose topics name bytes."""
-_AT_MOST_ONCE = (*BULK, Channel.FETCH, Channel.CREDIT)
+AT_MOST_ONCE = (*BULK, Channel.FETCH, Channel.CREDIT)
+"""What is said or asked for again when it is lost, so that QoS 0 will do."""
 
 
 @dataclass(frozen=True)
@@ -101,13 +104,18 @@ def parse_topic(text: str) -> Topic:
     return Topic(fleet, device, channel, sha256, int(offset))
 
 
+def qos_of(channel: Channel) -> int:
+    """Return the QoS with which a channel is published and subscribed."""
+    return 0 if channel in AT_MOST_ONCE else 1
+
+
 def device_filters(fleet: str, device: str) -> dict[str, int]:
     """Return the filters a device subscribes to, with their QoS: bulk data at 0, the rest at 1.
 
     Raises MalformedTopic.
     """
     _check_levels(fleet, device)
-    return {_filter(fleet, device, channel): _qos(channel) for channel in TO_DEVICE}
+    return {_filter(fleet, device, channel): qos_of(channel) for channel in TO_DEVICE}
 
 
 def fleet_filters(fleet: str) -> dict[str, int]:
@@ -116,7 +124,7 @@ def fleet_filters(fleet: str) -> dict[str, int]:
     Raises MalformedTopic.
     """
     _check_levels(fleet)
-    return {_filter(fleet, "+", channel): _qos(channel) for channel in TO_FLEET}
+    return {_filter(fleet, "+", channel): qos_of(channel) for channel in TO_FLEET}
 
 
 def shared_filter(fleet: str, sha256: str) -> str:
@@ -134,7 +142,3 @@ def _check_levels(*names: str) -> None:
 def _filter(fleet: str, device: str, channel: Channel) -> str:
     tail = "/+/+" if channel in BULK else ""
     return f"{PREFIX}/{fleet}/{device}/{channel.value}{tail}"
-
-
-def _qos(channel: Channel) -> int:
-    return 0 if channel in _AT_MOST_ONCE else 1
