@@ -2,8 +2,8 @@
 
     .venv/bin/python -m benchmarks.transfer.run [--cases pull,fan-out] [--rounds 5] [--output FILE]
 
-Everything that is compared runs in turns in one run, on the loopback interface of one machine: broker, fleet and devices
-share its processors.
+Everything that is compared runs in turns in one run, on the loopback interface of one machine: broker, fleet and
+devices share its processors.
 """
 
 from __future__ import annotations

@@ -64,7 +64,7 @@ def test_links_lead_somewhere() -> None:
         ("| system samples in one telemetry batch | 240 |", LIMITS.telemetry_samples == 240),
         ("at most 16 unacknowledged", IN_FLIGHT == 16),
         ("The agent's is 16 to 64", (WINDOW_MIN, WINDOW_MAX) == (16, 64)),
-        ("it is halved, down to 4", WINDOW_FLOOR == 4),
+        ("it is halved, down to 2", WINDOW_FLOOR == 2),
         ("nothing has come for 2 s", RETRY_S == 2),
         ("the time doubles up to 30 s", RETRY_MAX_S == 30),
         ("every 16 blocks of the stream or half second", (CREDIT_BLOCKS, CREDIT_S) == (16, 0.5)),

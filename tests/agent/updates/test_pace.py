@@ -63,7 +63,15 @@ def test_time_outs_halve_the_window_down_to_the_floor() -> None:
     for second in range(5):
         windows.append(pace.window)
         pace.timed_out(second)
-    assert windows == [WINDOW_MIN, 8, WINDOW_FLOOR, WINDOW_FLOOR, WINDOW_FLOOR]
+    assert windows == [WINDOW_MIN, 8, 4, WINDOW_FLOOR, WINDOW_FLOOR]
+
+
+def test_a_lost_connection_halves_the_window_and_begins_a_new_time_out() -> None:
+    pace = Pace(0.0, lambda: 1.0)
+    pace.timed_out(2.0)
+    pace.lost(10.0)
+    assert pace.window == 4
+    assert pace.retry_at == 10 + RETRY_S
 
 
 @given(st.lists(st.tuples(st.integers(0, 30), st.floats(0, 50), st.sampled_from(["ask", "come", "time-out"]))))

@@ -91,7 +91,7 @@ class BlockTransfer:
         """Begin to follow: what is missing may come by itself, and what was asked for with it."""
         if self._missing:
             self._follow_until = max(self._missing)
-            self._pace.began_anew(now)
+            self._pace.forget()
             self._pace.progressed(now, FOLLOW_PATIENCE_S)
 
     def passed(self, block: int, now: float) -> None:
@@ -111,7 +111,7 @@ class BlockTransfer:
         if now >= self._pace.retry_at:
             if self.following:
                 self._stop_following()
-                self._pace.began_anew(now)
+                self._pace.progressed(now)
             elif self._outstanding:
                 self._give_up_outstanding()
                 self._pace.timed_out(now)
@@ -134,7 +134,7 @@ class BlockTransfer:
     def restart_timer(self, now: float) -> None:
         """Forget what is outstanding: the connection was lost, and what was asked for will not come."""
         self._stop_following()
-        self._pace.began_anew(now)
+        self._pace.lost(now)
 
     def accepts(self, offset: int, size_bytes: int) -> bool:
         """Whether a block of this size at this offset is one that is missing."""

@@ -12,8 +12,9 @@ from collections.abc import Callable
 
 WINDOW_MIN = 16
 WINDOW_MAX = 64
-WINDOW_FLOOR = 4
-"""Where a time-out may bring the window: a line that loses much, or takes seconds for a block."""
+WINDOW_FLOOR = 2
+"""Where time-outs and lost connections may bring the window: a line that loses much or takes seconds for a block, a
+broker that ends connections with more than a few blocks in its buffer."""
 RETRY_S = 2.0
 """The shortest silence after which blocks are asked for again; a shorter one makes storms of duplicates."""
 RETRY_MAX_S = 30.0
@@ -72,10 +73,15 @@ class Pace:
         self._timeout_s = max(self._timeout_s, min(RETRY_MAX_S, 2 * self._timeout_s))
         self.retry_at = now + self._timeout_s * self._jitter()
 
-    def began_anew(self, now: float) -> None:
-        """Forget what was asked for: the connection was lost."""
+    def forget(self) -> None:
+        """Forget what was asked for: when it comes says nothing about the line."""
         self._asked_at.clear()
         self._asked_again.clear()
+
+    def lost(self, now: float) -> None:
+        """Note that the connection was lost, maybe because too much was asked for: half the window."""
+        self._window = max(WINDOW_FLOOR, self._window / 2)
+        self.forget()
         self._timeout_s = RETRY_S
         self.retry_at = now + RETRY_S
 

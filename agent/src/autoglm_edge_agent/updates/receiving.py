@@ -124,6 +124,7 @@ class Receiving:
         self._silent_since = time.monotonic()
         self._credited, self._credited_at = 0, 0.0
         self._subscribed = False
+        self._connected = True
 
     @property
     def sha256(self) -> str:
@@ -158,10 +159,13 @@ class Receiving:
             self._policy.check_hours()
             now = time.monotonic()
             if not self._requests.connected:
-                self._transfer.restart_timer(now)
+                if self._connected:
+                    self._transfer.restart_timer(now)
+                self._connected = False
                 self._silent_since = now
                 await asyncio.sleep(0.1)
                 continue
+            self._connected = True
             # Only the first request offers to follow: by the next one this device lags behind the stream.
             follow = not self._ask(now, follow) and follow
             if not self._transfer.following:
