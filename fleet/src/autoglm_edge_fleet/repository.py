@@ -6,7 +6,9 @@ removed before the next publication. Which objects may be served is the database
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
 from pathlib import Path
 from typing import IO
 
@@ -17,6 +19,8 @@ from autoglm_edge_protocol.errors import DigestMismatch
 
 REPOSITORY_FOLDER = "repository"
 _COPY_BYTES = 1024 * 1024
+_OPEN_OBJECTS = 16
+"""Objects that are kept open for reading."""
 
 
 class Repository:
@@ -25,6 +29,7 @@ class Repository:
     def __init__(self, directory: Path, disk: Disk | None = None) -> None:
         self._directory = directory
         self._disk = disk or Disk()
+        self._open: dict[str, _OpenObject] = {}
 
     def prepare(self) -> None:
         """Make the folders and remove what an interrupted publication left. Only while no other one runs."""
@@ -84,6 +89,46 @@ class Repository:
 
     def read(self, sha256: str, offset: int, size_bytes: int) -> bytes:
         """Return bytes of an object."""
-        with self.path(sha256).open("rb", buffering=0) as file:
-            file.seek(offset)
-            return file.read(size_bytes)
+        return self._opened(sha256).read_at(offset, size_bytes)
+
+    def _opened(self, sha256: str) -> _OpenObject:
+        # Opening costs more than reading a block, and devices that fetch the same file ask for it block by block.
+        found = self._open.pop(sha256, None)
+        if found is not None and not found.is_current():
+            found.close()
+            found = None
+        self._open[sha256] = found = found or _OpenObject(self.path(sha256))
+        if len(self._open) > _OPEN_OBJECTS:
+            self._open.pop(next(iter(self._open))).close()
+        return found
+
+    def close(self) -> None:
+        """Close what was opened for reading."""
+        while self._open:
+            self._open.popitem()[1].close()
+
+
+class _OpenObject:
+    """An object that is being read."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file = path.open("rb", buffering=0)
+        self._inode = os.fstat(self._file.fileno()).st_ino
+
+    def is_current(self) -> bool:
+        """Whether this is still the file of that name: one that was lost may have been published again."""
+        try:
+            return self._path.stat().st_ino == self._inode
+        except FileNotFoundError:
+            return False
+
+    def read_at(self, offset: int, size_bytes: int) -> bytes:
+        self._file.seek(offset)
+        data = self._file.read(size_bytes)
+        if len(data) < size_bytes:
+            raise OSError(errno.EIO, "shorter than it was when it was published", str(self._path))
+        return data
+
+    def close(self) -> None:
+        self._file.close()

@@ -90,7 +90,7 @@ class Service:
         self._link = Link(address, client_id, fleet_filters(config.name), self._on_message, self._on_connected)
         self._renewal = renewal
         self._reloading = asyncio.Lock()
-        repository = Repository(directory / REPOSITORY_FOLDER)
+        self._repository = repository = Repository(directory / REPOSITORY_FOLDER)
         sealing: Sealing = renewal.sealing if renewal else Unsealed()
         self._dispatcher = Dispatcher(config.name, self._database, self._link, say, sealing)
         objects = ShelfAndObjects(renewal.shelf, repository) if renewal else repository
@@ -124,6 +124,7 @@ class Service:
         except StorageError as error:
             self._say_once(str(error))
         self._database.close()
+        self._repository.close()
 
     # what is done again and again ----
 

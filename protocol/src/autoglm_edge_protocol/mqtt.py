@@ -125,6 +125,9 @@ class Link:
         self._tasks: set[asyncio.Task[None]] = set()
         # Written by the network thread.
         self._blocks: deque[Message] = deque()
+        self._blocks_told = False
+        self._sent_mids: deque[int] = deque()
+        self._sent_told = False
         self._connection = 0
         self._accepted = False
         self._subscription = 0
@@ -257,7 +260,7 @@ class Link:
         client.on_connect_fail = lambda *_: self._note_problem(f"{sys.exc_info()[1]}")
         client.on_disconnect = self._paho_disconnected
         client.on_subscribe = lambda _c, _u, mid, reasons, _p: self._from_thread(self._subscribed, mid, reasons)
-        client.on_publish = lambda _c, _u, mid, _r, _p: self._from_thread(self._acknowledged, mid)
+        client.on_publish = lambda _c, _u, mid, _r, _p: self._paho_published(mid)
         client.on_message = self._paho_message
         if address.user is not None:
             client.username_pw_set(address.user, address.password)
@@ -318,7 +321,16 @@ class Link:
             self.dropped_blocks += 1
         else:
             self._blocks.append(taken)
-            self._from_thread(self._blocks_waiting.set)
+            # Waking the loop costs a system call: once for all that come before it looks.
+            if not self._blocks_told:
+                self._blocks_told = True
+                self._from_thread(self._blocks_waiting.set)
+
+    def _paho_published(self, mid: int) -> None:
+        self._sent_mids.append(mid)
+        if not self._sent_told:
+            self._sent_told = True
+            self._from_thread(self._take_sent)
 
     # the event loop's side ----
 
@@ -366,6 +378,7 @@ class Link:
         while True:
             await self._blocks_waiting.wait()
             self._blocks_waiting.clear()
+            self._blocks_told = False
             while self._blocks:
                 await self._guarded(self._on_message(self._blocks.popleft()))
 
@@ -379,6 +392,11 @@ class Link:
         self._connected.clear()
         self._unsent.clear()  # paho throws unsent packets of QoS 0 away when it connects again
         self._room.set()
+
+    def _take_sent(self) -> None:
+        self._sent_told = False
+        while self._sent_mids:
+            self._acknowledged(self._sent_mids.popleft())
 
     def _acknowledged(self, mid: int) -> None:
         # Blocks first: both kinds take their ids from one 16-bit counter, and after a whole turn of it a block that was
