@@ -18,6 +18,8 @@ from autoglm_edge_agent.cancellation import in_thread
 from autoglm_edge_agent.errors import Hindrance, Refusal
 from autoglm_edge_agent.storage.store import Store
 from autoglm_edge_agent.updates.blocks import BlockTransfer, CorruptChunk
+from autoglm_edge_agent.updates.seeding import plant
+from autoglm_edge_agent.updates.seeds import NOWHERE, Places
 from autoglm_edge_protocol.chunks import ChunkedFile
 from autoglm_edge_protocol.digests import sha256_of
 from autoglm_edge_protocol.errors import DigestMismatch
@@ -79,8 +81,12 @@ class Fetcher:
             with contextlib.suppress(asyncio.QueueFull):  # asked for again when its time is up
                 self._inbox.put_nowait(item)
 
-    async def fetch(self, file: ChunkedFile) -> None:
+    async def fetch(self, file: ChunkedFile, places: Places = NOWHERE) -> None:
         """Bring a file into the store; returns when it is there, whole and verified.
+
+        Args:
+            file: what to fetch.
+            places: where chunks of it lie on this disk; they are copied, and the others asked for.
 
         Raises:
             Refusal: the fleet does not have it (`not-found`), or its bytes are wrong each time (`corrupt-data`).
@@ -90,18 +96,19 @@ class Fetcher:
         for _ in range(_ASSEMBLY_ATTEMPTS):
             if self._store.has(file.sha256):
                 return
-            await self._assemble(file)
+            await self._assemble(file, places)
             with contextlib.suppress(DigestMismatch):
                 await in_thread(self._store.admit, file.sha256)
         if not self._store.has(file.sha256):
             raise Refusal("corrupt-data", f"the chunks of {file.sha256[:12]} are right, but the whole file is not")
 
-    async def _assemble(self, file: ChunkedFile) -> None:
+    async def _assemble(self, file: ChunkedFile, places: Places) -> None:
         disk, path = self._store.disk, self._store.partial_path(file.sha256)
         with disk.open_write(path) as partial:
             if path.stat().st_size > file.size_bytes:
                 disk.truncate(partial, file.size_bytes)
             verified = await in_thread(_verified_chunks, path, file)
+            verified = await plant(self._store, partial, file, verified, places)
             transfer = BlockTransfer(file, LIMITS.block_bytes, verified, time.monotonic(), _jitter)
             self._on_progress(file.sha256, transfer.verified_bytes)
             self._wanted, self._inbox = file.sha256, asyncio.Queue(256)
