@@ -38,6 +38,7 @@ class ModelBundle:
     directory: Path
     weights: Array
     bias: Array
+    body: Array | None = None
 
     @property
     def reference(self) -> BundleReference:
@@ -51,7 +52,8 @@ class ModelBundle:
         )
 
     def expected(self, x: Array) -> Array:
-        return x @ self.weights + self.bias
+        answers: Array = (x if self.body is None else x @ self.body) @ self.weights + self.bias
+        return answers
 
 
 def make_model_bundle(
@@ -62,6 +64,8 @@ def make_model_bundle(
     width: int = 64,
     seed: int = 0,
     repeat: int = 1,
+    body: int | None = None,
+    note: str = "",
     damage: bool = False,
     model_bytes: bytes | None = None,
     golden_bytes: bytes | None = None,
@@ -70,16 +74,18 @@ def make_model_bundle(
     """Write a bundle of one variant, `fp32`, [N, width] -> [N, 10].
 
     `damage` ships other weights than those that the golden set was made with: well-formed, digests right, wrong.
-    `model_bytes` ships these bytes as the model, `golden_bytes` these as the golden set. The model has
-    about 4 * width * 10 bytes.
+    `body` puts a square layer of `width` before the others, random by this number alone; `note` is text before the
+    tensors. `model_bytes` ships these bytes as the model, `golden_bytes` these as the golden set. The model has
+    about 4 * width * 10 bytes, without a body.
     """
     random = np.random.default_rng(seed)
     outputs = 10 if repeat == 1 else width
     weights = random.standard_normal((width, outputs), dtype=np.float32) / np.float32(width**0.5)
     bias = random.standard_normal(outputs, dtype=np.float32)
+    square = None if body is None else _body(width, body)
     shipped = weights[::-1].copy() if damage else weights
-    model = linear_model(shipped, bias, repeat) if model_bytes is None else model_bytes
-    reference = golden.save(_golden(weights, bias, repeat, random)) if golden_bytes is None else golden_bytes
+    model = linear_model(shipped, bias, repeat, square, note) if model_bytes is None else model_bytes
+    reference = golden.save(_golden(weights, bias, repeat, square, random)) if golden_bytes is None else golden_bytes
     files = {"variants/fp32/model.onnx": model, GOLDEN_PATH: reference}
     for path, data in files.items():
         (directory / path).parent.mkdir(parents=True, exist_ok=True)
@@ -98,14 +104,20 @@ def make_model_bundle(
         ),
     )
     (directory / MANIFEST_PATH).write_text(manifest.to_text(), encoding="utf-8")
-    return ModelBundle(directory, weights, bias)
+    return ModelBundle(directory, weights, bias, square)
 
 
-def _golden(weights: Array, bias: Array, repeat: int, random: np.random.Generator) -> list[GoldenSample]:
+def _body(width: int, seed: int) -> Array:
+    return np.random.default_rng(seed).standard_normal((width, width), dtype=np.float32) / np.float32(width**0.5)
+
+
+def _golden(
+    weights: Array, bias: Array, repeat: int, body: Array | None, random: np.random.Generator
+) -> list[GoldenSample]:
     samples = []
     for _ in range(8):
         x = random.standard_normal((1, len(weights)), dtype=np.float32)
-        y = x
+        y = x if body is None else x @ body
         for _ in range(repeat):
             y = y @ weights + bias
         samples.append(GoldenSample((x,), (y,)))

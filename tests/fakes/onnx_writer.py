@@ -13,20 +13,41 @@ OPSET = 17
 IR_VERSION = 8
 
 
-def linear_model(weights: npt.NDArray[np.float32], bias: npt.NDArray[np.float32], repeat: int = 1) -> bytes:
-    """y = x @ W + b, [N, in] -> [N, out]; with `repeat` > 1 and square weights, that many times over (to be slow)."""
+def linear_model(
+    weights: npt.NDArray[np.float32],
+    bias: npt.NDArray[np.float32],
+    repeat: int = 1,
+    body: npt.NDArray[np.float32] | None = None,
+    note: str = "",
+) -> bytes:
+    """y = x @ W + b, [N, in] -> [N, out]; with `repeat` > 1 and square weights, that many times over (to be slow).
+
+    With a square `body` x is multiplied by it first. The tensors lie in the file as body, W, b; the `note` is before
+    them all.
+    """
     nodes = b""
     value = "x"
+    if body is not None:
+        nodes += _message(1, _node("MatMul", ["x", "body"], "h"))
+        value = "h"
     for number in range(repeat):
         product, result = f"p{number}", "y" if number == repeat - 1 else f"v{number}"
         nodes += _message(1, _node("MatMul", [value, "W"], product))
         nodes += _message(1, _node("Add", [product, "b"], result))
         value = result
     graph = nodes + _text(2, "linear")
+    if body is not None:
+        graph += _message(5, _tensor("body", body))
     graph += _message(5, _tensor("W", weights)) + _message(5, _tensor("b", bias))
     graph += _message(11, _value("x", weights.shape[0])) + _message(12, _value("y", weights.shape[1]))
     opset = _text(1, "") + _number(2, OPSET)
-    return _number(1, IR_VERSION) + _text(2, "autoglm-edge-tests") + _message(7, graph) + _message(8, opset)
+    return (
+        _number(1, IR_VERSION)
+        + _text(2, "autoglm-edge-tests")
+        + _text(6, note)
+        + _message(7, graph)
+        + _message(8, opset)
+    )
 
 
 def _node(operator: str, inputs: list[str], output: str) -> bytes:

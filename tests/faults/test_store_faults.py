@@ -142,6 +142,13 @@ async def _roll_back(device: Device) -> bool:
     return True
 
 
+def test_the_update_takes_chunks_from_the_installed_bundles(beginning: Path, bundles: Bundles) -> None:
+    """Without this the faults above would not be of copying."""
+    report = UPDATE.run(beginning, Disk(), bundles).updater.report()
+    assert report is not None and report.present_bytes > 100_000 and report.fetched_bytes > 10_000
+    assert report.present_bytes + report.fetched_bytes == report.total_bytes
+
+
 class Defective(Models):
     """Fails once in a way that nobody foresaw."""
 

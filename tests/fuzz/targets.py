@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tests.fakes.onnx_writer import linear_model
+from tests.fakes.tflite_writer import flatbuffer
 from tests.protocol.example_documents import EXAMPLES, MANIFEST, VARIANT
 
 from autoglm_edge_agent.config import load_config
@@ -32,6 +34,7 @@ from autoglm_edge_protocol.errors import ProtocolError, UnsupportedSchema
 from autoglm_edge_protocol.golden import GoldenSample
 from autoglm_edge_protocol.limits import LIMITS
 from autoglm_edge_protocol.names import BundleId, check_relative_path
+from autoglm_edge_protocol.tensor_starts import tensor_starts
 from autoglm_edge_protocol.topics import parse_topic
 
 
@@ -85,6 +88,12 @@ def _unpack(path: Path) -> object:
     return bundle.verify(path.parent / "unpacked")
 
 
+def _starts(path: Path) -> object:
+    found = tensor_starts(path.parent, [path.name])
+    assert all(start >= 0 for starts in found.values() for start in starts)
+    return found
+
+
 def _seeds(model: type[Document]) -> tuple[bytes, ...]:
     return tuple(each.to_bytes() for each in EXAMPLES if type(each) is model)
 
@@ -92,6 +101,8 @@ def _seeds(model: type[Document]) -> tuple[bytes, ...]:
 _CONFIG = b'[device]\nfleet = "f"\nname = "d"\n[broker]\nurl = "mqtt://h"\n[probation.default.shadow]\nrate = 0.5\n'
 _REQUEST = b'{"inputs":[{"name":"x","shape":[1,2048],"datatype":"INT32","data":[' + b"1," * 2047 + b"1]}]}"
 _GOLDEN = golden.save([GoldenSample((np.zeros((1, 3), np.float32),), (np.zeros((1, 2), np.float32),))])
+_ONNX = linear_model(np.zeros((4, 3), np.float32), np.zeros(3, np.float32))
+_TFLITE = flatbuffer([b"abcdefgh", None], [b"behind"])
 ALLOWED = (ProtocolError, ConfigurationError)
 
 _MODELS: tuple[type[Document], ...] = tuple(dict.fromkeys(type(each) for each in EXAMPLES))
@@ -106,6 +117,8 @@ TARGETS: dict[str, Target] = {
         Target("bundle id", _text(BundleId.parse), (b"magika@1.0.0+3",)),
         Target("golden set", _in_file("golden.npz", golden.load), (_GOLDEN,)),
         Target("packed bundle", _in_file("a.bundle", _unpack), (b"manifest.json" + bytes(1011),)),
+        Target("tensors of an ONNX model", _in_file("model.onnx", _starts), (_ONNX,)),
+        Target("tensors of a TFLite model", _in_file("model.tflite", _starts), (_TFLITE,)),
         Target("inference request", _infer, (_REQUEST,)),
         Target("agent configuration", _in_file("agent.toml", load_config), (_CONFIG,)),
         Target("kept record", _in_file("update.json", read_record), (UpdateRecord(generation=1).to_bytes(),)),

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from autoglm_edge_protocol.chunks import Chunk, ChunkIndex, cut
+from autoglm_edge_protocol.chunks import Chunk, ChunkIndex
 from autoglm_edge_protocol.digests import sha256_of, sha256_of_file
 from autoglm_edge_protocol.documents import parse
 from autoglm_edge_protocol.durable import Disk
@@ -61,7 +61,12 @@ def list_files(directory: Path, paths: Iterable[str]) -> tuple[FileEntry, ...]:
 
 def write_chunk_index(directory: Path, files: Iterable[FileEntry]) -> FileEntry:
     """Cut the files into chunks, write `chunks.json` and return its entry for the manifest. Raises OSError."""
-    entries = {file.sha256: cut(directory / file.path, file.sha256) for file in files}
+    from autoglm_edge_protocol.cutting import cut  # needs numpy, which those who only read bundles may not have
+    from autoglm_edge_protocol.tensor_starts import tensor_starts
+
+    files = tuple(files)
+    starts = tensor_starts(directory, [file.path for file in files])
+    entries = {file.sha256: cut(directory / file.path, file.sha256, starts.get(file.path, ())) for file in files}
     index = ChunkIndex(files=tuple(entries[digest] for digest in sorted(entries)))
     data = index.to_bytes()
     Disk().commit(directory / CHUNK_INDEX_PATH, data)

@@ -1,22 +1,18 @@
-"""How a file is cut into chunks, each addressed by its SHA-256.
+"""The chunks that a file consists of, each addressed by its SHA-256.
 
 The chunk index of a bundle (`chunks.json`) says for every file which chunks it consists of, in order. The cut is the
-writer's choice and readers must not assume one: today it is every 64 KiB.
+writer's choice (ours is in `cutting`), and readers must not assume one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import ClassVar
 
 from pydantic import Field, model_validator
 
-from autoglm_edge_protocol.digests import Sha256, sha256_of
+from autoglm_edge_protocol.digests import Sha256
 from autoglm_edge_protocol.documents import Document, Part
 from autoglm_edge_protocol.limits import LIMITS
-
-CUT_BYTES = 64 * 1024
 
 
 class Chunk(Part):
@@ -56,15 +52,3 @@ class ChunkIndex(Document):
     def find(self, sha256: str) -> ChunkedFile | None:
         """Return the entry of the file with this digest."""
         return next((file for file in self.files if file.sha256 == sha256), None)
-
-
-def cut(path: Path, sha256: str) -> ChunkedFile:
-    """Return the chunks of the file at `path`, whose digest is already known. Raises OSError."""
-    chunks = tuple(_chunks(path))
-    return ChunkedFile(sha256=sha256, size_bytes=sum(c.size_bytes for c in chunks), chunks=chunks)
-
-
-def _chunks(path: Path) -> Iterator[Chunk]:
-    with path.open("rb") as file:
-        while piece := file.read(CUT_BYTES):
-            yield Chunk(size_bytes=len(piece), sha256=sha256_of(piece))

@@ -1,7 +1,7 @@
 """The golden set: a few inputs with the original model's outputs, and the comparison that decides.
 
 The converter sets the tolerances with the same functions by which the device later judges, so both mean the same.
-The only module of this distribution that needs numpy; a process that must stay light does not import it.
+One of the few modules of this distribution that need numpy; a process that must stay light does not import it.
 
 File format: `golden/golden.npz`, arrays named `SAMPLE.in.I` and `SAMPLE.out.I`, SAMPLE and I from 0, in the order of
 the variant's inputs and outputs. Each array has the whole shape that the model takes, batch axis included.

@@ -65,8 +65,12 @@ class Slots(Document):
 
     def manifests(self) -> set[str]:
         """Return the manifest digests of all bundles in slots."""
+        return {installed.bundle.manifest_sha256 for installed in self.installed()}
+
+    def installed(self) -> tuple[Installed, ...]:
+        """Return the bundles in slots, the current one first."""
         used = (self.current, self.previous, self.staging)
-        return {installed.bundle.manifest_sha256 for installed in used if installed is not None}
+        return tuple(installed for installed in used if installed is not None)
 
 
 def salvage(data: bytes) -> Slots:

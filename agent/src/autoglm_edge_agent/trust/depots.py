@@ -15,6 +15,7 @@ from autoglm_edge_agent.storage.store import Store
 from autoglm_edge_agent.trust.https import HttpsRepository
 from autoglm_edge_agent.updates.fetch import Fetcher, Progress
 from autoglm_edge_agent.updates.receiving import Requests, TransferPolicy
+from autoglm_edge_agent.updates.seeds import NOWHERE, Places
 from autoglm_edge_protocol.chunks import ChunkedFile
 from autoglm_edge_protocol.errors import DigestMismatch
 
@@ -92,7 +93,7 @@ class DepotFetcher(Fetcher):
         self._tell = on_progress
         self._depots = depots
 
-    async def fetch(self, file: ChunkedFile) -> None:
+    async def fetch(self, file: ChunkedFile, places: Places = NOWHERE) -> None:
         """Bring a file into the store, as `Fetcher.fetch` does and with its errors."""
         for depot in self._depots():
             if self._objects.has(file.sha256):
@@ -101,7 +102,7 @@ class DepotFetcher(Fetcher):
                 await self._try(depot, file)
             except (OSError, DigestMismatch) as error:
                 log.warning("%s could not be taken from beside the fleet: %s", file.sha256[:12], error)
-        await super().fetch(file)
+        await super().fetch(file, places)
 
     async def _try(self, depot: Depot, file: ChunkedFile) -> None:
         stop = threading.Event()

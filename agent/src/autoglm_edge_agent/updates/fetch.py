@@ -17,6 +17,8 @@ from autoglm_edge_agent.updates.allowance import Allowance
 from autoglm_edge_agent.updates.blocks import BlockTransfer, CorruptChunk
 from autoglm_edge_agent.updates.partial import PartialFile
 from autoglm_edge_agent.updates.receiving import Block, BlockTooLarge, Receiving, Requests, TransferPolicy
+from autoglm_edge_agent.updates.seeding import plant
+from autoglm_edge_agent.updates.seeds import NOWHERE, Places
 from autoglm_edge_protocol.chunks import ChunkedFile
 from autoglm_edge_protocol.errors import DigestMismatch
 from autoglm_edge_protocol.transfer import FetchRefusal
@@ -60,8 +62,12 @@ class Fetcher:
         if self._receiving:
             self._receiving.deliver(item)
 
-    async def fetch(self, file: ChunkedFile) -> None:
+    async def fetch(self, file: ChunkedFile, places: Places = NOWHERE) -> None:
         """Bring a file into the store; returns when it is there, whole and verified.
+
+        Args:
+            file: what to fetch.
+            places: where chunks of it lie on this disk; they are copied, and the others asked for.
 
         Raises:
             Refusal: the fleet does not have it (`not-found`), or its bytes are wrong each time (`corrupt-data`).
@@ -71,25 +77,25 @@ class Fetcher:
         for _ in range(_ASSEMBLY_ATTEMPTS):
             if self._store.has(file.sha256):
                 return
-            await self._assemble(file)
+            await self._assemble(file, places)
             with contextlib.suppress(DigestMismatch):
                 await in_thread(self._store.admit, file.sha256)
         if not self._store.has(file.sha256):
             raise Refusal("corrupt-data", f"the chunks of {file.sha256[:12]} are right, but the whole file is not")
 
-    async def _assemble(self, file: ChunkedFile) -> None:
+    async def _assemble(self, file: ChunkedFile, places: Places) -> None:
         disk = self._store.disk
         with disk.open_write(self._store.partial_path(file.sha256)) as opened:
             partial = PartialFile(disk, opened, file)
-            while not await self._attempt(partial):
+            while not await self._attempt(partial, places):
                 pass
             # Not in the event loop: flushing a model to a slow card takes seconds, and workers are being listened to.
             await in_thread(partial.sync)
 
-    async def _attempt(self, partial: PartialFile) -> bool:
-        """Receive what is missing; False when the blocks must be smaller, and it is to be tried again."""
+    async def _attempt(self, partial: PartialFile, places: Places) -> bool:
+        """Copy and receive what is missing; False when the blocks must be smaller, and it is to be tried again."""
         file = partial.file
-        verified = await in_thread(partial.verified)
+        verified = await plant(self._store, partial, await in_thread(partial.verified), places)
         transfer = BlockTransfer(file, self._block_bytes, verified, time.monotonic(), _jitter)
         self._on_progress(file.sha256, transfer.verified_bytes)
         self._receiving = receiving = Receiving(

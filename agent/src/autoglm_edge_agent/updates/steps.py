@@ -25,6 +25,8 @@ from autoglm_edge_agent.updates.journal import Journal
 from autoglm_edge_agent.updates.models import Models
 from autoglm_edge_agent.updates.probation import Evidence
 from autoglm_edge_agent.updates.record import MOST_BEGUN
+from autoglm_edge_agent.updates.seeding import look_for_seeds
+from autoglm_edge_agent.updates.seeds import NOWHERE, Places
 from autoglm_edge_agent.updates.states import TABLE, Event, State
 from autoglm_edge_agent.updates.watch import Watch
 from autoglm_edge_protocol.chunks import ChunkedFile
@@ -134,16 +136,18 @@ class Steps:
                 progress.reached(entry.sha256, entry.size_bytes)
         check_space(self._store, files, self._reserve_bytes)
         await self._fetch_file(index_file(manifest))
-        for chunked in read_chunked_files(self._store, manifest, files):
-            await self._fetch_file(chunked)
+        chunked_files = read_chunked_files(self._store, manifest, files)
+        places = await look_for_seeds(self._store, chunked_files, journal.slots.installed())
+        for chunked in chunked_files:
+            await self._fetch_file(chunked, places)
         counted = {"fetched_bytes": progress.fetched_bytes, "present_bytes": progress.present_bytes}
         journal.commit(journal.record.after(Event.FETCHED, **counted))
 
-    async def _fetch_file(self, file: ChunkedFile) -> None:
+    async def _fetch_file(self, file: ChunkedFile, places: Places = NOWHERE) -> None:
         progress = self._journal.progress
         if self._store.has(file.sha256):
             progress.reached(file.sha256, file.size_bytes)
-        await self._fetcher.fetch(file)
+        await self._fetcher.fetch(file, places)
         progress.reached(file.sha256, file.size_bytes)
 
     async def _install(self) -> None:
