@@ -22,9 +22,10 @@ demo: install ## run the whole path once: convert, publish, deploy to three agen
 
 test: test-main test-tensorflow test-torch ## run every test, the slow ones too, each in the environment that it needs
 	@echo "ran: everything but frameworks ($(VENV), $(AGENT_VENV)), Keras and SavedModel ($(TENSORFLOW_VENV)), PyTorch ($(TORCH_VENV))"
+	-@cat $(VENV)/.fault-points
 
 test-main: install $(AGENT_VENV)/.complete broker ## run all tests but those of TensorFlow and PyTorch models
-	$(BIN)/python -m pytest $(PARALLEL) $(PYTEST_ARGS)
+	AUTOGLM_EDGE_FAULT_POINTS=$(VENV)/.fault-points $(BIN)/python -m pytest $(PARALLEL) $(PYTEST_ARGS)
 
 test-fast: install $(AGENT_VENV)/.complete broker ## run the fast tests only
 	$(BIN)/python -m pytest $(PARALLEL) -m "not slow" $(PYTEST_ARGS)

@@ -52,8 +52,7 @@ class ModelBundle:
         )
 
     def expected(self, x: Array) -> Array:
-        answers: Array = (x if self.body is None else x @ self.body) @ self.weights + self.bias
-        return answers
+        return np.asarray((x if self.body is None else x @ self.body) @ self.weights + self.bias, dtype=np.float32)
 
 
 def make_model_bundle(

@@ -15,7 +15,8 @@ from autoglm_edge_fleet.fleet import Fleet
 from autoglm_edge_fleet.trust.custody import ROOT_KEYS, ROOT_THRESHOLD, Foundation
 
 _URI = (
-    "URI of a key that exists: file:PATH, hsm: (PKCS#11), awskms:, gcpkms:, azurekms:, hv:, gnupg:. Else one is made."
+    "URI of a key that exists: file:PATH, hsm: (PKCS#11), awskms:, gcpkms:, azurekms:, hv:, tkey:, gnupg:. Else one is "
+    "made."
 )
 
 
@@ -34,7 +35,7 @@ def init(
     snapshot_key: Annotated[str | None, typer.Option(metavar="URI", help="The same, for snapshots.")] = None,
     timestamp_key: Annotated[str | None, typer.Option(metavar="URI", help="The same, for timestamps.")] = None,
     director_key: Annotated[
-        str | None, typer.Option(metavar="URI", help="The same, for desired states and commands.")
+        str | None, typer.Option(metavar="URI", help="The same but gnupg:, for desired states and commands.")
     ] = None,
     passphrase_file: PassphraseOption = None,
     unencrypted: PlainOption = False,

@@ -22,12 +22,13 @@ from securesystemslib.signer import (
     HSMSigner,
     Key,
     Signer,
+    TKeySigner,
     VaultSigner,
 )
 
 from autoglm_edge_fleet.errors import KeyUnavailable
 from autoglm_edge_fleet.key_files import file_signer, make_key_file
-from autoglm_edge_fleet.passphrases import PASSPHRASE_VARIABLE, Passphrases
+from autoglm_edge_fleet.passphrases import PIN_VARIABLE, Passphrases
 from autoglm_edge_fleet.pkcs8 import is_encrypted
 from autoglm_edge_protocol.durable import Disk
 
@@ -40,6 +41,7 @@ _IMPORTERS: dict[str, Callable[[str], tuple[str, Key]]] = {
     "azurekms": lambda rest: AzureSigner.import_(*rest.strip("/").split("/", 1)),
     "hv": VaultSigner.import_,
     "gnupg": GPGSigner.import_,
+    "tkey": lambda _: TKeySigner.import_(),
     "hsm": lambda rest: HSMSigner.import_(
         int(rest.partition("?")[0] or HSMSigner.SCHEME_KEYID), dict(parse_qsl(rest.partition("?")[2])).get("label")
     ),
@@ -135,9 +137,9 @@ def open_signer(uri: str, key: Key, passphrases: Passphrases, directory: Path) -
         raise KeyUnavailable(f"{uri!r} names no key that can be used")
 
     def secret(name: str) -> str:
-        given = passphrases.get(f"the {name} of {uri}")
+        given = passphrases.pin(f"the {name} of {uri}")
         if given is None:
-            raise KeyUnavailable(f"the {name} of {uri} is needed: set {PASSPHRASE_VARIABLE}")
+            raise KeyUnavailable(f"the {name} of {uri} is needed: set {PIN_VARIABLE}")
         return given
 
     try:

@@ -9,6 +9,8 @@ from pathlib import Path
 from autoglm_edge_fleet.errors import KeyUnavailable
 
 PASSPHRASE_VARIABLE = "AUTOGLM_EDGE_KEY_PASSPHRASE"  # noqa: S105  the name, not the secret
+PIN_VARIABLE = "AUTOGLM_EDGE_KEY_PIN"
+"""Of a module or token, where that is not the passphrase of the files."""
 SHORTEST = 8
 Ask = Callable[[str, bool], str]
 """(what for, whether it is a new one, to be typed twice) -> the passphrase."""
@@ -17,8 +19,9 @@ Ask = Callable[[str, bool], str]
 class Passphrases:
     """Gives the passphrase for each key: one for all when it was given, else asked for once for each purpose."""
 
-    def __init__(self, given: str | None = None, ask: Ask | None = None) -> None:
+    def __init__(self, given: str | None = None, ask: Ask | None = None, pin: str | None = None) -> None:
         self._given = given
+        self._pin = pin
         self._ask = ask
         self._asked: dict[str, str] = {}
 
@@ -28,17 +31,24 @@ class Passphrases:
     ) -> Passphrases:
         """Take the passphrase of a file (its first line), else of $AUTOGLM_EDGE_KEY_PASSPHRASE, else ask for it.
 
+        The PIN of a module or token is $AUTOGLM_EDGE_KEY_PIN, where that is set.
+
         Raises KeyUnavailable when the file cannot be read.
         """
+        pin = environment.get(PIN_VARIABLE) or None
         if file is None:
-            return cls(environment.get(PASSPHRASE_VARIABLE) or None, ask)
+            return cls(environment.get(PASSPHRASE_VARIABLE) or None, ask, pin)
         try:
             given = file.read_text(encoding="utf-8").split("\n", 1)[0].rstrip("\r")
         except (OSError, UnicodeDecodeError) as error:
             raise KeyUnavailable(f"the passphrase file {file} cannot be read: {error}") from None
         if not given:
             raise KeyUnavailable(f"the passphrase file {file} is empty: write the passphrase into its first line")
-        return cls(given)
+        return cls(given, pin=pin)
+
+    def pin(self, purpose: str) -> str | None:
+        """Return what opens a module or token: its PIN where one was given, else as for any other purpose."""
+        return self._pin or self.get(purpose)
 
     def get(self, purpose: str) -> str | None:
         """Return the passphrase for a purpose, None when there is no way to learn it."""

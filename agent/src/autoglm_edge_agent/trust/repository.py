@@ -134,8 +134,8 @@ class Repository:
             return False
         try:
             key.verify_signature(Signature(keyid, signature.hex()), data)
-        except (UnverifiedSignatureError, VerificationError):
-            return False
+        except (UnverifiedSignatureError, VerificationError, ValueError, KeyError, TypeError):
+            return False  # also of a kind of key that no envelope can be signed with
         return True
 
     def _guarded(self, step: Callable[[], _T]) -> _T:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
+from securesystemslib.signer import GPGKey
 from tuf.api.metadata import Key, Metadata, Root
 
 from autoglm_edge_fleet.errors import AlreadyAFleet, BadMetadata, TrustError
@@ -18,6 +19,7 @@ from autoglm_edge_fleet.key_files import file_signer, make_key_file
 from autoglm_edge_fleet.keys import KeyRing, open_signer, public_key_of
 from autoglm_edge_fleet.trust.release import Refreshed, Release, refresh
 from autoglm_edge_fleet.trust.roots import (
+    DIRECTOR,
     ONLINE_ROLES,
     check_successor,
     first_root,
@@ -106,7 +108,7 @@ class Custody:
         if not 1 <= wanted.threshold <= wanted.root_count <= LIMITS.signatures:
             raise TrustError(f"{wanted.threshold} of {wanted.root_count} root keys make no sense")
         uris = dict(wanted.uris or {})
-        others = {r: self.ring.adopt(uris[r]) if r in uris else self.ring.make(r, wanted.plain) for r in ONLINE_ROLES}
+        others = {r: self._key(r, uris.get(r), wanted.plain) for r in ONLINE_ROLES}
         self.ring.directory.chmod(0o700)
         made = [
             self._make_root_key(wanted.root_keys, n, wanted.root_count, wanted.plain) for n in range(wanted.root_count)
@@ -117,6 +119,15 @@ class Custody:
         self._store.write("root", root)
         refresh(self._store, self.ring, now)
         return tuple(path for path, _ in made)
+
+    def _key(self, role: str, uri: str | None, plain: bool) -> Key:
+        """Return the public half of a role's key, which is made where no URI names one. Raises TrustError, OSError."""
+        if uri is None:
+            return self.ring.make(role, plain)
+        if role == DIRECTOR and isinstance(public_key_of(uri, self.ring.passphrases)[1], GPGKey):
+            # An envelope carries a signature's bytes alone, and one of GnuPG cannot be checked without its headers.
+            raise TrustError(f"{uri} cannot be the director's key: GnuPG's signatures do not fit into an envelope")
+        return self.ring.adopt(uri)
 
     def _make_root_key(self, directory: Path, number: int, count: int, plain: bool) -> tuple[Path, Key]:
         passphrases, is_there = None if plain else self.ring.passphrases, directory.is_dir()
@@ -184,8 +195,7 @@ class Custody:
         if role not in ONLINE_ROLES:
             raise self._unknown(role)
         root = self.begin_root(now)
-        key = self.ring.adopt(new_key) if new_key else self.ring.make(role, plain)
-        with_keys(root, role, [key], 1)
+        with_keys(root, role, [self._key(role, new_key, plain)], 1)
         return self._pend(Metadata(root))
 
     def rotate_root(self, replaced: Sequence[str], directory: Path, plain: bool, now: datetime) -> RootChange:
