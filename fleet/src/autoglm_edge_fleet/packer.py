@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from zlib import crc32
 
 from autoglm_edge_protocol.packing import pack
 
@@ -22,7 +23,8 @@ class Packer:
 
     def pack(self, sha256: str, offset: int, data: bytes) -> bytes | None:
         """Return a block of a file packed, None where it is to be sent as it is."""
-        key = (sha256, offset, len(data))
+        # With a sum over the bytes: what was packed of a file that has since been damaged, or mended, is another block.
+        key = (sha256, offset, crc32(data))
         if key in self._kept:
             self._kept.move_to_end(key)
             return self._kept[key]

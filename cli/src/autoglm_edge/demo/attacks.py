@@ -23,6 +23,8 @@ from autoglm_edge_protocol.topics import Channel, Topic
 
 REFUSAL_S = 40.0
 CONNECT_S = 10.0
+_FLIPPED_BYTES = 4096
+"""Less than any chunk has."""
 
 
 @dataclass(frozen=True)
@@ -91,20 +93,22 @@ def go_back(fleet: Fleet, device: str, bundle: BundleId) -> Refused:
 
 
 def deploy_tampered(fleet: Fleet, device: str, bundle: BundleId, manifest: Manifest) -> Refused:
-    """Change one bit of a published model behind the fleet's back, and deploy it. Raises DemoError, OSError."""
+    """Change bits of a published model behind the fleet's back, and deploy it. Raises DemoError, OSError."""
     for variant in manifest.variants:
         _flip(fleet.directory / "repository" / "objects", manifest.file(variant.model).sha256)
     ended = fleet.wait_for_deployments(fleet.deploy(bundle, [device]), REFUSAL_S)
     reason = ended[0].reason
     if reason is None or reason.code != "corrupt-data":
         raise DemoError(f"{device} did not notice that {bundle} was tampered with: {reason}")
-    return Refused("a bundle with one changed bit", device, reason)
+    return Refused("a bundle whose bytes were changed", device, reason)
 
 
 def _flip(objects: Path, sha256: str) -> None:
     path = objects / sha256[:2] / sha256
     data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
+    # Everywhere: what a device has of the model already it does not fetch, and a change there would go unnoticed.
+    for place in range(0, len(data), _FLIPPED_BYTES):
+        data[place] ^= 1
     path.chmod(0o644)
     path.write_bytes(data)
 
