@@ -61,18 +61,23 @@ def shortlist(trials: Sequence[Trial], max_drop: float) -> tuple[Trial, ...]:
 
     Those are the best whole one of each float graph and family, and the mixed ones with the fewest nodes in float.
     Equalised ones are a family of their own, since they carry multiplications that cost time, and so are those
-    without followers, which go to float and back more often.
+    without followers, which go to float and back more often, and each kind of numbers, which has kernels of its own.
     """
     kept = [trial for trial in trials if within(trial, max_drop)]
-    groups: dict[tuple[str, str, bool, bool], list[Trial]] = {}
+    groups: dict[tuple[object, ...], list[Trial]] = {}
     for trial in kept:
         if not trial.candidate.float_nodes:
             recipe = trial.candidate.recipe
-            groups.setdefault((trial.candidate.graph, recipe.family, recipe.equalise, recipe.followers), []).append(
-                trial
-            )
+            numbers = (recipe.weights, recipe.signed)
+            kind = (trial.candidate.graph, recipe.family, recipe.equalise, recipe.followers, *numbers)
+            groups.setdefault(kind, []).append(trial)
     whole = [top for top in map(best, groups.values()) if top is not None]
-    mixed = sorted((t for t in kept if t.candidate.float_nodes), key=lambda t: len(t.candidate.float_nodes))
+    by_floats: dict[tuple[str, ...], list[Trial]] = {}
+    for trial in kept:
+        if trial.candidate.float_nodes:
+            by_floats.setdefault(trial.candidate.float_nodes, []).append(trial)
+    tops = [top for top in map(best, by_floats.values()) if top is not None]
+    mixed = sorted(tops, key=lambda trial: len(trial.candidate.float_nodes))
     sure = [trial for trial in mixed if safe(trial, max_drop)]
     chosen = [*mixed[: MOST_MIXED - 1], *sure[:1]]
     return tuple(dict.fromkeys([*whole, *chosen]))

@@ -32,6 +32,8 @@ class Form:
     path: Path
     candidate: Candidate | None = None
     pruning: float = 0.0
+    stand_in: Path | None = None
+    """What answers in its place, where it cannot be run here as it will be (see `twins`)."""
 
     @property
     def base(self) -> str:
@@ -88,13 +90,14 @@ def measure_form(form: Form, bench: Workbench, timings: Mapping[str, Timing], sa
         precision=form.precision,
         path=form.path,
         size_bytes=form.path.stat().st_size,
-        quality=bench.score(form.path, samples, intervals=True),
+        quality=bench.score(form.stand_in or form.path, samples, intervals=True),
         timing=timing,
         speedup=speedup(timings.get(form.base), timing),
         memory_bytes=bench.laboratory.peak_memory_bytes(form.path, bench.check_samples[:1]),
         speedup_to_original=speedup(timings.get(ORIGINAL), timing),
         candidate=form.candidate,
         pruning=form.pruning,
+        stand_in=form.stand_in,
     )
 
 

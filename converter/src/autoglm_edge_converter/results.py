@@ -89,8 +89,15 @@ class Measured:
     """Why it is shipped beside the others."""
     twin: Path | None = None
     """What is timed in its place: the same for this machine's kind of processor, where it is made for another."""
+    stand_in: Path | None = None
+    """What answers in its place: the same without sums that saturate, where they do so here and not on its targets."""
     accepted: Score | None = None
     """On the acceptance samples, which agreed to it; None for the original and the float variant."""
+
+    @property
+    def answering(self) -> Path:
+        """The file that gives its answers here."""
+        return self.stand_in or self.path
 
 
 @dataclass(frozen=True)
