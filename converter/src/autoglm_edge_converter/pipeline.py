@@ -24,6 +24,7 @@ from autoglm_edge_converter.labels import labels_from_names, read_labels
 from autoglm_edge_converter.laboratory import Laboratory, default_workers
 from autoglm_edge_converter.loading import Loading, load_original, stem_of
 from autoglm_edge_converter.making import Made, lacking_formats, make, no_format
+from autoglm_edge_converter.memory import memory_watched
 from autoglm_edge_converter.naming import bundle_id
 from autoglm_edge_converter.operators import in_use
 from autoglm_edge_converter.option_rules import check_for_model, check_options
@@ -58,6 +59,7 @@ def convert(
     identity = bundle_id(options.name, options.version, stem_of(str(model)))
     destination = Destination(output, f"{identity.name}-{identity.version}", options.force)
     with (
+        memory_watched(str(model)),
         in_use(options.ops),
         destination.staged() as staging,
         TemporaryDirectory(prefix="autoglm-convert-") as scratch,

@@ -19,6 +19,7 @@ from autoglm_edge_converter.cache import Cache
 from autoglm_edge_converter.deadline import Deadline
 from autoglm_edge_converter.errors import CandidateFailed
 from autoglm_edge_converter.machine import versions
+from autoglm_edge_converter.memory import ran_out
 from autoglm_edge_converter.operators import libraries_in_use
 from autoglm_edge_converter.processor import own_words
 from autoglm_edge_converter.progress import Progress
@@ -229,6 +230,7 @@ class Trying:
             except Exception as error:
                 # The quantizers raise what they like on graphs that they cannot do; each is a finding.
                 reason = (str(error) or type(error).__name__).strip().splitlines()[0][:200]
+                reason = "not enough memory" if ran_out(error) else reason
                 raise CandidateFailed(f"the quantizer fails: {reason}") from None
 
 
