@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
-from tests.converter.graphs import DIGITS, linear, linear_samples, write_digits
+from tests.converter.graphs import DIGITS, INT8, linear, linear_samples, write_digits
 
 from autoglm_edge_converter import ConversionResult, Options, convert
 from autoglm_edge_converter.errors import (
@@ -48,8 +48,9 @@ def test_res_becomes_a_smaller_faster_bundle_that_agrees(converted: ConversionRe
     with bundle.opened(converted.packed) as unpacked:
         assert bundle.verify(unpacked) == manifest
     assert converted.complete
-    assert [variant.id for variant in manifest.variants] == ["fp32", "int8"]
     fp32, int8 = manifest.variants
+    assert fp32.id == "fp32"
+    assert int8.id in INT8
     assert (fp32.quality.metric, fp32.quality.value) == ("top1-agreement", 1.0)
     assert int8.quality.value >= 0.95
     # The network reaches 37 dB with plain min-max ranges; below 30 something is wrong with them.
