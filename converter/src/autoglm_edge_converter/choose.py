@@ -33,7 +33,7 @@ MOST_VARIANTS = 5
 """How many variants a bundle holds at most for one format, float included."""
 
 TIMING_ERROR = 0.03
-"""A variant whose processor time is greater by less is as fast as float, as far as timing can tell."""
+"""A variant that is slower than float by more is slower, however noisy the comparison was."""
 
 MOST_MIXED = 4
 """How many steps of the ladder are timed at most."""
@@ -119,6 +119,11 @@ def fastest_first(entries: Sequence[Considered]) -> tuple[Considered, ...]:
 _SIZE = (WEIGHTS, HALF)
 
 
+def is_slower(entry: Considered) -> bool:
+    """Tell whether a candidate is slower than float, by more than the noise of that comparison explains."""
+    return entry.speedup < 1.0 - min(entry.noise, TIMING_ERROR)
+
+
 def smallest_first(
     entries: Sequence[Considered], than_bytes: int, slower_allowed: bool = False
 ) -> tuple[Considered, ...]:
@@ -128,7 +133,7 @@ def smallest_first(
     """
 
     def worthwhile(entry: Considered) -> bool:
-        if entry.speedup < 1.0 - TIMING_ERROR:
+        if is_slower(entry):
             return slower_allowed and entry.size_bytes <= than_bytes * WORTHWHILE_IF_SLOWER
         return entry.size_bytes <= than_bytes * WORTHWHILE
 

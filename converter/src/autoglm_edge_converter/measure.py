@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -71,6 +72,31 @@ def time_together(items: Sequence[Measured], base: str, bench: Workbench) -> lis
     forms = [Form(item.id, item.precision, item.twin or item.path) for item in items]
     timings = _together(forms, bench, _timed(bench))
     return [replace(item, timing=timings[item.id], speedup=speedup(timings[base], timings[item.id])) for item in items]
+
+
+CLOSE = (0.8, 1.1)
+"""Speeds that are measured again, longer, before anything is decided by them."""
+PATIENCE = 3.0
+
+
+def time_again(base: Form, close: Sequence[Form], bench: Workbench, timings: Mapping[str, Timing]) -> dict[str, Timing]:
+    """Return timings of forms that are about as fast as the base, from a longer run with it alone.
+
+    They are given in terms of the base's earlier timing, so that they compare with those of the other forms. None
+    where the base fails.
+    """
+    if not close:
+        return {}
+    try:
+        found = bench.laboratory.time([form.path for form in (base, *close)], _timed(bench), PATIENCE)
+    except CandidateFailed:
+        return {}
+    old, new = timings[base.id], found[0]
+    wall, cpu = old.wall_us / new.wall_us, old.cpu_us / new.cpu_us
+    return {
+        form.id: Timing(timing.wall_us * wall, timing.cpu_us * cpu, math.hypot(timing.noise, new.noise))
+        for form, timing in zip(close, found[1:], strict=True)
+    }
 
 
 def _timed(bench: Workbench) -> Sequence[int]:

@@ -23,7 +23,7 @@ from autoglm_edge_converter.inspection import weighted_nodes
 from autoglm_edge_converter.labels import labels_from_names, read_labels
 from autoglm_edge_converter.laboratory import Laboratory, default_workers
 from autoglm_edge_converter.loading import Loading, load_original, stem_of
-from autoglm_edge_converter.making import Made, lacking_formats, make, no_format
+from autoglm_edge_converter.making import Made, lacking_formats, make, no_format, open_cache
 from autoglm_edge_converter.memory import memory_watched
 from autoglm_edge_converter.naming import bundle_id
 from autoglm_edge_converter.operators import in_use
@@ -69,7 +69,7 @@ def convert(
         data = read_data(calibration, source.inputs, options.seed, options.data, options.labels)
         progress.step(f"{data.found} samples")
         workers = options.workers or default_workers()
-        with Laboratory(data.feeds, Path(scratch), workers) as laboratory:
+        with Laboratory(data.feeds, Path(scratch), workers, open_cache(options)) as laboratory:
             bench = open_workbench(source, data, laboratory, Path(scratch), options.metric)
             progress.step("the original's answers")
             notes = (*source.notes, *data.notes, *bench.notes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Protocol
 from autoglm_edge_converter.acceptance import Acceptance
 from autoglm_edge_converter.choose import Limits, shortlist
 from autoglm_edge_converter.laboratory import Timing
-from autoglm_edge_converter.measure import FP32, Form, speedup, time_forms
+from autoglm_edge_converter.measure import CLOSE, FP32, Form, speedup, time_again, time_forms
 from autoglm_edge_converter.original import ONNX
 from autoglm_edge_converter.progress import Progress
 from autoglm_edge_converter.recipes import DYNAMIC, FLOAT, HALF, OPTIMISED, SPARSE, WEIGHTS, Candidate
@@ -132,12 +133,18 @@ def consider(
     base = floats[-1].id
     timings, problems = time_forms([*floats, *forms, *twins.values()], bench)
     progress.step("latency")
+    # A file for another kind of processor is timed as its twin for this one.
+    timed = [twins.get(form.id, form) for form in forms]
+    close = [form for form in timed if CLOSE[0] <= speedup(timings.get(base), timings.get(form.id)) <= CLOSE[1]]
+    again = time_again(floats[-1], close, bench, timings)
     considered = []
-    for trial, form in zip(listed, forms, strict=True):
-        # A file for another kind of processor is judged by its twin for this one.
-        timing = timings.get(twins[form.id].id if form.id in twins else form.id)
+    for trial, form, stand_in in zip(listed, forms, timed, strict=True):
+        timing = again.get(stand_in.id) or timings.get(stand_in.id)
         gain = speedup(timings.get(base), timing)
-        entry = Considered(trial, form.id, form.path.stat().st_size, timing, gain)
+        # What was timed again has the noise of the base in that run in it.
+        alone = 0.0 if stand_in.id in again or base not in timings else timings[base].noise
+        noise = 2 * gain * math.hypot(timing.noise, alone) if timing is not None else 0.0
+        entry = Considered(trial, form.id, form.path.stat().st_size, timing, gain, noise)
         considered.append(replace(entry, outcome=_first_outcome(entry, problems.get(form.id), limits)))
     paths = {form.id: form.path for form in forms}
     timed_as = {name: form.path for name, form in twins.items()}
