@@ -177,12 +177,13 @@ def refuse_search(result: SearchResult | None, max_drop: float) -> Refusal | Non
         return None
     top = best([trial for trial in result.trials if trial.candidate.recipe.family == STATIC])
     late = " before the time was up (--budget-s)" if result.out_of_time else ""
+    scored = sum(trial.score is not None for trial in result.trials)
     if top is None or top.score is None:
         problem = next((trial.problem for trial in result.trials if trial.problem), "none gave finite answers")
         return Refusal("int8", f"no candidate could be run: {problem}")
     return Refusal(
         "int8",
-        f"the best of {len(result.trials)} candidates{late} loses {top.score.drop:.2%} of {top.score.metric} on the "
+        f"the best of {scored} candidates{late} loses {top.score.drop:.2%} of {top.score.metric} on the "
         f"search samples, at most {max_drop:.2%} is allowed: raise --max-drop, or give more samples",
     )
 

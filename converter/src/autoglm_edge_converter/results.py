@@ -111,10 +111,10 @@ class Considered:
     timing: Timing | None
     speedup: float
     """Processor time of the float variant divided by this one's, in the same run; 0 where not measured."""
-    noise: float = 0.0
-    """Two standard errors of the speedup."""
     outcome: str = "another is as good or better"
     """`shipped`, or why it is not."""
+    noise: float = 0.0
+    """Two standard errors of the speedup."""
 
 
 @dataclass(frozen=True)

@@ -144,7 +144,7 @@ def consider(
         # What was timed again has the noise of the base in that run in it.
         alone = 0.0 if stand_in.id in again or base not in timings else timings[base].noise
         noise = 2 * gain * math.hypot(timing.noise, alone) if timing is not None else 0.0
-        entry = Considered(trial, form.id, form.path.stat().st_size, timing, gain, noise)
+        entry = Considered(trial, form.id, form.path.stat().st_size, timing, gain, noise=noise)
         considered.append(replace(entry, outcome=_first_outcome(entry, problems.get(form.id), limits)))
     paths = {form.id: form.path for form in forms}
     timed_as = {name: form.path for name, form in twins.items()}
