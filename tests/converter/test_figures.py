@@ -15,7 +15,7 @@ from autoglm_edge_converter.runners.onnx import open_session
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks" / "conversion"))
 
-from figures import verdicts
+from figures import verdicts  # type: ignore[import-not-found]  # a script beside the benchmark
 
 
 @pytest.mark.slow

@@ -86,7 +86,7 @@ def test_the_same_command_again_gives_the_same_bundle_byte_for_byte(tmp_path: Pa
         )
         output = tmp_path / seed
         command = [sys.executable, "-c", program, DIGITS / "mbn.onnx", digits, output, tmp_path / "cache"]
-        subprocess.run(command, check=True, env=os.environ | {"PYTHONHASHSEED": seed})
+        subprocess.run([str(word) for word in command], check=True, env=os.environ | {"PYTHONHASHSEED": seed})
         found.append(output)
     first, second = (bundle.read_manifest(output / "mbn-1.0.0") for output in found)
     # Said first, since it tells which file differs.

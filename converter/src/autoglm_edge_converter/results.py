@@ -60,7 +60,7 @@ class Options:
     budget_s: float = 120.0
     """How long the search may take; what it has found by then is used."""
     cache: Path | None = None
-    """Folder of scores of earlier conversions; None: nothing is kept."""
+    """Folder of scores and measured times of earlier conversions; None: nothing is kept."""
     workers: int | None = None
     """How many candidates are scored at once; None: as many as there are processors, at most four."""
 
