@@ -108,7 +108,10 @@ def by_peer(tool: str, case: Case, samples: Path, folder: Path, cache: Path) -> 
 
 
 def by_us(case: Case, samples: Path, folder: Path, prune: str = "off") -> list[Form]:
-    """Convert with default options, with pruning or without; one row for each variant but the float one."""
+    """Convert with default options, with pruning or without; one row for each variant but the float one.
+
+    What was asked for and not made has a row too, that says why.
+    """
     tool = "autoglm-edge" if prune == "off" else f"autoglm-edge --prune {prune}"
     started = time.monotonic()
     try:
@@ -122,13 +125,13 @@ def by_us(case: Case, samples: Path, folder: Path, prune: str = "off") -> list[F
             f"{tool}: {variant.id}",
             result.directory / variant.model,
             made_s=made_s,
-            note="; ".join(variant.notes)[:120],
+            note="; ".join(variant.notes),
         )
         for variant in result.manifest.variants
         if variant.id != "fp32"
     ]
     refused = [Form(tool, problem=f"none: {r.reason}", made_s=made_s) for r in result.findings.refusals]
-    return [*forms, *([] if forms else refused)]
+    return [*forms, *refused]
 
 
 def measure(case: Case, forms: Sequence[Form], laboratory: Laboratory) -> None:

@@ -8,9 +8,11 @@ from datetime import date
 from pathlib import Path
 from typing import Protocol
 
+from figures import verdicts
 from results import write_section
 
 from autoglm_edge_converter.machine import machine_name, versions
+from autoglm_edge_converter.processor import own_words
 
 
 class Row(Protocol):
@@ -35,6 +37,9 @@ thread. Below 1 it is bold: such a variant is slower than what it was made from.
 nothing. All tools were given the same calibration samples, without labels, and no option by hand. SQNR is that of the
 worst float output. The machine had other work at the time: trust the ratios more than "made in", which is wall time.
 
+The figures wanted were set on x86-64 with VNNI; the header of each model says what its processor has. Without VNNI
+8-bit products run at about half that speed, so that most speeds wanted cannot be met there.
+
 Not run: Olive (its static quantization calls onnxruntime's, which is here; its installation brings PyTorch), AIMET and
 ModelOpt (they bring CUDA builds of PyTorch).
 
@@ -45,7 +50,9 @@ def write_results(path: Path, model: str, rows: Sequence[Row]) -> None:
     """Write the section of one model into the file; those of the others stay. Raises OSError."""
     tools = ", ".join(f"{name} {number}" for name, number in versions().items())
     when = f"{date.today().isoformat()}, {machine_name()}; {tools}."
-    text = "\n".join(filter(None, [f"{when}\n", _table(rows), _remarks(rows)]))
+    processor = own_words() or "this processor"
+    figures = "".join(f"- {line}\n" for line in verdicts(model, rows, processor))
+    text = "\n".join(filter(None, [f"{when}\n", _table(rows), _remarks(rows) + figures]))
     write_section(path, PART, INTRODUCTION, model, text)
 
 

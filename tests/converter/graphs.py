@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,16 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 DIGITS = Path(__file__).parents[2] / "examples" / "digits"
+
+
+INT8 = ("int8", "int8-mixed")
+"""What the 8-bit variant of a digits network is called: without VNNI its first layer may be faster in float."""
+
+
+def int8_in(names: Iterable[str]) -> str:
+    """Return the name of the 8-bit variant among these; there must be one."""
+    (name,) = [entry for entry in names if entry in INT8]
+    return name
 
 
 def write_digits(path: Path, count: int, dtype: str = "float32") -> Path:

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
-from tests.converter.graphs import DIGITS, linear
+from tests.converter.graphs import DIGITS, int8_in, linear
 from tests.converter.test_operators import LIBRARY, with_custom_node
 
 from autoglm_edge_converter import ConversionResult
@@ -28,7 +28,8 @@ def test_a_bundle_is_timed_on_its_golden_inputs(converted: ConversionResult) -> 
     report = bench(converted.packed, Settings(runs=20, threads=(1, 2), providers=(CPU,)))
     assert report.inputs.endswith("golden inputs")
     found = [(contender.form, contender.threads) for contender, _ in report.laps]
-    assert found == [("fp32", 1), ("int8", 1), ("fp32", 2), ("int8", 2)]
+    name = int8_in(variant.id for variant in converted.manifest.variants)
+    assert found == [("fp32", 1), (name, 1), ("fp32", 2), (name, 2)]
     for _, lap in report.laps:
         assert lap.runs == 20
         assert 0 < lap.median_us <= lap.p90_us
@@ -65,10 +66,11 @@ def test_a_variant_that_is_damaged_is_a_problem_and_the_others_are_timed(
 ) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(converted.directory, copy)
-    (copy / "variants/int8/model.onnx").write_bytes(b"damaged")
+    name = int8_in(variant.id for variant in converted.manifest.variants)
+    (copy / "variants" / name / "model.onnx").write_bytes(b"damaged")
     report = bench(copy, Settings(runs=5, providers=(CPU,)))
     assert [contender.form for contender, _ in report.laps] == ["fp32"]
-    assert [contender.form for contender, _ in report.problems] == ["int8"]
+    assert [contender.form for contender, _ in report.problems] == [name]
 
 
 def test_custom_operators_are_loaded(tmp_path: Path) -> None:

@@ -14,8 +14,10 @@ from autoglm_edge_converter.choose import (
     clearest_db,
     doubt_reported,
     fastest_first,
+    is_slower,
     refuse_reported,
     shortlist,
+    smallest_first,
     steps_up,
     worth_judging,
 )
@@ -135,3 +137,16 @@ def test_the_final_samples_doubt_what_chance_explains_and_withdraw_the_rest(
 
 def test_answers_that_are_not_finite_are_withdrawn() -> None:
     assert "NaN" in (refuse_reported(reported(0, 500, finite=False), 0.01) or "")
+
+
+@pytest.mark.parametrize(
+    ("speed", "noise", "slower"),
+    [(0.98, 0.005, True), (0.98, 0.025, False), (0.88, 0.2, True), (1.0, 0.0, False), (0.999, 0.0, True)],
+)
+def test_slower_than_float_is_what_the_noise_of_the_comparison_does_not_explain(
+    speed: float, noise: float, slower: bool
+) -> None:
+    entry = replace(considered("small", speed, 50, Recipe(family=WEIGHTS)), noise=noise)
+    assert is_slower(entry) == slower
+    assert (smallest_first([entry], 1000) == ()) == slower
+    assert smallest_first([entry], 1000, slower_allowed=True) == (entry,)

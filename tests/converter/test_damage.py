@@ -44,8 +44,7 @@ def weight_names(model: onnx.ModelProto) -> list[str]:
 
 @pytest.mark.parametrize("variant_id", ["fp32", "int8"])
 def test_the_variant_as_written_passes(converted: ConversionResult, variant_id: str) -> None:
-    variant = converted.manifest.variant(variant_id)
-    assert variant is not None
+    variant = next(entry for entry in converted.manifest.variants if entry.id.startswith(variant_id))
     samples = golden.load(converted.directory / converted.manifest.golden)
     assert 8 <= len(samples) <= 16
     assert replay(converted.directory / variant.model, variant, samples) == []
@@ -56,8 +55,7 @@ def test_the_variant_as_written_passes(converted: ConversionResult, variant_id: 
 def test_damaged_weights_are_refused(
     tmp_path: Path, converted: ConversionResult, variant_id: str, damage: Damage
 ) -> None:
-    variant = converted.manifest.variant(variant_id)
-    assert variant is not None
+    variant = next(entry for entry in converted.manifest.variants if entry.id.startswith(variant_id))
     samples = golden.load(converted.directory / converted.manifest.golden)
     model = onnx.load(converted.directory / variant.model)
     tensors = {tensor.name: tensor for tensor in model.graph.initializer}

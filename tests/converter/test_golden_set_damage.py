@@ -10,7 +10,7 @@ import numpy.typing as npt
 import onnx
 import pytest
 from onnx import numpy_helper
-from tests.converter.graphs import DIGITS, write_digits
+from tests.converter.graphs import DIGITS, int8_in, write_digits
 
 from autoglm_edge_converter import Options, convert
 from autoglm_edge_converter.verify import replay
@@ -68,7 +68,9 @@ def test_damage_to_any_layer_is_refused(tmp_path: Path, network: str) -> None:
     options = Options(max_drop=0.05, precisions=("fp32", "fp16", "int8"))
     result = convert(DIGITS / f"{network}.onnx", samples, tmp_path / "out", options)
     samples_of_set = golden.load(result.directory / result.manifest.golden)
-    assert {"fp32", "int8"} <= {variant.id for variant in result.manifest.variants}
+    names = [variant.id for variant in result.manifest.variants]
+    assert "fp32" in names
+    assert int8_in(names)
     for variant in result.manifest.variants:
         model = onnx.load(result.directory / variant.model)
         tried, passed = 0, list[str]()

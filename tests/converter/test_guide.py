@@ -7,8 +7,13 @@ import inspect
 import re
 from pathlib import Path
 
+import numpy as np
+from tests.converter.graphs import DIGITS
+
 import autoglm_edge_converter
-from autoglm_edge_converter import errors
+from autoglm_edge_converter import Options, errors
+from autoglm_edge_converter.pipeline import plan_conversion
+from autoglm_edge_converter.targets import own_signed
 
 ROOT = Path(autoglm_edge_converter.__file__).parent
 GUIDE = Path(__file__).parents[2] / "docs" / "convert.md"
@@ -62,3 +67,16 @@ def test_every_option_of_the_guide_is_one_of_the_command() -> None:
     known = {option for command in commands for parameter in command.params for option in parameter.opts}
     asked = set(re.findall(r"--[a-z][a-z0-9-]+", GUIDE.read_text(encoding="utf-8")))
     assert asked - known == {"--help"}
+
+
+def test_the_plan_of_the_guide_is_what_the_command_prints(tmp_path: Path) -> None:
+    """`...` stands for what is left out. For a target, so that it is the same on all x86 machines."""
+    guide = GUIDE.read_text(encoding="utf-8")
+    (shown,) = re.findall(r"^```\n(targets .+?)^```$", guide, re.MULTILINE | re.DOTALL)
+    with np.load(DIGITS / "digits32.npz") as digits:
+        np.savez(tmp_path / "samples.npz", x=(digits["calibration"][:, None] / 255).astype(np.float32))
+    plan = str(plan_conversion(DIGITS / "res.onnx", tmp_path / "samples.npz", Options(targets=("rpi5",))))
+    pattern = re.escape(shown.strip()).replace(re.escape("..."), "[^\\n]*")
+    if own_signed():  # one candidate less: other signs are only tried where they can be timed as they are
+        pattern = pattern.replace("18", "17").replace("107", "106")
+    assert re.fullmatch(pattern, plan), plan

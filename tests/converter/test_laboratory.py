@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 from tests.converter.graphs import linear
 
+from autoglm_edge_converter.cache import FolderCache
 from autoglm_edge_converter.errors import CandidateFailed
 from autoglm_edge_converter.laboratory import Laboratory
+from autoglm_edge_converter.worker import median_error
 
 FEEDS = [{"x": np.full((1, 8), number, np.float32)} for number in range(4)]
 
@@ -58,3 +60,28 @@ def test_a_process_that_dies_is_a_finding_and_is_started_again(tmp_path: Path) -
             laboratory.time([model] * 20, [0])
         killer.join()
         assert len(laboratory.run(model, [0])) == 1
+
+
+def test_times_tell_their_own_noise_and_more_patience_takes_more_runs(tmp_path: Path) -> None:
+    assert median_error([10.0] * 9) == 0.0
+    assert 0.0 < median_error([9.0, 10.0, 11.0] * 12) < median_error([9.0, 10.0, 11.0] * 3)
+    assert median_error([10.0, 10.1, 9.9] * 3 + [1000.0]) < 0.01, "one outlier counts for nothing"
+    model = linear(tmp_path / "m.onnx")
+    with Laboratory(FEEDS, tmp_path) as laboratory:
+        (timing,) = laboratory.time([model], [0], patience=0.1)
+        assert 0.0 <= timing.noise < 1.0
+
+
+def test_what_was_measured_on_this_machine_is_not_measured_again(tmp_path: Path) -> None:
+    model = linear(tmp_path / "m.onnx")
+    found = []
+    for number in range(2):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        with Laboratory(FEEDS, folder, memory=FolderCache(tmp_path / "cache")) as laboratory:
+            found.append((laboratory.time([model, model], [0]), laboratory.peak_memory_bytes(model, [0])))
+            assert (laboratory.workers[0].process is None) == bool(number), "the second asks no process"
+    assert found[0] == found[1]
+    other = linear(tmp_path / "other.onnx", weights=0.2)
+    with Laboratory(FEEDS, tmp_path, memory=FolderCache(tmp_path / "cache")) as laboratory:
+        assert laboratory.time([other], [0]) != found[0][0][:1]

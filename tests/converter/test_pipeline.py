@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
-from tests.converter.graphs import DIGITS, linear, linear_samples, write_digits
+from tests.converter.graphs import DIGITS, INT8, linear, linear_samples, write_digits
 
 from autoglm_edge_converter import ConversionResult, Options, convert
 from autoglm_edge_converter.errors import (
@@ -48,8 +48,9 @@ def test_res_becomes_a_smaller_faster_bundle_that_agrees(converted: ConversionRe
     with bundle.opened(converted.packed) as unpacked:
         assert bundle.verify(unpacked) == manifest
     assert converted.complete
-    assert [variant.id for variant in manifest.variants] == ["fp32", "int8"]
     fp32, int8 = manifest.variants
+    assert fp32.id == "fp32"
+    assert int8.id in INT8
     assert (fp32.quality.metric, fp32.quality.value) == ("top1-agreement", 1.0)
     assert int8.quality.value >= 0.95
     # The network reaches 37 dB with plain min-max ranges; below 30 something is wrong with them.
@@ -72,23 +73,28 @@ def test_the_report_stands_alone(converted: ConversionResult) -> None:
         assert word in page
 
 
-def test_again_gives_the_same_bytes_but_for_what_was_measured(tmp_path: Path, digits: Path) -> None:
-    """In processes of their own with other hash seeds, since the order of sets must not matter."""
+def test_the_same_command_again_gives_the_same_bundle_byte_for_byte(tmp_path: Path, digits: Path) -> None:
+    """In processes of their own with other hash seeds, since the order of sets must not matter.
+
+    What was measured comes from the cache; files, report and all that follows are made again.
+    """
     found = []
     for seed in ("1", "2"):
         program = (
             "import sys; from pathlib import Path; from autoglm_edge_converter import Options, convert; "
-            "convert(*map(Path, sys.argv[1:]), Options(max_drop=0.2))"
+            "convert(*map(Path, sys.argv[1:4]), Options(max_drop=0.2, cache=Path(sys.argv[4])))"
         )
         output = tmp_path / seed
-        command = [sys.executable, "-c", program, str(DIGITS / "mbn.onnx"), str(digits), str(output)]
-        subprocess.run(command, check=True, env=os.environ | {"PYTHONHASHSEED": seed})
-        found.append(bundle.read_manifest(output / "mbn-1.0.0"))
-    first, second = found
-    same = [entry.path for entry in first.files if entry in second.files]
-    assert set(same) == {entry.path for entry in first.files} - {"report.html", "report.json", "chunks.json"}
-    for one, other in zip(first.variants, second.variants, strict=True):
-        assert (one.quality, one.tolerances, one.notes) == (other.quality, other.tolerances, other.notes)
+        command = [sys.executable, "-c", program, DIGITS / "mbn.onnx", digits, output, tmp_path / "cache"]
+        subprocess.run([str(word) for word in command], check=True, env=os.environ | {"PYTHONHASHSEED": seed})
+        found.append(output)
+    first, second = (bundle.read_manifest(output / "mbn-1.0.0") for output in found)
+    # Said first, since it tells which file differs.
+    assert [entry for entry in first.files if entry not in second.files] == []
+    assert first == second
+    assert len(first.variants) > 1
+    packed = [(output / "mbn-1.0.0.bundle").read_bytes() for output in found]
+    assert packed[0] == packed[1]
 
 
 def test_progress_names_the_stages(tmp_path: Path) -> None:

@@ -5,12 +5,10 @@ from __future__ import annotations
 import base64
 import json
 import re
-import shlex
 import struct
 import zlib
 from dataclasses import replace
 from html.parser import HTMLParser
-from pathlib import Path
 
 import numpy as np
 import onnx
@@ -19,13 +17,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from autoglm_edge_converter import ConversionResult, Options
-from autoglm_edge_converter.data.options import DataOptions
+from autoglm_edge_converter import ConversionResult
 from autoglm_edge_converter.explain.explanation import BY_COUNT, FUSED, Explanation, Fate, Need
-from autoglm_edge_converter.operators import CustomOperators
 from autoglm_edge_converter.report import page
 from autoglm_edge_converter.report.charts import Bar, bars, pareto, ticks
-from autoglm_edge_converter.report.command import commands
 from autoglm_edge_converter.report.document import (
     DROPPED,
     REFERENCE,
@@ -391,31 +386,3 @@ def test_a_real_report_tells_why_and_what(converted: ConversionResult) -> None:
     assert [entry["of"] for entry in found["disagreements"]]
     assert found["commands"][0].startswith("autoglm-edge convert res.onnx")
     assert found["source"]["sha256"] == converted.manifest.provenance.source.sha256
-
-
-def test_the_command_of_the_report_is_understood() -> None:
-    from typer.main import get_command
-
-    from autoglm_edge.app import build
-
-    options = Options(
-        precisions=("int8",),
-        shapes=(("x", (1, -1)),),
-        labels=Path("a/labels of mine.txt"),
-        ops=CustomOperators(onnxruntime=(Path("b/x.so"),)),
-        data=DataOptions(resize="32x32", crop=True),
-        prune="auto",
-        max_size_bytes=1000,
-        max_latency_ms=2.5,
-        targets=("rpi5",),
-        budget_s=7.0,
-    )
-    again = shlex.split(commands("net", "1.0.0", "m.onnx", "s.npz", options)[0])
-    convert = get_command(build()).commands["convert"]  # type: ignore[attr-defined]  # a group
-    found = convert.make_context("convert", again[2:]).params
-    assert found["labels"] == Path("labels of mine.txt")
-    assert (found["crop"], found["resize"], found["prune"], found["budget_s"]) == (True, "32x32", "auto", 7.0)
-    assert (found["max_size"], found["max_latency_ms"], found["target"]) == ("1000", 2.5, ["rpi5"])
-    assert found["shape"] == ["x=1,-1"]
-    short = shlex.split(commands("net", "1.0.0", "m.onnx", "s.npz", Options())[0])
-    assert not {"--prune", "--metric", "--crop", "--budget-s"} & set(short)

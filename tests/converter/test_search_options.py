@@ -18,6 +18,7 @@ from autoglm_edge_converter.errors import BadOption
 from autoglm_edge_converter.float_graphs import FloatGraph
 from autoglm_edge_converter.laboratory import Laboratory
 from autoglm_edge_converter.loading import Loading, load_original
+from autoglm_edge_converter.making import NO_CHANGE
 from autoglm_edge_converter.operators import VARIABLE
 from autoglm_edge_converter.pipeline import plan_conversion
 from autoglm_edge_converter.progress import Silent
@@ -184,3 +185,20 @@ def test_a_short_time_budget_is_kept_and_said(tmp_path: Path, digits: Path) -> N
 def test_options_that_make_no_sense_are_refused_first(tmp_path: Path, change: dict[str, object]) -> None:
     with pytest.raises(BadOption):
         convert(DIGITS / "no.onnx", tmp_path, tmp_path, replace(Options(), **change))  # type: ignore[arg-type]
+
+
+def test_recipes_that_change_nothing_are_listed_with_the_reason(tmp_path: Path) -> None:
+    """One product has no neighbours, so equalising its channels may not be worth a multiplication."""
+    samples = linear_samples(tmp_path / "s.npz", 60)
+    found = convert(linear(tmp_path / "m.onnx"), samples, tmp_path / "out", Options(max_drop=0.2)).findings
+    assert found.search is not None
+    left_out = [trial for trial in found.search.trials if trial.problem == NO_CHANGE]
+    assert left_out
+    assert all(trial.candidate.recipe.equalise for trial in left_out)
+    assert NO_CHANGE in (tmp_path / "out" / "m-1.0.0" / "report.html").read_text(encoding="utf-8")
+
+
+def test_other_signs_and_the_least_error_of_a_tensor_are_candidates_too(tmp_path: Path, digits: Path) -> None:
+    recipes = plan_conversion(DIGITS / "res.onnx", digits, Options()).recipes
+    assert {recipe.signed for recipe in recipes} == {True, False}
+    assert any(recipe.ranges == "least-error" and not recipe.per_channel for recipe in recipes)

@@ -212,11 +212,13 @@ Cache = Annotated[
     Path | None,
     typer.Option(
         metavar="DIR",
-        help="Where scores are kept for later conversions; the user's cache by default.",
+        help="Where scores and measured times are kept for later conversions; the user's cache by default.",
         rich_help_panel=SEARCH,
     ),
 ]
-NoCache = Annotated[bool, typer.Option("--no-cache", help="Neither use nor keep scores.", rich_help_panel=SEARCH)]
+NoCache = Annotated[
+    bool, typer.Option("--no-cache", help="Neither use nor keep scores and measured times.", rich_help_panel=SEARCH)
+]
 Plan = Annotated[bool, typer.Option("--plan", help="Print what would be done, and do nothing.", rich_help_panel=SEARCH)]
 Force = Annotated[
     bool, typer.Option("--force", help="Replace a bundle of the same name and version.", rich_help_panel=RESULT)

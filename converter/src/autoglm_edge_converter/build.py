@@ -10,7 +10,8 @@ from autoglm_edge_converter.dynamic import dynamic_products
 from autoglm_edge_converter.passes import strip_metadata
 from autoglm_edge_converter.quantize import quantize
 from autoglm_edge_converter.ranges import Observation
-from autoglm_edge_converter.recipes import DYNAMIC, FLOAT, HALF, WEIGHTS, Recipe, Tuned
+from autoglm_edge_converter.recipes import DYNAMIC, FLOAT, HALF, PAIRED, UINT8, WEIGHTS, Recipe, Tuned
+from autoglm_edge_converter.unsigned_weights import unsigned_weights
 from autoglm_edge_converter.weights_only import eight_bit_weights, half_weights
 
 
@@ -30,7 +31,8 @@ def build(
     if recipe.family == WEIGHTS:
         return strip_metadata(eight_bit_weights(proto, chosen))
     if recipe.family == DYNAMIC:
-        return strip_metadata(dynamic_products(proto, chosen))
+        products = dynamic_products(proto, chosen, recipe.weights == PAIRED)
+        return strip_metadata(unsigned_weights(products) if recipe.weights == UINT8 else products)
     if recipe.family == FLOAT:
         return proto
     return quantize(proto, recipe, chosen, observation, tuned)

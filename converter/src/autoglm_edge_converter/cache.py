@@ -1,6 +1,7 @@
 """What earlier conversions found out, kept by content: the key says everything that the answer depends on.
 
-Only quality is kept, which is the same each time; latency and memory are measured in every conversion. An entry is one
+Quality is kept, which is the same each time, and what was measured of time and memory, whose key names the machine: so
+the same conversion gives the same bundle again, byte for byte. An entry is one
 file that begins with the digest of the rest; one that is damaged or cannot be read counts as absent. The folder is
 bounded: the entries that were used longest ago go first.
 """

@@ -11,8 +11,9 @@ from autoglm_edge_converter.deadline import Deadline
 from autoglm_edge_converter.equalise import equalise
 from autoglm_edge_converter.float_graphs import Calibrated, FloatGraph, calibrate
 from autoglm_edge_converter.progress import Progress
-from autoglm_edge_converter.recipes import OPTIMISED, Candidate
+from autoglm_edge_converter.recipes import OPTIMISED, PAIRED, Candidate
 from autoglm_edge_converter.trying import Trying
+from autoglm_edge_converter.twins import NO_TWINS, Twins
 from autoglm_edge_converter.workbench import Workbench
 
 
@@ -65,7 +66,7 @@ class OnnxWorkshop:
         proto = calibrated.proto
         if candidate.recipe.correct_bias:
             nodes = [node for node in calibrated.nodes if node.name in chosen]
-            proto = correct_biases(proto, nodes, calibrated.observation)
+            proto = correct_biases(proto, nodes, calibrated.observation, candidate.recipe.weights == PAIRED)
         built = build(proto, candidate.recipe, chosen, calibrated.observation, candidate.tuned)
         return bytes(built.SerializeToString(deterministic=True))
 
@@ -83,5 +84,6 @@ class Candidates(Trying):
         progress: Progress,
         deadline: Deadline,
         cache: Cache = NoCache(),  # noqa: B008
+        twins: Twins = NO_TWINS,
     ) -> None:
-        super().__init__(OnnxWorkshop(graphs, bench, progress), bench, progress, deadline, cache)
+        super().__init__(OnnxWorkshop(graphs, bench, progress), bench, progress, deadline, cache, twins)

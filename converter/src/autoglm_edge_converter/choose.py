@@ -33,7 +33,7 @@ MOST_VARIANTS = 5
 """How many variants a bundle holds at most for one format, float included."""
 
 TIMING_ERROR = 0.03
-"""A variant whose processor time is greater by less is as fast as float, as far as timing can tell."""
+"""A variant that is slower than float by more is slower, however noisy the comparison was."""
 
 MOST_MIXED = 4
 """How many steps of the ladder are timed at most."""
@@ -61,18 +61,23 @@ def shortlist(trials: Sequence[Trial], max_drop: float) -> tuple[Trial, ...]:
 
     Those are the best whole one of each float graph and family, and the mixed ones with the fewest nodes in float.
     Equalised ones are a family of their own, since they carry multiplications that cost time, and so are those
-    without followers, which go to float and back more often.
+    without followers, which go to float and back more often, and each kind of numbers, which has kernels of its own.
     """
     kept = [trial for trial in trials if within(trial, max_drop)]
-    groups: dict[tuple[str, str, bool, bool], list[Trial]] = {}
+    groups: dict[tuple[object, ...], list[Trial]] = {}
     for trial in kept:
         if not trial.candidate.float_nodes:
             recipe = trial.candidate.recipe
-            groups.setdefault((trial.candidate.graph, recipe.family, recipe.equalise, recipe.followers), []).append(
-                trial
-            )
+            numbers = (recipe.weights, recipe.signed)
+            kind = (trial.candidate.graph, recipe.family, recipe.equalise, recipe.followers, *numbers)
+            groups.setdefault(kind, []).append(trial)
     whole = [top for top in map(best, groups.values()) if top is not None]
-    mixed = sorted((t for t in kept if t.candidate.float_nodes), key=lambda t: len(t.candidate.float_nodes))
+    by_floats: dict[tuple[str, ...], list[Trial]] = {}
+    for trial in kept:
+        if trial.candidate.float_nodes:
+            by_floats.setdefault(trial.candidate.float_nodes, []).append(trial)
+    tops = [top for top in map(best, by_floats.values()) if top is not None]
+    mixed = sorted(tops, key=lambda trial: len(trial.candidate.float_nodes))
     sure = [trial for trial in mixed if safe(trial, max_drop)]
     chosen = [*mixed[: MOST_MIXED - 1], *sure[:1]]
     return tuple(dict.fromkeys([*whole, *chosen]))
@@ -114,6 +119,11 @@ def fastest_first(entries: Sequence[Considered]) -> tuple[Considered, ...]:
 _SIZE = (WEIGHTS, HALF)
 
 
+def is_slower(entry: Considered) -> bool:
+    """Tell whether a candidate is slower than float, by more than the noise of that comparison explains."""
+    return entry.speedup < 1.0 - min(entry.noise, TIMING_ERROR)
+
+
 def smallest_first(
     entries: Sequence[Considered], than_bytes: int, slower_allowed: bool = False
 ) -> tuple[Considered, ...]:
@@ -123,7 +133,7 @@ def smallest_first(
     """
 
     def worthwhile(entry: Considered) -> bool:
-        if entry.speedup < 1.0 - TIMING_ERROR:
+        if is_slower(entry):
             return slower_allowed and entry.size_bytes <= than_bytes * WORTHWHILE_IF_SLOWER
         return entry.size_bytes <= than_bytes * WORTHWHILE
 
@@ -167,12 +177,13 @@ def refuse_search(result: SearchResult | None, max_drop: float) -> Refusal | Non
         return None
     top = best([trial for trial in result.trials if trial.candidate.recipe.family == STATIC])
     late = " before the time was up (--budget-s)" if result.out_of_time else ""
+    scored = sum(trial.score is not None for trial in result.trials)
     if top is None or top.score is None:
         problem = next((trial.problem for trial in result.trials if trial.problem), "none gave finite answers")
         return Refusal("int8", f"no candidate could be run: {problem}")
     return Refusal(
         "int8",
-        f"the best of {len(result.trials)} candidates{late} loses {top.score.drop:.2%} of {top.score.metric} on the "
+        f"the best of {scored} candidates{late} loses {top.score.drop:.2%} of {top.score.metric} on the "
         f"search samples, at most {max_drop:.2%} is allowed: raise --max-drop, or give more samples",
     )
 

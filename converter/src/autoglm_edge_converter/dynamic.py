@@ -13,12 +13,16 @@ import onnx
 from onnx import numpy_helper
 
 from autoglm_edge_converter.inspection import WeightedNode, weighted_nodes
+from autoglm_edge_converter.saturation import paired_peaks
 from autoglm_edge_converter.tensors import Array
 from autoglm_edge_converter.weights_only import round_to_int8
 
 
-def dynamic_products(proto: onnx.ModelProto, chosen: Collection[str]) -> onnx.ModelProto:
-    """Return a copy of `proto` with the chosen products of two axes' weights on 8 bits."""
+def dynamic_products(proto: onnx.ModelProto, chosen: Collection[str], paired: bool = False) -> onnx.ModelProto:
+    """Return a copy of `proto` with the chosen products of two axes' weights on 8 bits.
+
+    `paired`: with scales that leave room for the sum of two products (see `saturation`).
+    """
     model = onnx.ModelProto()
     model.CopyFrom(proto)
     graph = model.graph
@@ -32,7 +36,8 @@ def dynamic_products(proto: onnx.ModelProto, chosen: Collection[str]) -> onnx.Mo
             rewritten.append(onnx.NodeProto.FromString(node.SerializeToString()))
             continue
         matrix = weights[found.weight].T if _transposed(node) else weights[found.weight]
-        rewritten.extend(_product(graph, node, matrix, done))
+        peaks = paired_peaks(node, weights[found.weight]) if paired else None
+        rewritten.extend(_product(graph, node, round_to_int8(matrix, 1, peaks), done))
     del graph.node[:]
     graph.node.extend(rewritten)
     _drop_unread(graph)
@@ -55,7 +60,7 @@ def _transposed(node: onnx.NodeProto) -> bool:
 
 
 def _product(
-    graph: onnx.GraphProto, node: onnx.NodeProto, matrix: Array, done: dict[str, list[str]]
+    graph: onnx.GraphProto, node: onnx.NodeProto, matrix: tuple[Array, Array], done: dict[str, list[str]]
 ) -> list[onnx.NodeProto]:
     make, name, source = onnx.helper.make_node, node.name, node.input[0]
     nodes: list[onnx.NodeProto] = []
@@ -63,7 +68,7 @@ def _product(
         done[source] = [f"{source}_{part}" for part in ("dynamic", "dynamic_scale", "dynamic_zero")]
         nodes.append(make("DynamicQuantizeLinear", [source], done[source], name=f"{name}_range"))
     values, scale, zero = done[source]
-    rounded, scales = round_to_int8(matrix, 1)
+    rounded, scales = matrix
     for part, array in (("int8", rounded), ("scale", scales), ("zero", np.zeros(scales.shape, np.int8))):
         graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(array), f"{name}_{part}"))
     bias = [entry for entry in node.input[2:] if entry]

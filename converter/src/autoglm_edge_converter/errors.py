@@ -17,6 +17,7 @@ ConversionError
  |- UserCodeFailed            a function given as module.py:function that is not there or raises
  |- MissingPackage           an extra that is not installed
  |- EnvironmentUnavailable   an isolated environment of another version that cannot be made here
+ |- OutOfMemory              too little memory in the main process, where calibration goes on
  |- OutputUnavailable        the result cannot be written, or is there already
  `- CandidateFailed          a variant that crashed or gave an error; a finding of the search, not the user's fault
 """
@@ -122,6 +123,17 @@ class EnvironmentUnavailable(ConversionError):
         super().__init__(f"the isolated environment {name} could not be made: {reason}")
         self.name = name
         self.reason = reason
+
+
+class OutOfMemory(ConversionError):
+    """Memory ran out in the process that calibrates and builds."""
+
+    def __init__(self, model: str) -> None:
+        super().__init__(
+            f"not enough memory to convert {model}: give fewer or smaller samples, end other programs, "
+            "or convert on a machine with more"
+        )
+        self.model = model
 
 
 class OutputUnavailable(ConversionError):

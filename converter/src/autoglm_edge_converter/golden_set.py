@@ -121,4 +121,4 @@ def tolerances_of(item: Measured, bench: Workbench, golden: Sequence[int]) -> tu
     Raises CandidateFailed.
     """
     margin = FLOAT_MARGIN if item.precision == FP32 and not item.pruning else INT8_MARGIN
-    return tolerances(bench.score(item.path, golden), margin)
+    return tolerances(bench.score(item.answering, golden), margin)

@@ -10,9 +10,10 @@ from __future__ import annotations
 import json
 import os
 import queue
+import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +22,11 @@ from typing import Any
 
 import numpy as np
 
+from autoglm_edge_converter.cache import Cache, NoCache
 from autoglm_edge_converter.errors import CandidateFailed
+from autoglm_edge_converter.machine import machine_name, versions
 from autoglm_edge_converter.tensors import Array, Feed
+from autoglm_edge_protocol.digests import sha256_of_file
 
 Answers = tuple[tuple[Array, ...], ...]
 """Outputs of a model: one tuple per sample, in the order of the model's outputs."""
@@ -40,6 +44,8 @@ class Timing:
 
     wall_us: float
     cpu_us: float
+    noise: float = 0.0
+    """Standard error of the processor time, as a share of it."""
 
 
 class _Worker:
@@ -95,14 +101,27 @@ class _Worker:
     def _last_words(self, code: int) -> str:
         lines = self._log.read_text(errors="replace").strip().splitlines()
         reason = f"the process was ended by signal {-code}" if code < 0 else f"the process ended with code {code}"
+        if code == -signal.SIGKILL:
+            # Nobody here kills a process that still works; the system does so where memory is short.
+            reason = "the process was killed (out of memory?)"
         return f"{reason}: {lines[-1][:300]}" if lines else reason
 
 
 class Laboratory:
-    """Runs and times models over one set of samples. A context manager; `scratch` is an existing directory."""
+    """Runs and times models over one set of samples. A context manager; `scratch` is an existing directory.
 
-    def __init__(self, samples: Sequence[Feed], scratch: Path, workers: int = 1) -> None:
-        path = scratch / "samples.npz"
+    What `memory` holds of time and memory is not measured again: figures of one machine then stay the same.
+    """
+
+    def __init__(
+        self,
+        samples: Sequence[Feed],
+        scratch: Path,
+        workers: int = 1,
+        memory: Cache = NoCache(),  # noqa: B008
+    ) -> None:
+        self._memory = memory
+        path = self._samples = scratch / "samples.npz"
         arrays = {f"{index}.{name}": array for index, feed in enumerate(samples) for name, array in feed.items()}
         np.savez(path, allow_pickle=False, **arrays)
         self.workers = tuple(_Worker(path, scratch, number) for number in range(max(1, workers)))
@@ -135,17 +154,44 @@ class Laboratory:
                     for position in range(len(samples))
                 )
 
-    def time(self, models: Sequence[Path], samples: Sequence[int]) -> tuple[Timing, ...]:
-        """Time models in turns, while no other worker runs. Raises CandidateFailed when one of them fails."""
-        with self._all() as worker:
-            answer = worker.ask({"do": "time", "models": [str(model) for model in models], "samples": list(samples)})
-        return tuple(Timing(*pair) for pair in zip(answer["wall_us"], answer["cpu_us"], strict=True))
+    def time(self, models: Sequence[Path], samples: Sequence[int], patience: float = 1.0) -> tuple[Timing, ...]:
+        """Time models in turns, while no other worker runs; `patience` times as long as usual.
+
+        Raises CandidateFailed when one of them fails.
+        """
+
+        def measure() -> dict[str, Any]:
+            request = {"do": "time", "models": [str(model) for model in models], "samples": list(samples)}
+            with self._all() as worker:
+                return worker.ask(request | {"patience": patience})
+
+        answer = self._remembered(["time", patience, list(samples)], models, measure)
+        return tuple(Timing(*each) for each in zip(answer["wall_us"], answer["cpu_us"], answer["noise"], strict=True))
 
     def peak_memory_bytes(self, model: Path, samples: Sequence[int]) -> int:
         """Return the peak resident memory of a fresh process that loads and runs a model. Raises CandidateFailed."""
-        with self._one() as worker:
-            answer = worker.ask_fresh({"do": "memory", "model": str(model), "samples": list(samples)})
-        return int(answer["peak_rss_bytes"])
+
+        def measure() -> dict[str, Any]:
+            with self._one() as worker:
+                return worker.ask_fresh({"do": "memory", "model": str(model), "samples": list(samples)})
+
+        return int(self._remembered(["memory", list(samples)], [model], measure)["peak_rss_bytes"])
+
+    def _remembered(
+        self, question: Sequence[object], models: Sequence[Path], measure: Callable[[], dict[str, Any]]
+    ) -> dict[str, Any]:
+        """Return what was measured of the same files on this machine before, else measure it and keep it."""
+        if not all(model.is_file() for model in models):
+            return measure()
+        facts = [machine_name(), versions(), sha256_of_file(self._samples), [sha256_of_file(model) for model in models]]
+        key = json.dumps([*question, *facts])
+        known = self._memory.get(key)
+        if known is not None:
+            with suppress(ValueError):
+                return dict(json.loads(known))
+        answer = measure()
+        self._memory.put(key, json.dumps(answer).encode())
+        return answer
 
     @contextmanager
     def _one(self) -> Iterator[_Worker]:

@@ -7,12 +7,15 @@ import platform
 from importlib.metadata import version
 from pathlib import Path
 
+from autoglm_edge_converter.processor import own_words
+
 TOOLS = ("autoglm-edge-converter", "numpy", "onnx", "onnxruntime", "onnxslim")
 
 
 def machine_name() -> str:
-    """Return processor, architecture and number of cores, as far as the system tells."""
-    return f"{_processor()} ({platform.machine()}, {os.cpu_count()} cores)"
+    """Return processor, architecture, number of cores and 8-bit units, as far as the system tells."""
+    facts = [platform.machine(), f"{os.cpu_count()} cores", *filter(None, [own_words()])]
+    return f"{_processor()} ({', '.join(facts)})"
 
 
 def _processor() -> str:

@@ -26,7 +26,7 @@ from autoglm_edge_converter.pruned_graphs import OFF
 from autoglm_edge_converter.recipes import Candidate
 from autoglm_edge_converter.results import Findings, Measured, Options, Refusal
 from autoglm_edge_converter.rungs import fill_fastest, fill_rungs
-from autoglm_edge_converter.search import Demand, SearchResult, joined, search
+from autoglm_edge_converter.search import Demand, SearchResult, Trial, joined, search
 from autoglm_edge_converter.selection import Builder, Selection, consider
 from autoglm_edge_converter.shipping import (
     Reported,
@@ -39,6 +39,8 @@ from autoglm_edge_converter.shipping import (
 )
 from autoglm_edge_converter.sides import Side, steps_of
 from autoglm_edge_converter.workbench import Workbench
+
+NO_CHANGE = "not tried: it changes nothing in this graph"
 
 MOST_ROUNDS = 4
 """How often is searched altogether."""
@@ -212,7 +214,8 @@ def find(
         stricter = look(demand, f"stricter-{number}", {trial.candidate for trial in refused})
         stricter.selection.remember(found.selection)
         found = stricter
-    return found
+    left_out = [Trial(entry, None, problem=NO_CHANGE) for entry in planned if entry not in usable]
+    return replace(found, result=replace(found.result, trials=(*found.result.trials, *left_out)))
 
 
 def _measure(floats: Sequence[Form], bench: Workbench, timings: Mapping[str, Timing]) -> dict[str, Measured]:

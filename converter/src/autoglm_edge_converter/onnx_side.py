@@ -24,12 +24,14 @@ from autoglm_edge_converter.results import Options
 from autoglm_edge_converter.selection import Builder
 from autoglm_edge_converter.sides import Pruned, Side
 from autoglm_edge_converter.targets import demands_of
+from autoglm_edge_converter.twins import twins_for
 from autoglm_edge_converter.workbench import Workbench
 
 
 def prepare_onnx(bench: Workbench, path: Path, options: Options, done: Sequence[Side], progress: Progress) -> Side:
     """Optimise the float graph, and prune it where that is wanted. Raises CandidateFailed, OSError."""
-    newest_opset = demands_of(options.targets, FORMATS).newest_opset
+    demands = demands_of(options.targets, FORMATS)
+    newest_opset = demands.newest_opset
     passes: list[PassOutcome] = []
     float_model = _optimise(bench, onnx.load(path), passes, newest_opset, progress)
     floats = [Form(FP32, FP32, bench.write(float_model, FP32))]
@@ -41,7 +43,7 @@ def prepare_onnx(bench: Workbench, path: Path, options: Options, done: Sequence[
     graphs = (FloatGraph(OPTIMISED, float_model), *pruned, *tuned, *_sparse(float_model, options.sparsify))
 
     def build(deadline: Deadline, cache: Cache, shown: Progress) -> Builder:
-        return Candidates(graphs, bench, shown, deadline, cache)
+        return Candidates(graphs, bench, shown, deadline, cache, twins_for(demands))
 
     return Side(
         format=ONNX,

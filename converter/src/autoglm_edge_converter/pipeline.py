@@ -23,7 +23,8 @@ from autoglm_edge_converter.inspection import weighted_nodes
 from autoglm_edge_converter.labels import labels_from_names, read_labels
 from autoglm_edge_converter.laboratory import Laboratory, default_workers
 from autoglm_edge_converter.loading import Loading, load_original, stem_of
-from autoglm_edge_converter.making import Made, lacking_formats, make, no_format
+from autoglm_edge_converter.making import Made, lacking_formats, make, no_format, open_cache
+from autoglm_edge_converter.memory import memory_watched
 from autoglm_edge_converter.naming import bundle_id
 from autoglm_edge_converter.operators import in_use
 from autoglm_edge_converter.option_rules import check_for_model, check_options
@@ -58,6 +59,7 @@ def convert(
     identity = bundle_id(options.name, options.version, stem_of(str(model)))
     destination = Destination(output, f"{identity.name}-{identity.version}", options.force)
     with (
+        memory_watched(str(model)),
         in_use(options.ops),
         destination.staged() as staging,
         TemporaryDirectory(prefix="autoglm-convert-") as scratch,
@@ -67,7 +69,7 @@ def convert(
         data = read_data(calibration, source.inputs, options.seed, options.data, options.labels)
         progress.step(f"{data.found} samples")
         workers = options.workers or default_workers()
-        with Laboratory(data.feeds, Path(scratch), workers) as laboratory:
+        with Laboratory(data.feeds, Path(scratch), workers, open_cache(options)) as laboratory:
             bench = open_workbench(source, data, laboratory, Path(scratch), options.metric)
             progress.step("the original's answers")
             notes = (*source.notes, *data.notes, *bench.notes)
@@ -79,7 +81,7 @@ def convert(
             try:
                 manifest = write_bundle(staging / BUNDLE, contents)
                 progress.step("variants and golden set")
-                verify_bundle(staging / BUNDLE)
+                verify_bundle(staging / BUNDLE, _stand_ins(made))
                 progress.step("verified")
                 pack(staging / BUNDLE, staging / destination.packed.name)
                 destination.publish()
@@ -137,6 +139,11 @@ def _explained(made: Made, bench: Workbench) -> Made:
     return replace(made, findings=replace(made.findings, explanations=found))
 
 
+def _stand_ins(made: Made) -> dict[str, Path]:
+    shipped = [entry.measured for entry in made.shipped]
+    return {item.id: item.stand_in for item in shipped if item.stand_in is not None}
+
+
 def _contents(bench: Workbench, made: Made, options: Options, data: Data, identity: tuple[str, str]) -> Contents:
     if not made.shipped:
         raise ConversionError("no variant could be given a golden set that tells it from a damaged one")
@@ -179,7 +186,7 @@ def _evidence(bench: Workbench, made: Made) -> Evidence:
     """Look closely at the fastest variant of each format that was shipped, layer by layer."""
     floats = {item.id for item in made.floats.values()}
     others = [entry.measured for entry in made.shipped if entry.measured.id not in floats]
-    variants = {item.id: item.path for item in others}
+    variants = {item.id: item.answering for item in others}
     pairs = [_pair(bench, form, item.path, others) for form, item in made.floats.items()]
     search = made.findings.search
     sensitive = [entry.node for entry in search.sensitivities] if search else []
@@ -188,7 +195,7 @@ def _evidence(bench: Workbench, made: Made) -> Evidence:
 
 def _pair(bench: Workbench, form: str, before: Path, others: Sequence[Measured]) -> Pair:
     alike = [item for item in others if format_of(item.path) == form and (form == ONNX or _of_the_same_file(item))]
-    after = max(alike, key=lambda item: item.speedup).path if alike else None
+    after = max(alike, key=lambda item: item.speedup).answering if alike else None
     if form == ONNX:
         return Pair(form, OpenedOnnx(bench, before), OpenedOnnx(bench, after) if after else None)
     from autoglm_edge_converter.report.opened_tflite import OpenedTflite  # needs packages that ONNX does without

@@ -11,13 +11,14 @@ from dataclasses import dataclass, replace
 from autoglm_edge_converter.inspection import WeightedNode
 from autoglm_edge_converter.original import ONNX, TFLITE
 from autoglm_edge_converter.passes import PASSES
-from autoglm_edge_converter.recipes import DYNAMIC, FLOAT, HALF, STATIC, WEIGHTS, Candidate, Recipe
+from autoglm_edge_converter.recipes import DYNAMIC, FLOAT, HALF, PAIRED, STATIC, UINT8, WEIGHTS, Candidate, Recipe
+from autoglm_edge_converter.recipes import INT8 as INT8_WEIGHTS
 from autoglm_edge_converter.results import Options
 from autoglm_edge_converter.search.ladder import MOST_STEPS
 from autoglm_edge_converter.search.strategy import MOST_TUNED
 from autoglm_edge_converter.search.tuning import SHRINK
 from autoglm_edge_converter.split import Split
-from autoglm_edge_converter.targets import Demands, demands_of
+from autoglm_edge_converter.targets import Demands, demands_of, own_signed
 
 FP32, FP16, INT8 = "fp32", "fp16", "int8"
 PRECISIONS = (FP32, FP16, INT8)
@@ -35,9 +36,20 @@ RECIPES = (
     Recipe("least-error", equalise=True),
     Recipe("least-error", equalise=True, correct_bias=True),
     Recipe("min-max", per_channel=False),
+    Recipe("least-error", per_channel=False),
     Recipe("least-error", followers=False),
 )
 """Static ones, tried on the whole graph, all of them: which is best depends on the network, and each costs seconds."""
+
+WIDENING = (Recipe("min-max", weights=UINT8), Recipe("min-max", weights=UINT8, correct_bias=True))
+"""More static ones for processors whose sums would saturate: more exact than scales that leave room, and slower."""
+
+ENDS = (Recipe("min-max"), Recipe("least-error"), Recipe("min-max", correct_bias=True))
+"""Static ones tried with the first layer in float, and the first and the last, for such processors: with few input
+channels their 8-bit convolution is no faster than the float one."""
+
+OTHER_SIGNS = Recipe("min-max")
+"""The static one that is tried with the other signs too, where it can be timed here as it is."""
 
 TFLITE_RECIPES = (
     Recipe("min-max"),
@@ -96,16 +108,25 @@ class Plan:
     def candidates(self, pruned: Sequence[str] = ()) -> tuple[Candidate, ...]:
         """Return the whole-graph candidates: every recipe for the optimised graph, few for each pruned one."""
         found = [Candidate(recipe) for recipe in self.recipes]
+        found += [Candidate(_suited(recipe, self.demands), ends) for ends in self._ends for recipe in ENDS]
         for graph in pruned:
             found.append(Candidate(Recipe(family=FLOAT), graph=graph))
             if INT8 in self.precisions:
-                found += [Candidate(_signed(recipe, self.demands.signed), graph=graph) for recipe in PRUNED]
+                found += [Candidate(_suited(recipe, self.demands), graph=graph) for recipe in PRUNED]
         return tuple(found)
+
+    @property
+    def _ends(self) -> tuple[tuple[str, ...], ...]:
+        """The layers at the ends that are left in float on trial."""
+        if not self.demands.saturates or len(self.nodes) < 3 or INT8 not in self.precisions or ONNX not in self.formats:
+            return ()
+        return (self.nodes[0],), (self.nodes[0], self.nodes[-1])
 
     @property
     def most_candidates(self) -> int:
         """How many builds the search may need in all formats, refinement included."""
-        return _most(self.recipes, len(self.nodes)) + _most(self.tflite_recipes, len(self.tflite_nodes))
+        ends = len(self._ends) * len(ENDS)
+        return ends + _most(self.recipes, len(self.nodes)) + _most(self.tflite_recipes, len(self.tflite_nodes))
 
     def to_dict(self) -> dict[str, object]:
         """Return the plan as JSON values."""
@@ -119,6 +140,7 @@ class Plan:
             "targets": list(self.demands.targets),
             "newest_opset": self.demands.newest_opset,
             "activations": "signed" if self.demands.signed else "unsigned",
+            "weights": _weights(self.demands),
             "samples": {
                 "calibration": len(self.parts.calibration),
                 "search": len(self.parts.search),
@@ -135,8 +157,10 @@ class Plan:
     def __str__(self) -> str:
         targets = ", ".join(self.demands.targets) or "this machine's kind"
         signs = "signed" if self.demands.signed else "unsigned"
-        onnx = f": operator set up to {self.demands.newest_opset}, {signs} activations" if ONNX in self.formats else ""
-        whole = len(self.recipes) + len(self.tflite_recipes)
+        weights = ", weights that do not saturate without VNNI" if self.demands.saturates else ""
+        opset = self.demands.newest_opset
+        onnx = f": operator set up to {opset}, {signs} activations{weights}" if ONNX in self.formats else ""
+        whole = len(self.recipes) + len(self._ends) * len(ENDS) + len(self.tflite_recipes)
         return "\n".join(
             [
                 f"targets    {targets}{onnx}",
@@ -153,7 +177,8 @@ class Plan:
         if ONNX not in self.formats:
             return []
         recipes = "; ".join(str(recipe) for recipe in self.recipes) or "nothing"
-        return [f"optimise   {', '.join(self.passes)}", f"prune      {self.prune}", f"quantize   {recipes}"]
+        ends = "; " + "; ".join(f"{recipe} with float ends" for recipe in ENDS) if self._ends else ""
+        return [f"optimise   {', '.join(self.passes)}", f"prune      {self.prune}", f"quantize   {recipes}{ends}"]
 
     def _tflite(self) -> list[str]:
         recipes = "; ".join(str(recipe) for recipe in self.tflite_recipes) or "nothing"
@@ -196,9 +221,10 @@ def plan_for(
     wanted = tuple(name for name in PRECISIONS if name in options.precisions)
     recipes: list[Recipe] = []
     if INT8 in wanted and nodes:
-        recipes += [_signed(recipe, demands.signed) for recipe in RECIPES]
+        recipes += static_recipes(demands)
         recipes += [Recipe(family=WEIGHTS), Recipe(family=HALF)]
-        recipes += [Recipe(family=DYNAMIC)] if any(node.operator in ("MatMul", "Gemm") for node in nodes) else []
+        products = any(node.operator in ("MatMul", "Gemm") for node in nodes)
+        recipes += [Recipe(family=DYNAMIC, weights=_weights(demands))] if products else []
     elif FP16 in wanted:
         recipes.append(Recipe(family=HALF))
     return Plan(
@@ -226,5 +252,19 @@ def _tflite_recipes(wanted: Sequence[str], nodes: Sequence[str], integers: bool)
     return (Recipe(family=HALF),) if FP16 in wanted else ()
 
 
-def _signed(recipe: Recipe, signed: bool) -> Recipe:
-    return replace(recipe, signed=signed)
+def static_recipes(demands: Demands) -> list[Recipe]:
+    """Return the static recipes that suit the processors demanded: none whose sums saturate on one of them."""
+    recipes = [_suited(recipe, demands) for recipe in RECIPES]
+    if demands.saturates and not demands.signed:
+        recipes += WIDENING
+    if demands.signed == own_signed():
+        recipes.append(replace(_suited(OTHER_SIGNS, demands), signed=not demands.signed))
+    return recipes
+
+
+def _suited(recipe: Recipe, demands: Demands) -> Recipe:
+    return replace(recipe, signed=demands.signed, weights=_weights(demands))
+
+
+def _weights(demands: Demands) -> str:
+    return PAIRED if demands.saturates else INT8_WEIGHTS

@@ -1,6 +1,7 @@
-"""Building one INT8 candidate: static, quantize-dequantize format, signed weights.
+"""Building one INT8 candidate: static, quantize-dequantize format.
 
-Activations are unsigned (U8S8), which the VNNI kernels of onnxruntime on x86 are fastest at, or signed (S8S8).
+Activations are unsigned (U8S8), which the VNNI kernels of onnxruntime on x86 are fastest at, or signed (S8S8). Weights
+are signed, with scales for what is largest or for pairs, or the same moved to unsigned ones (U8U8).
 Ranges come from `ranges`, so nothing is calibrated here. Source: onnxruntime.quantization 1.20 and later, whose QDQ
 quantizer is used without its calibration and shape inference, which fail on many real graphs.
 """
@@ -19,7 +20,9 @@ from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 from autoglm_edge_converter.inspection import with_followers
 from autoglm_edge_converter.passes import sort_nodes, strip_metadata
 from autoglm_edge_converter.ranges import RANGES, Observation, tensors_of
-from autoglm_edge_converter.recipes import Recipe, Tuned
+from autoglm_edge_converter.recipes import PAIRED, UINT8, Recipe, Tuned
+from autoglm_edge_converter.saturation import scale_overrides
+from autoglm_edge_converter.unsigned_weights import unsigned_weights
 
 _FLOAT_OUTPUT = ("MatMul", "Gemm")
 """Operators with an 8-bit kernel that answers in float; a convolution has none."""
@@ -66,6 +69,8 @@ def quantize(
         low, high = low * factors.get(name, _AS_SEEN)[0], high * factors.get(name, _AS_SEEN)[1]
         ranges[name] = TensorData(lowest=np.float32(low), highest=np.float32(high))
     operators = sorted({node.op_type for node in model.graph.node if node.name in nodes})
+    paired = recipe.weights == PAIRED
+    overrides = scale_overrides(model.graph, chosen, recipe.per_channel) if paired else {}
     quantizer = _BoundaryQuantizer(
         needless_boundaries(model.graph, nodes),
         model,
@@ -77,10 +82,12 @@ def quantize(
         sorted(nodes),
         [],
         operators,
-        {"WeightSymmetric": True, "ActivationSymmetric": False},
+        {"WeightSymmetric": True, "ActivationSymmetric": False, "TensorQuantOverrides": overrides},
     )
     _quietly(quantizer)
     result: onnx.ModelProto = quantizer.model.model
+    if recipe.weights == UINT8:
+        unsigned_weights(result)
     sort_nodes(result.graph)
     return strip_metadata(result)
 

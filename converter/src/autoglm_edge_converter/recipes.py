@@ -8,6 +8,11 @@ STATIC, DYNAMIC, WEIGHTS, HALF, FLOAT = "static", "dynamic", "weights", "half", 
 """Families of recipes: 8-bit kernels with ranges from calibration; 8-bit products whose ranges are found at each run;
 weights stored on 8 bits and everything computed in float; weights stored on 16 bits; the float graph as it is."""
 
+INT8, UINT8, PAIRED = "int8", "uint8", "paired"
+"""What weights are stored as. The signed ones are the fastest with VNNI and may saturate without it (see `processor`);
+unsigned ones never do and are slower; signed ones whose scales leave room for pairs never do and are as fast, and a
+little less exact (see `saturation`)."""
+
 OPTIMISED = "optimised"
 """The float graph that every conversion has; pruned ones have names of their own."""
 
@@ -27,6 +32,8 @@ class Recipe:
     family: str = STATIC
     signed: bool = False
     """Signed activations (S8S8) in place of unsigned ones (U8S8); which is faster depends on the processor."""
+    weights: str = INT8
+    """`INT8`, `UINT8` or `PAIRED`; of static and dynamic ones."""
     correct_bias: bool = False
     """Take the mean of the weights' rounding error out of the biases (see `bias`)."""
 
@@ -36,16 +43,18 @@ class Recipe:
     """Also quantize what loses much by it, for accelerators that know nothing but integers; only TFLite."""
 
     def __str__(self) -> str:
+        weights = _WEIGHTS[self.weights]
         if self.family != STATIC:
-            return _FAMILIES[self.family]
+            return ", ".join([_FAMILIES[self.family], *weights])
         parts = [self.ranges, "per channel" if self.per_channel else "per tensor"]
         parts += ["equalised"] if self.equalise else []
         parts += ["bias corrected"] if self.correct_bias else []
         parts += [] if self.followers else ["products only"]
         parts += ["everything"] if self.everything else []
-        return ", ".join([*parts, "signed"] if self.signed else parts)
+        return ", ".join([*parts, *weights, *(["signed"] if self.signed else [])])
 
 
+_WEIGHTS = {INT8: (), UINT8: ("unsigned weights",), PAIRED: ("room for pairs",)}
 _FAMILIES = {
     DYNAMIC: "ranges found at each run",
     WEIGHTS: "8-bit weights, float arithmetic",

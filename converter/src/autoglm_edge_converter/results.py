@@ -60,7 +60,7 @@ class Options:
     budget_s: float = 120.0
     """How long the search may take; what it has found by then is used."""
     cache: Path | None = None
-    """Folder of scores of earlier conversions; None: nothing is kept."""
+    """Folder of scores and measured times of earlier conversions; None: nothing is kept."""
     workers: int | None = None
     """How many candidates are scored at once; None: as many as there are processors, at most four."""
 
@@ -89,8 +89,15 @@ class Measured:
     """Why it is shipped beside the others."""
     twin: Path | None = None
     """What is timed in its place: the same for this machine's kind of processor, where it is made for another."""
+    stand_in: Path | None = None
+    """What answers in its place: the same without sums that saturate, where they do so here and not on its targets."""
     accepted: Score | None = None
     """On the acceptance samples, which agreed to it; None for the original and the float variant."""
+
+    @property
+    def answering(self) -> Path:
+        """The file that gives its answers here."""
+        return self.stand_in or self.path
 
 
 @dataclass(frozen=True)
@@ -106,6 +113,8 @@ class Considered:
     """Processor time of the float variant divided by this one's, in the same run; 0 where not measured."""
     outcome: str = "another is as good or better"
     """`shipped`, or why it is not."""
+    noise: float = 0.0
+    """Two standard errors of the speedup."""
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,15 @@ from __future__ import annotations
 import zlib
 
 from autoglm_edge_converter.acceptance import Acceptance
-from autoglm_edge_converter.choose import MOST_VARIANTS, NOTICEABLE, WORTHWHILE, fastest_first, smallest_first, steps_up
+from autoglm_edge_converter.choose import (
+    MOST_VARIANTS,
+    NOTICEABLE,
+    WORTHWHILE,
+    fastest_first,
+    is_slower,
+    smallest_first,
+    steps_up,
+)
 from autoglm_edge_converter.progress import Progress
 from autoglm_edge_converter.recipes import HALF, SPARSE
 from autoglm_edge_converter.results import Considered
@@ -33,7 +41,9 @@ def fill_rungs(
     progress.stage("judge", 3)
     _drop_useless_halves(selection, float_bytes)
     if halves_wanted or not selection.chosen:
-        fill_place(selection, [entry for entry in selection.undecided if is_half(entry)], HALF_SIZE, acceptance)
+        # Slower ones only where they were asked for, by name or by size.
+        halves = [entry for entry in selection.undecided if is_half(entry) and (halves_wanted or not is_slower(entry))]
+        fill_place(selection, halves, HALF_SIZE, acceptance)
     progress.step("16 bits")
     smallest = min([float_bytes, *(item.size_bytes for item in selection.chosen)])
     fill_place(selection, _by_compressed_size(selection), SPARSEST, acceptance)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,13 +11,13 @@ from typing import Protocol
 from autoglm_edge_converter.acceptance import Acceptance
 from autoglm_edge_converter.choose import Limits, shortlist
 from autoglm_edge_converter.laboratory import Timing
-from autoglm_edge_converter.measure import FP32, Form, speedup, time_forms
+from autoglm_edge_converter.measure import CLOSE, FP32, Form, speedup, time_again, time_forms
 from autoglm_edge_converter.original import ONNX
 from autoglm_edge_converter.progress import Progress
-from autoglm_edge_converter.recipes import DYNAMIC, FLOAT, HALF, OPTIMISED, SPARSE, STATIC, WEIGHTS, Candidate
+from autoglm_edge_converter.recipes import DYNAMIC, FLOAT, HALF, OPTIMISED, SPARSE, WEIGHTS, Candidate
 from autoglm_edge_converter.results import Considered, Measured
 from autoglm_edge_converter.search import Experiments, Trial
-from autoglm_edge_converter.targets import own_signed
+from autoglm_edge_converter.twins import Twins
 from autoglm_edge_converter.workbench import Workbench
 
 MOST_JUDGED = 4
@@ -31,6 +32,10 @@ class Builder(Experiments, Protocol):
     @property
     def prunings(self) -> Mapping[str, float]:
         """Fraction of the weights taken out, by float graph."""
+
+    @property
+    def twins(self) -> Twins:
+        """What stands in for candidates that are for other processors."""
 
     def usable(self, candidates: Sequence[Candidate]) -> Sequence[Candidate]:
         """Return the candidates that mean something for their graphs."""
@@ -66,6 +71,8 @@ class Selection:
     chosen: list[Measured] = field(default_factory=list)
     twins: Mapping[str, Path] = field(default_factory=dict)
     """By form: the file that was timed in its place."""
+    stand_ins: Mapping[str, Path] = field(default_factory=dict)
+    """By form: the file that answers in its place."""
 
     @property
     def shipped(self) -> tuple[Considered, ...]:
@@ -111,34 +118,37 @@ def consider(
     """
     listed = shortlist(trials, limits.max_drop)
     progress.stage("measure", len(listed) + 1)
-    forms, twins = [], {}
+    forms, twins, stand_ins = [], {}, {}
     for number, trial in enumerate(listed):
         candidate = trial.candidate
         name = f"{candidate.format}-{kind}-{number}"
         forms.append(Form(name, candidate.precision, builder.write(candidate, name), candidate))
-        if _for_another_kind(candidate):
-            twin = replace(candidate, recipe=replace(candidate.recipe, signed=own_signed()))
+        twin = builder.twins.timed_as(candidate)
+        if twin is not None:
             twins[name] = Form(f"twin-of-{name}", twin.precision, builder.write(twin, f"twin-of-{name}"))
+        answering = builder.twins.judged_as(candidate)
+        if answering is not None:
+            stand_ins[name] = builder.write(answering, f"stand-in-of-{name}")
         progress.step(f"write {candidate}")
     base = floats[-1].id
     timings, problems = time_forms([*floats, *forms, *twins.values()], bench)
     progress.step("latency")
+    # A file for another kind of processor is timed as its twin for this one.
+    timed = [twins.get(form.id, form) for form in forms]
+    close = [form for form in timed if CLOSE[0] <= speedup(timings.get(base), timings.get(form.id)) <= CLOSE[1]]
+    again = time_again(floats[-1], close, bench, timings)
     considered = []
-    for trial, form in zip(listed, forms, strict=True):
-        # A file for another kind of processor is judged by its twin for this one.
-        timing = timings.get(twins[form.id].id if form.id in twins else form.id)
+    for trial, form, stand_in in zip(listed, forms, timed, strict=True):
+        timing = again.get(stand_in.id) or timings.get(stand_in.id)
         gain = speedup(timings.get(base), timing)
-        entry = Considered(trial, form.id, form.path.stat().st_size, timing, gain)
+        # What was timed again has the noise of the base in that run in it.
+        alone = 0.0 if stand_in.id in again or base not in timings else timings[base].noise
+        noise = 2 * gain * math.hypot(timing.noise, alone) if timing is not None else 0.0
+        entry = Considered(trial, form.id, form.path.stat().st_size, timing, gain, noise=noise)
         considered.append(replace(entry, outcome=_first_outcome(entry, problems.get(form.id), limits)))
     paths = {form.id: form.path for form in forms}
     timed_as = {name: form.path for name, form in twins.items()}
-    return Selection(considered, timings, paths, builder.prunings, twins=timed_as)
-
-
-def _for_another_kind(candidate: Candidate) -> bool:
-    """Tell whether a candidate has activations that suit another kind of processor; LiteRT has one kind only."""
-    static = candidate.format == ONNX and candidate.recipe.family == STATIC
-    return static and candidate.recipe.signed != own_signed()
+    return Selection(considered, timings, paths, builder.prunings, twins=timed_as, stand_ins=stand_ins)
 
 
 def _first_outcome(entry: Considered, problem: str | None, limits: Limits) -> str:
@@ -170,7 +180,9 @@ def fill_place(
 def _form(selection: Selection, entry: Considered, name: str) -> Form:
     candidate = entry.trial.candidate
     pruning = selection.prunings.get(candidate.graph, 0.0)
-    return Form(name, candidate.precision, selection.paths[entry.form], candidate, pruning)
+    return Form(
+        name, candidate.precision, selection.paths[entry.form], candidate, pruning, selection.stand_ins.get(entry.form)
+    )
 
 
 def _timings(selection: Selection, entry: Considered, name: str) -> Mapping[str, Timing]:

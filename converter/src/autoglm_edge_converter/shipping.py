@@ -11,7 +11,6 @@ from autoglm_edge_converter.assemble import Shipped
 from autoglm_edge_converter.choose import doubt_reported, refuse_reported, refuse_search
 from autoglm_edge_converter.errors import CandidateFailed
 from autoglm_edge_converter.golden_set import tolerances_of
-from autoglm_edge_converter.original import ONNX
 from autoglm_edge_converter.plan import FP16, FP32, INT8, Plan
 from autoglm_edge_converter.quality import Score
 from autoglm_edge_converter.recipes import DYNAMIC, SPARSE, STATIC, WEIGHTS, Candidate
@@ -22,6 +21,7 @@ from autoglm_edge_converter.selection import UNDECIDED, Selection
 from autoglm_edge_converter.targets import own_signed
 from autoglm_edge_converter.workbench import Workbench
 
+SATURATES = "sums of products with signed weights saturate on the machine that converted, not on the targets"
 NOTHING = "no candidate was within the budget"
 
 
@@ -58,7 +58,7 @@ def report_quality(selection: Selection, bench: Workbench, max_drop: float) -> R
 
 
 def _final(item: Measured, bench: Workbench) -> Score:
-    return bench.score(item.path, bench.parts.evaluation, intervals=True)
+    return bench.score(item.answering, bench.parts.evaluation, intervals=True)
 
 
 def by_acceptance(item: Measured) -> tuple[float, float]:
@@ -89,7 +89,9 @@ def _notes(item: Measured, candidate: Candidate, max_drop: float, base: str, ref
     notes = [item.purpose, *([doubt] if doubt else []), f"recipe: {candidate.recipe}"]
     notes += [f"kept in float: {', '.join(candidate.float_nodes)}"] if candidate.float_nodes else []
     notes += [f"{len(candidate.tuned)} ranges tuned"] if candidate.tuned else []
-    if candidate.format == ONNX and candidate.recipe.family == STATIC and candidate.recipe.signed != own_signed():
+    if item.stand_in is not None:
+        notes.append(f"judged as the same numbers with unsigned weights: {SATURATES}")
+    if item.twin is not None:
         kind = "signed" if own_signed() else "unsigned"
         notes.append(f"timed with {kind} activations instead, which suit the machine that converted")
     if candidate.graph == SPARSE:
@@ -124,7 +126,9 @@ def is_on_8_bits(entry: Considered) -> bool:
 
 
 def _reason(entries: Sequence[Considered]) -> str:
-    told = [entry.outcome for entry in entries if entry.outcome != UNDECIDED]
+    # The fastest came nearest to being shipped.
+    ranked = sorted(entries, key=lambda entry: -entry.speedup)
+    told = [entry.outcome for entry in ranked if entry.outcome != UNDECIDED]
     return (told or [entry.outcome for entry in entries] or [NOTHING])[0]
 
 

@@ -2,18 +2,20 @@
 
 Facts are those of the makers' data sheets and of the wheels on the package index in November 2026. The choice between
 signed and unsigned activations follows onnxruntime's kernels (MLAS): x86 multiplies unsigned by signed in one
-instruction with VNNI; ARM processors with dot products do both alike; those without have a faster path for signed ones.
+instruction with VNNI, and saturates without it (see `processor`); ARM processors with dot products do both alike;
+those without have a faster path for signed ones.
 """
 
 from __future__ import annotations
 
 import platform
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import onnx
 
 from autoglm_edge_converter.errors import BadOption
+from autoglm_edge_converter.processor import own_units, sums_saturate
 
 ONNX = "onnxruntime"
 LITERT, TFLITE_RUNTIME = "litert", "tflite"
@@ -64,6 +66,11 @@ class Target:
         return self.architecture == "aarch64" and "dotprod" not in self.instructions
 
     @property
+    def saturates(self) -> bool:
+        """Whether sums of products with signed 8-bit weights saturate."""
+        return sums_saturate(self.architecture, self.instructions)
+
+    @property
     def newest_opset(self) -> int:
         """The newest operator set that the oldest supported onnxruntime reads; 0 where there is none."""
         runtime = self.runtime(ONNX)
@@ -93,7 +100,16 @@ TARGETS = {
         Target("generic-arm64", "any 64-bit ARM board", "aarch64", 4, 1024 * MB, ("neon",), _ARM64),
         Target(
             "x86-64",
-            "any PC or industrial box",
+            "any PC or industrial box, also those without VNNI",
+            "x86_64",
+            2,
+            2048 * MB,
+            ("avx2",),
+            (Runtime(ONNX, "1.17"), Runtime("litert", "1.0")),
+        ),
+        Target(
+            "x86-64-vnni",
+            "PCs and boxes with VNNI (Intel since Ice Lake, AMD since Zen 4)",
             "x86_64",
             2,
             2048 * MB,
@@ -114,6 +130,8 @@ class Demands:
     signed: bool
     memory_bytes: int | None
     """Of the target with the least; None where no target was named."""
+    saturates: bool = False
+    """Sums of products with signed 8-bit weights saturate on one of the targets."""
     oldest: tuple[tuple[str, Runtime], ...] = ()
     """By format: the oldest runtimes that have to load a file of it; none where no target was named."""
 
@@ -127,7 +145,7 @@ def demands_of(names: Sequence[str], formats: Sequence[str] = ("onnx",)) -> Dema
 
     A target must have a runtime for one of the formats. Raises BadOption.
     """
-    chosen = [find_target(name) for name in names] or [_own_kind()]
+    chosen = [find_target(name) for name in names] or [own_kind()]
     for target in chosen:
         if not any(_runtime_for(target, form) for form in formats):
             raise BadOption(
@@ -141,6 +159,7 @@ def demands_of(names: Sequence[str], formats: Sequence[str] = ("onnx",)) -> Dema
         oldest=tuple(_oldest(chosen, formats)) if names else (),
         # Where some want signed and others unsigned ones: x86 loses most by the wrong choice.
         signed=all(target.signed for target in chosen),
+        saturates=any(target.saturates for target in chosen),
         memory_bytes=min(target.memory_bytes for target in chosen) if names else None,
     )
 
@@ -171,13 +190,16 @@ def find_target(name: str) -> Target:
     return TARGETS[name]
 
 
-def _own_kind() -> Target:
-    return TARGETS["generic-arm64" if platform.machine() in ("aarch64", "arm64") else "x86-64"]
+def own_kind() -> Target:
+    """Return what this machine is, where candidates are timed."""
+    if platform.machine() in ("aarch64", "arm64"):
+        return TARGETS["generic-arm64"]
+    return replace(TARGETS["x86-64"], instructions=own_units())
 
 
 def own_signed() -> bool:
-    """Whether signed activations are the faster ones here, where candidates are timed."""
-    return _own_kind().signed
+    """Whether signed activations are the faster ones here."""
+    return own_kind().signed
 
 
 def newest_opset(version: str) -> int:

@@ -19,7 +19,9 @@ from autoglm_edge_converter.cache import Cache
 from autoglm_edge_converter.deadline import Deadline
 from autoglm_edge_converter.errors import CandidateFailed
 from autoglm_edge_converter.machine import versions
+from autoglm_edge_converter.memory import ran_out
 from autoglm_edge_converter.operators import libraries_in_use
+from autoglm_edge_converter.processor import own_words
 from autoglm_edge_converter.progress import Progress
 from autoglm_edge_converter.quality import Score
 from autoglm_edge_converter.recipes import Candidate
@@ -27,6 +29,7 @@ from autoglm_edge_converter.records import from_json, to_json
 from autoglm_edge_converter.search import Sensitivity, Trial
 from autoglm_edge_converter.search.sensitivity import Group, Noise, rank_nodes
 from autoglm_edge_converter.search.trials import Stage
+from autoglm_edge_converter.twins import NO_TWINS, Twins
 from autoglm_edge_converter.workbench import Workbench
 from autoglm_edge_protocol.digests import sha256_of_file
 
@@ -71,13 +74,21 @@ class Trying:
     """Tries candidates on a workbench, in threads as many as the laboratory has workers. Is `search.Experiments`."""
 
     def __init__(
-        self, workshop: Workshop, bench: Workbench, progress: Progress, deadline: Deadline, cache: Cache
+        self,
+        workshop: Workshop,
+        bench: Workbench,
+        progress: Progress,
+        deadline: Deadline,
+        cache: Cache,
+        twins: Twins = NO_TWINS,
     ) -> None:
         self._workshop = workshop
         self._bench = bench
         self._progress = progress
         self._deadline = deadline
         self._cache = cache
+        self.twins = twins
+        """What stands in for candidates that are for other processors."""
         self._identity = identity(bench)
         # The quantizers change the level of the root logger while they work, so one thread at a time builds.
         self._building = threading.Lock()
@@ -176,6 +187,7 @@ class Trying:
 
     def _score(self, candidate: Candidate, only: Group | None, samples: Sequence[int]) -> tuple[Score, int]:
         """Score a candidate, or one that quantizes nothing but the nodes given. Raises CandidateFailed."""
+        candidate = self.twins.judged_as(candidate) or candidate
         question = [self._identity, self._workshop.digest(candidate), asdict(candidate), only, list(samples)]
         key = json.dumps(question, sort_keys=True)
         if key in self._known:
@@ -218,13 +230,15 @@ class Trying:
             except Exception as error:
                 # The quantizers raise what they like on graphs that they cannot do; each is a finding.
                 reason = (str(error) or type(error).__name__).strip().splitlines()[0][:200]
+                reason = "not enough memory" if ran_out(error) else reason
                 raise CandidateFailed(f"the quantizer fails: {reason}") from None
 
 
 def identity(bench: Workbench) -> str:
     """Return the digest of all that a score depends on besides the candidate and its graph."""
     libraries = [sha256_of_file(Path(path)) for path in libraries_in_use()]
-    facts = [versions(), repr(bench.task), bench.parts.calibration, libraries]
+    # Answers of 8-bit kernels depend on the processor.
+    facts = [versions(), own_words(), repr(bench.task), bench.parts.calibration, libraries]
     digest = hashlib.sha256(json.dumps(facts).encode())
     for arrays in (*bench.references, *([entry] for entry in bench.labels or ())):
         for array in arrays:

@@ -68,10 +68,13 @@ def half_weights(proto: onnx.ModelProto) -> onnx.ModelProto:
     return _replace_constants(model, made)
 
 
-def round_to_int8(weight: Array, axis: int) -> tuple[Array, Array]:
-    """Return int8 values of the weight's shape and the float32 scales along `axis`: symmetric, -127 to 127."""
-    other = tuple(index for index in range(weight.ndim) if index != axis)
-    peaks = np.abs(weight).max(axis=other)
+def round_to_int8(weight: Array, axis: int, peaks: Array | None = None) -> tuple[Array, Array]:
+    """Return int8 values of the weight's shape and the float32 scales along `axis`: symmetric, -127 to 127.
+
+    `peaks`: what 127 stands for in each channel; the largest magnitude when left out.
+    """
+    if peaks is None:
+        peaks = np.abs(weight).max(axis=tuple(index for index in range(weight.ndim) if index != axis))
     scales = np.where(peaks > 0, peaks / 127, 1).astype(np.float32)
     shape = [-1 if index == axis else 1 for index in range(weight.ndim)]
     return np.clip(np.rint(weight / scales.reshape(shape)), -127, 127).astype(np.int8), scales

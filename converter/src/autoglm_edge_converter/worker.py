@@ -5,18 +5,20 @@ started, until the input ends. A request that fails is answered with its error; 
 process and nothing else (see `laboratory`, the other side).
 
     {"do": "run", "model": PATH, "samples": [0, 3], "outputs": PATH}   answers every output to an .npz
-    {"do": "time", "models": [PATH, ...], "samples": [0, 3]}           medians of interleaved runs
+    {"do": "time", "models": [PATH, ...], "samples": [0, 3]}           medians of interleaved runs;
+                                                                       "patience": 3 measures three times as long
     {"do": "memory", "model": PATH, "samples": [0]}                    peak resident memory of this process
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -71,9 +73,10 @@ def measure_time(feeds: Feeds, request: dict[str, Any]) -> dict[str, Any]:
     repeats = [max(1, int(ROUND_S / _warm_up(runner, chosen[0]))) for runner in runners]
     wall: list[list[float]] = [[] for _ in runners]
     cpu: list[list[float]] = [[] for _ in runners]
-    until = time.monotonic() + MEASURE_S * len(runners)
+    patience = float(request.get("patience", 1.0))
+    until = time.monotonic() + MEASURE_S * patience * len(runners)
     rounds = 0
-    while rounds < FEWEST_ROUNDS or (rounds < MOST_ROUNDS and time.monotonic() < until):
+    while rounds < FEWEST_ROUNDS * patience or (rounds < MOST_ROUNDS * patience and time.monotonic() < until):
         feed = chosen[rounds % len(chosen)]
         for number, runner in enumerate(runners):
             runner.run(feed)
@@ -81,7 +84,18 @@ def measure_time(feeds: Feeds, request: dict[str, Any]) -> dict[str, Any]:
             wall[number].append(wall_us)
             cpu[number].append(cpu_us)
         rounds += 1
-    return {"wall_us": [statistics.median(t) for t in wall], "cpu_us": [statistics.median(t) for t in cpu]}
+    return {
+        "wall_us": [statistics.median(t) for t in wall],
+        "cpu_us": [statistics.median(t) for t in cpu],
+        "noise": [median_error(t) for t in cpu],
+    }
+
+
+def median_error(values: Sequence[float]) -> float:
+    """Return the standard error of the median as a share of it, from the median deviation: outliers do not count."""
+    middle = statistics.median(values)
+    deviation = 1.4826 * statistics.median(abs(value - middle) for value in values)
+    return 1.2533 * deviation / math.sqrt(len(values)) / middle if middle > 0 else 0.0
 
 
 def _warm_up(runner: Runner, feed: Feed) -> float:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import fields
-from pathlib import Path
+from pathlib import Path, PurePath
 
+from autoglm_edge_converter.operators import CustomOperators
 from autoglm_edge_converter.results import Options
+
+UNTOLD = frozenset(("name", "version", "force", "cache"))
+"""Fields of `Options` that are told otherwise, or say where things lie and not what they are."""
 
 
 def commands(name: str, version: str, source: str, calibration: str, options: Options) -> tuple[str, ...]:
@@ -23,35 +27,61 @@ def commands(name: str, version: str, source: str, calibration: str, options: Op
 
 
 def _words(options: Options) -> Iterator[str]:
+    """Give the words of every field but those untold; those that have their default are left out, some stay."""
     yield from ("--max-drop", f"{options.max_drop:g}", "--seed", str(options.seed))
-    for precision in options.precisions:
-        yield from ("--precision", precision)
-    for name, shape in options.shapes:
-        yield from ("--shape", f"{name}={','.join(str(axis) for axis in shape)}")
-    for target in options.targets:
-        yield from ("--target", target)
-    for library in options.ops.onnxruntime:
-        yield from ("--ops", library.name)
-    for entry in options.ops.litert:
-        yield from ("--ops", f"{entry.library.name}:{entry.function}")
-    changed: dict[str, object] = {
-        "prune": None if options.prune == Options.prune else options.prune,
-        "metric": None if options.metric == Options.metric else options.metric,
-        "max-size": options.max_size_bytes,
-        "max-latency-ms": options.max_latency_ms,
-        "budget-s": None if options.budget_s == Options.budget_s else options.budget_s,
-        "labels": options.labels,
-        "license": options.license,
-    }
-    changed |= {entry.name.replace("_", "-"): getattr(options.data, entry.name) for entry in fields(options.data)}
-    for option, value in changed.items():
-        if value is True:
-            yield f"--{option}"
-        elif value not in (None, False):
-            yield from (f"--{option}", _text(value))
+    for field in fields(options):
+        if field.name in UNTOLD or field.name in ("max_drop", "seed"):
+            continue
+        value = getattr(options, field.name)
+        if field.name in _SEVERAL:
+            for words in _SEVERAL[field.name](value):
+                yield from words
+        elif value != field.default:
+            yield from _option(_SPELLED.get(field.name, field.name), value)
 
 
-def _text(value: object) -> str:
-    if isinstance(value, Path):
-        return value.name
+_SPELLED = {"max_size_bytes": "max-size"}
+_NAMES_A_FILE = ("finetune", "state_dict", "example_inputs")
+"""Options whose text begins with a path."""
+
+
+def _option(name: str, value: object) -> tuple[str, ...]:
+    flag = f"--{name.replace('_', '-')}"
+    return (flag,) if value is True else (flag, _text(name, value))
+
+
+def _text(name: str, value: object) -> str:
+    if isinstance(value, PurePath) or name in _NAMES_A_FILE:
+        return Path(str(value)).name
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _each(name: str) -> Callable[[tuple[str, ...]], list[tuple[str, ...]]]:
+    return lambda values: [_option(name, value) for value in values]
+
+
+def _shapes(shapes: tuple[tuple[str, tuple[int, ...]], ...]) -> list[tuple[str, ...]]:
+    return [("--shape", f"{name}={','.join(str(axis) for axis in shape)}") for name, shape in shapes]
+
+
+def _ops(ops: CustomOperators) -> list[tuple[str, ...]]:
+    plain = [("--ops", library.name) for library in ops.onnxruntime]
+    return [*plain, *(("--ops", f"{entry.library.name}:{entry.function}") for entry in ops.litert)]
+
+
+def _data(data: object) -> list[tuple[str, ...]]:
+    given = {field.name: getattr(data, field.name) for field in fields(data)}  # type: ignore[arg-type]  # a dataclass
+    return [_option(name, value) for name, value in given.items() if value not in (None, False)]
+
+
+_SEVERAL: dict[str, Callable[..., list[tuple[str, ...]]]] = {
+    "precisions": _each("precision"),
+    "formats": _each("format"),
+    "targets": _each("target"),
+    "shapes": _shapes,
+    "loading": lambda entries: [_option(name, value) for name, value in entries],
+    "ops": _ops,
+    "data": _data,
+    "run_oldest": lambda wanted: [] if wanted else [("--tables-only",)],
+}
+"""Fields that are more than one option, or the opposite of one."""
