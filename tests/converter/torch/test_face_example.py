@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from autoglm_edge_converter import Options, convert
+from autoglm_edge_converter.processor import own_units
 from autoglm_edge_converter.runners import open_runner
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "face_pytorch"
@@ -39,4 +40,9 @@ def test_faces_are_told_as_well_in_8_bits_in_both_formats(faces: Path, tmp_path:
         assert (answers.argmax(axis=1) == labels).mean() >= 0.995, variant.id
         seen.add((path.suffix, "int8" in variant.id))
     assert {suffix for suffix, _ in seen} == {".onnx", ".tflite"}
-    assert (".tflite", True) in seen
+    if "vnni" in own_units() or "dotprod" in own_units():
+        assert (".tflite", True) in seen
+    elif (".tflite", True) not in seen:
+        # Without such instructions XNNPACK is slower on 8 bits than in float: nothing ships, and it is said why.
+        reasons = [refusal.reason for refusal in result.findings.refusals if "tflite" in refusal.precision]
+        assert any("than float here" in reason for reason in reasons), result.findings.refusals
