@@ -116,9 +116,9 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         sent = body if faults.breaks_after is None else body[: faults.breaks_after]
+        self._site.served.append((path.name, first, len(sent)))
         with contextlib.suppress(OSError):
             self.wfile.write(sent)
-            self._site.served.append((path.name, first, len(sent)))
             if len(sent) < len(body):
                 faults.goes_on.wait(60)
                 self.close_connection = True

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import errno
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -59,6 +60,21 @@ class Fleet:
         """Nothing was followed."""
 
 
+class WornStick(FolderDepot):
+    """A stick on which some places cannot be read any more."""
+
+    def __init__(self, folder: Path, worn: list[int]) -> None:
+        super().__init__(folder)
+        self._worn = worn
+
+    def read(self, sha256: str, offset: int, size_bytes: int) -> Generator[bytes, None, None]:
+        for piece in super().read(sha256, offset, size_bytes):
+            if any(offset <= place < offset + len(piece) for place in self._worn):
+                raise OSError(errno.EIO, "the medium has an error")
+            offset += len(piece)
+            yield piece
+
+
 class Download:
     """A device's store, a fetcher and its sources. Each fetcher of `restart` counts its progress anew."""
 
@@ -70,6 +86,7 @@ class Download:
         self.web, self.stick = directory / "web", directory / "stick"
         for folder in (self.web, self.stick):
             (folder / object_name(self.file.sha256)).parent.mkdir(parents=True, exist_ok=True)
+        self.worn: list[int] = []
         self.fleet = Fleet()
         self.progress = Progress()
 
@@ -82,7 +99,7 @@ class Download:
     def restart(self, policy: TransferPolicy | None = None) -> Fetcher:
         policy, self.progress = policy or TransferPolicy(), Progress()
         depots: list[Depot] = [HttpsDepot(HttpsRepository(self.server.url, self.server.ca_file))]
-        depots.append(FolderDepot(self.stick))
+        depots.append(WornStick(self.stick, self.worn))
         beside = Beside(lambda: depots, policy, self.progress.reached, self.progress.found)
         fetcher = Fetcher(self.store, self.fleet, self.progress.reached, policy, beside)
         self.fleet.fetcher = fetcher
@@ -130,6 +147,18 @@ async def test_a_stick_that_ends_early_and_is_damaged_gives_what_is_right(downlo
     missing = _chunks_at(download.file, offsets, 1_000_001)
     assert download.progress.fetched_bytes == missing > 1_000_000
     assert download.of_fleet(missing, 3)
+
+
+async def test_what_a_stick_cannot_read_is_passed_over_but_not_for_ever(download: Download) -> None:
+    download.on_stick(DATA)
+    download.worn = [300_000, 900_000]
+    await download.run()
+    missing = _chunks_at(download.file, download.worn, len(DATA))
+    assert download.progress.fetched_bytes == missing and download.of_fleet(missing, 2)
+    download.store.object_path(download.file.sha256).unlink()
+    download.worn = list(range(0, len(DATA), 1000))
+    await download.run()
+    assert download.progress.fetched_bytes == len(DATA)
 
 
 async def test_the_server_gives_what_the_stick_lacks_and_the_fleet_the_rest(download: Download) -> None:

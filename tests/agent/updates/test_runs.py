@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -32,4 +34,4 @@ def test_the_runs_are_what_is_missing_and_cannot_be_fewer(chunks: list[tuple[int
     for run in runs:
         assert run.offset == sum(size for size, _ in chunks[: run.chunks.start])
         assert run.size_bytes == sum(chunks[number][0] for number in run.chunks) > 0
-    assert all(one.chunks.stop < other.chunks.start for one, other in zip(runs, runs[1:], strict=False))
+    assert all(one.chunks.stop < other.chunks.start for one, other in pairwise(runs))

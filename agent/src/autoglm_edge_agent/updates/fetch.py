@@ -73,7 +73,7 @@ class Fetcher:
 
         Raises:
             Refusal: the fleet does not have it (`not-found`), or its bytes are wrong each time (`corrupt-data`).
-            Hindrance: the fleet is silent (`fleet-silent`), these are quiet hours (`quiet-hours`), or nobody else has it
+            Hindrance: the fleet is silent (`fleet-silent`), these are quiet hours (`quiet-hours`), or no source has it
                 and the fleet is not to be asked (`no-source`).
             OSError: from the disk.
         """
