@@ -44,6 +44,10 @@ WRONG: list[tuple[str, bytes, str]] = [
     ("an open address", GOOD.encode() + b'[inference]\nhttp = "0.0.0.0:80"\n', "is not a loopback address"),
     ("no port", GOOD.encode() + b'[inference]\nhttp = "127.0.0.1"\n', "write 127.0.0.1:8000"),
     ("no threads", GOOD.encode() + b"[inference]\nthreads = 0\n", "inference.threads"),
+    ("an unknown source", GOOD.encode() + b'[transfer]\nsources = ["ftp"]\n', "transfer.sources"),
+    ("no source", GOOD.encode() + b"[transfer]\nsources = []\n", "transfer.sources"),
+    ("a source twice", GOOD.encode() + b'[transfer]\nsources = ["https", "https"]\n', "each source is named once"),
+    ("a source after the fleet", GOOD.encode() + b'[transfer]\nsources = ["fleet", "https"]\n', "the fleet comes last"),
     ("no time", GOOD.encode() + b"[inference]\nrun_timeout_s = 0\n", "inference.run_timeout_s"),
     (
         "a time that is no number",

@@ -59,6 +59,8 @@ reserve_bytes = {options.get("reserve_bytes", 0)}
 socket = "{self.socket}"
 http = "127.0.0.1:{self.port}"
 run_timeout_s = {options.get("run_timeout_s", 60.0)}
+[transfer]
+{options.get("transfer", "")}
 [probation]
 max_duration_s = {options.get("probation_s", 0)}
 [trust]

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import functools
 import http.server
 import ipaddress
+import re
 import shutil
 import ssl
 import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 
@@ -36,15 +40,31 @@ def write_repository(folder: Path, repository: FakeRepository, *bundles: ModelBu
     return folder
 
 
+@dataclass
+class Faults:
+    """What a web server does wrong with objects."""
+
+    ignores_ranges: bool = False
+    breaks_after: int | None = None
+    """Of an answer's body no more than so many bytes are sent; then it waits for `goes_on`, and breaks off."""
+    goes_on: threading.Event = field(default_factory=threading.Event)
+    spoil: Callable[[int, bytes], bytes] = lambda _offset, data: data
+    """(offset, bytes) -> what is really sent."""
+
+
 class HttpsServer:
     """Serves a folder on loopback, over TLS."""
 
     def __init__(self, folder: Path, certificates: Path) -> None:
         self.ca_file = certificates / "ca.pem"
         self.paths: list[str] = []
+        self.faults = Faults()
+        """What it does wrong from now on."""
+        self.served: list[tuple[str, int, int]] = []
+        """What was sent of objects: (path, where it began, bytes)."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(_make_certificate(certificates, self.ca_file))
-        handler = functools.partial(_Handler, self.paths, directory=str(folder))
+        handler = functools.partial(_Handler, self, directory=str(folder))
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
@@ -63,12 +83,45 @@ class HttpsServer:
 
 
 class _Handler(http.server.SimpleHTTPRequestHandler):
-    def __init__(self, paths: list[str], *arguments: object, directory: str) -> None:
-        self._paths = paths
+    """Serves files, and of objects also ranges (which its base cannot), as well as its faults let it."""
+
+    def __init__(self, site: HttpsServer, *arguments: object, directory: str) -> None:
+        self._site = site
         super().__init__(*arguments, directory=directory)  # type: ignore[arg-type]
 
     def log_message(self, format: str, *_arguments: object) -> None:  # noqa: A002  the name is the base's
-        self._paths.append(self.path)
+        self._site.paths.append(self.path)
+
+    def do_GET(self) -> None:
+        path = Path(self.translate_path(self.path))
+        if "/objects/" in self.path and path.is_file():
+            self._send_object(path)
+        else:
+            super().do_GET()
+
+    def _send_object(self, path: Path) -> None:
+        faults, data = self._site.faults, path.read_bytes()
+        asked = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
+        if asked is None or faults.ignores_ranges:
+            first, last = 0, len(data) - 1
+            self.send_response(200)
+        else:
+            first, last = int(asked[1]), min(int(asked[2]), len(data) - 1)
+            if first > last:
+                self.send_error(416)
+                return
+            self.send_response(206)
+            self.send_header("Content-Range", f"bytes {first}-{last}/{len(data)}")
+        body = faults.spoil(first, data[first : last + 1])
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        sent = body if faults.breaks_after is None else body[: faults.breaks_after]
+        self._site.served.append((path.name, first, len(sent)))
+        with contextlib.suppress(OSError):
+            self.wfile.write(sent)
+            if len(sent) < len(body):
+                faults.goes_on.wait(60)
+                self.close_connection = True
 
 
 def _make_certificate(directory: Path, ca_file: Path) -> Path:

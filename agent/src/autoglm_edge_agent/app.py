@@ -27,9 +27,11 @@ from autoglm_edge_agent.storage.directory import StateDirectory
 from autoglm_edge_agent.storage.ledger import Ledger
 from autoglm_edge_agent.storage.store import Store
 from autoglm_edge_agent.telemetry.reporter import TelemetryReporter
-from autoglm_edge_agent.trust.depots import DepotFetcher
 from autoglm_edge_agent.trust.entrance import Entrance
+from autoglm_edge_agent.updates.beside import Beside
+from autoglm_edge_agent.updates.fetch import Fetcher
 from autoglm_edge_agent.updates.fit import Capabilities
+from autoglm_edge_agent.updates.receiving import TransferPolicy
 from autoglm_edge_agent.updates.updater import Updater
 from autoglm_edge_agent.uplink import Uplink
 from autoglm_edge_protocol.commands import Command
@@ -65,13 +67,7 @@ class Agent:
         self._entrance = Entrance(
             config, disk, self._uplink, self._desire, lambda: self._updater.report(), self._reports.changed
         )
-        fetcher = DepotFetcher(
-            self._store,
-            self._uplink,
-            lambda sha256, verified: self._updater.progressed(sha256, verified),
-            self._entrance.depots,
-            config.transfer.policy(),
-        )
+        fetcher = self._fetcher(config.transfer.policy())
         self._updater = Updater(
             self._store,
             fetcher,
@@ -94,6 +90,16 @@ class Agent:
         self._uplink.on_desired = self._entrance.intake.put
         self._uplink.on_command = self._on_command
         self._uplink.fetchers = (fetcher, self._entrance.fetcher)
+
+    def _fetcher(self, policy: TransferPolicy) -> Fetcher:
+        def progressed(sha256: str, verified_bytes: int) -> None:
+            self._updater.progressed(sha256, verified_bytes)
+
+        def found(sha256: str, found_bytes: int, verified_bytes: int) -> None:
+            self._updater.found(sha256, found_bytes, verified_bytes)
+
+        beside = Beside(self._entrance.depots, policy, progressed, found)
+        return Fetcher(self._store, self._uplink, progressed, policy, beside)
 
     async def run(self) -> None:
         """Run until SIGTERM or SIGINT."""

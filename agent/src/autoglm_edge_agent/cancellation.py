@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
@@ -34,10 +35,18 @@ async def in_thread(function: Callable[P, T], *arguments: P.args, **named: P.kwa
 
     Raises what the function raises.
     """
+    return await in_stoppable_thread(threading.Event(), function, *arguments, **named)
+
+
+async def in_stoppable_thread(
+    stop: threading.Event, function: Callable[P, T], *arguments: P.args, **named: P.kwargs
+) -> T:
+    """Do as `in_thread`, for a function that ends soon after `stop` is set: that is done when this is cancelled."""
     work = asyncio.ensure_future(asyncio.to_thread(function, *arguments, **named))
     try:
         return await asyncio.shield(work)
     except asyncio.CancelledError:
+        stop.set()
         while not work.done():
             with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.wait({work})

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from autoglm_edge_agent.errors import ConfigurationError
 from autoglm_edge_agent.updates.allowance import QuietHours
-from autoglm_edge_agent.updates.receiving import TransferPolicy
+from autoglm_edge_agent.updates.receiving import SOURCES, SourceName, TransferPolicy
 from autoglm_edge_protocol.documents import first_problem
 from autoglm_edge_protocol.errors import ProtocolError
 from autoglm_edge_protocol.limits import LIMITS
@@ -151,6 +151,17 @@ class TransferSection(_Section):
     """Whether blocks that many devices lack may come once for all of them."""
     block_bytes: int = Field(default=LIMITS.block_bytes, ge=512, le=LIMITS.block_bytes)
     """The largest block, where the way to the broker carries no larger one."""
+    sources: tuple[SourceName, ...] = Field(default=SOURCES, min_length=1)
+    """What is asked for files of bundles, in this order; what is left out is never asked."""
+
+    @field_validator("sources")
+    @classmethod
+    def _each_once(cls, value: tuple[SourceName, ...]) -> tuple[SourceName, ...]:
+        if len(set(value)) < len(value):
+            raise ValueError("each source is named once")
+        if "fleet" in value[:-1]:
+            raise ValueError("the fleet comes last: it is waited for, and none after it would be asked")
+        return value
 
     @field_validator("quiet_hours")
     @classmethod
@@ -162,7 +173,7 @@ class TransferSection(_Section):
     def policy(self) -> TransferPolicy:
         """Return what the fetcher keeps to."""
         hours = QuietHours.parse(self.quiet_hours) if self.quiet_hours else None
-        return TransferPolicy(self.block_bytes, self.max_bytes_per_s, hours, self.share)
+        return TransferPolicy(self.block_bytes, self.max_bytes_per_s, hours, self.share, sources=self.sources)
 
 
 class TrustSection(_Section):

@@ -16,7 +16,7 @@ from typing import Any
 from autoglm_edge_agent.config import Config
 from autoglm_edge_agent.errors import ConfigurationError
 from autoglm_edge_agent.storage.store import Store
-from autoglm_edge_agent.trust.depots import Depot, FolderDepot, HttpsDepot
+from autoglm_edge_agent.trust.depots import FolderDepot, HttpsDepot
 from autoglm_edge_agent.trust.gate import Gate, Sources
 from autoglm_edge_agent.trust.https import HttpsRepository
 from autoglm_edge_agent.trust.intake import Intake, Judgement
@@ -24,6 +24,7 @@ from autoglm_edge_agent.trust.offline import Offline
 from autoglm_edge_agent.trust.sources import FleetSource, FolderSource, HttpsSource, MetadataSource
 from autoglm_edge_agent.trust.unguarded import NO_ROOT, Closed, Insecure
 from autoglm_edge_agent.trust.vault import Vault
+from autoglm_edge_agent.updates.beside import Depot
 from autoglm_edge_agent.updates.fetch import Fetcher
 from autoglm_edge_agent.updates.receiving import Requests, TransferPolicy
 from autoglm_edge_protocol.deployment import DeploymentReport, DesiredState, TrustReport
@@ -82,7 +83,7 @@ class Entrance:
             self._gate.note_confirmed(report.bundle)
 
     def depots(self) -> list[Depot]:
-        """Return where files of bundles may be taken from now, the nearest first."""
+        """Return where files of bundles may be taken from now."""
         folder = self._offline.folder
         depots: list[Depot] = [FolderDepot(folder)] if folder else []
         return [*depots, HttpsDepot(self._server)] if self._server else depots

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import math
+import re
 import socket
 import ssl
 import threading
@@ -19,6 +21,10 @@ METADATA_S = 120.0
 """How long one metadata file may take altogether, and of any other the head, and the next bytes: a server that sends
 a byte a second, or headers without an end, is given up."""
 _PIECE_BYTES = 64 * 1024
+_CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(?:\d{1,18}|\*)")
+
+Span = tuple[int, int]
+"""Where a part of a file begins, and how many bytes it has; at least one."""
 
 
 class HttpsRepository:
@@ -48,8 +54,14 @@ class HttpsRepository:
                     return data[: max_bytes + 1]
         return data
 
-    def stream(self, path: str, within_s: float) -> Generator[bytes, None, None] | None:
-        """Return a file's pieces; None: there is none (404, 403). Raises OSError, also while they are read."""
+    def stream(self, path: str, within_s: float, span: Span | None = None) -> Generator[bytes, None, None] | None:
+        """Return a file's pieces; None: there is none (404, 403). Raises OSError, also while they are read.
+
+        Args:
+            path: below the server's folder.
+            within_s: how long it may take altogether, without the time that the pieces' reader takes between them.
+            span: what to ask for; None: the whole file. No byte more than that is given, but fewer may be.
+        """
         # One connection each: updates are rare, and one kept open in between would have to be watched over.
         context = ssl.create_default_context(cafile=str(self._ca_file) if self._ca_file else None)
         connection = http.client.HTTPSConnection(self._host, self._port, timeout=CONNECT_S, context=context)
@@ -60,20 +72,23 @@ class HttpsRepository:
             connection.close()
             raise OSError(f"cannot be read: {error}") from None
         try:
-            connection.request("GET", f"{self._path}/{quote(path)}", headers={"Accept-Encoding": "identity"})
+            headers = {"Accept-Encoding": "identity"}
+            if span is not None:
+                headers["Range"] = f"bytes={span[0]}-{span[0] + span[1] - 1}"
+            connection.request("GET", f"{self._path}/{quote(path)}", headers=headers)
             response = connection.getresponse()
             watchdog.check()
         except (OSError, http.client.HTTPException) as error:
             watchdog.end()
             connection.close()
             raise OSError(f"cannot be read: {error}") from None
-        if response.status != 200:
+        if not answers(response.status, response.getheader("Content-Range"), span):
             watchdog.end()
             connection.close()
             if response.status in (403, 404):
                 return None
-            raise OSError(f"answers {response.status} for {path}")
-        return self._pieces(connection, response, watchdog, within_s)
+            raise OSError(f"answers {response.status} for {path}" + (f", {span[1]} bytes at {span[0]}" if span else ""))
+        return self._pieces(connection, response, watchdog, within_s, math.inf if span is None else span[1])
 
     def _pieces(
         self,
@@ -81,12 +96,17 @@ class HttpsRepository:
         response: http.client.HTTPResponse,
         watchdog: _Watchdog,
         within_s: float,
+        left_bytes: float,
     ) -> Generator[bytes, None, None]:
         deadline = time.monotonic() + within_s
         try:
             watchdog.expect(min(METADATA_S, within_s))
-            while piece := response.read1(_PIECE_BYTES):
+            while left_bytes and (piece := response.read1(int(min(_PIECE_BYTES, left_bytes)))):
+                left_bytes -= len(piece)
+                watchdog.expect(math.inf)
+                read_at = time.monotonic()
                 yield piece
+                deadline += time.monotonic() - read_at  # the reader keeps to a cap, which is not the server's fault
                 if time.monotonic() > deadline:
                     raise OSError(f"sends too slowly: not done within {within_s:.0f} s")
                 watchdog.expect(min(METADATA_S, deadline - time.monotonic()))
@@ -97,6 +117,21 @@ class HttpsRepository:
         finally:
             watchdog.end()
             connection.close()
+
+
+def answers(status: int, content_range: str | None, span: Span | None) -> bool:
+    """Whether what a server sends with this status is what it was asked for. Pure.
+
+    A server may ignore a range (RFC 9110, 14.2) and send the file from its beginning, and may send less of it where
+    the file ends (14.4).
+    """
+    if status == 200:
+        return span is None or span[0] == 0
+    match = _CONTENT_RANGE.fullmatch(content_range or "")
+    if status != 206 or span is None or match is None:
+        return False
+    first, last = int(match[1]), int(match[2])
+    return first == span[0] and first <= last < span[0] + span[1]
 
 
 class _Watchdog:

@@ -8,7 +8,7 @@ import os
 import stat
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import IO, Protocol
 
 from autoglm_edge_agent.cancellation import in_thread
 from autoglm_edge_agent.errors import Hindrance, Refusal
@@ -106,9 +106,17 @@ class HttpsSource:
 def read_at_most(path: Path, max_bytes: int) -> bytes | None:
     """Return the file's bytes, at most one more than `max_bytes`; None: it is missing, or no file. Raises OSError."""
     try:
-        # A pipe would be waited for until somebody writes into it.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open_regular(path) as file:
+            return file.read(max_bytes + 1)
     except FileNotFoundError:
         return None
-    with os.fdopen(descriptor, "rb") as file:
-        return file.read(max_bytes + 1) if stat.S_ISREG(os.fstat(descriptor).st_mode) else None
+
+
+def open_regular(path: Path) -> IO[bytes]:
+    """Open a file for reading. Raises OSError; FileNotFoundError also when it is something else."""
+    # A pipe would be waited for until somebody writes into it.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise FileNotFoundError(f"{path} is no file")
+    return os.fdopen(descriptor, "rb")

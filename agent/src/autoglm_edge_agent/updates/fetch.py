@@ -14,6 +14,7 @@ from autoglm_edge_agent.cancellation import in_thread
 from autoglm_edge_agent.errors import Refusal
 from autoglm_edge_agent.storage.store import Store
 from autoglm_edge_agent.updates.allowance import Allowance
+from autoglm_edge_agent.updates.beside import Beside
 from autoglm_edge_agent.updates.blocks import BlockTransfer, CorruptChunk
 from autoglm_edge_agent.updates.partial import PartialFile
 from autoglm_edge_agent.updates.receiving import Block, BlockTooLarge, Receiving, Requests, TransferPolicy
@@ -38,15 +39,22 @@ class Fetcher:
         requests: the way to the fleet.
         on_progress: told when a file is begun and with every block.
         policy: when, how fast and in what blocks.
+        beside: asked for what is missing before the fleet is.
     """
 
     def __init__(
-        self, store: Store, requests: Requests, on_progress: Progress, policy: TransferPolicy | None = None
+        self,
+        store: Store,
+        requests: Requests,
+        on_progress: Progress,
+        policy: TransferPolicy | None = None,
+        beside: Beside | None = None,
     ) -> None:
         self._store = store
         self._requests = requests
         self._on_progress = on_progress
         self._policy = policy or TransferPolicy()
+        self._beside = beside
         self._block_bytes = self._policy.block_bytes
         self._allowance = Allowance(self._policy.max_bytes_per_s, time.monotonic())
         self._receiving: Receiving | None = None
@@ -71,7 +79,8 @@ class Fetcher:
 
         Raises:
             Refusal: the fleet does not have it (`not-found`), or its bytes are wrong each time (`corrupt-data`).
-            Hindrance: the fleet is silent (`fleet-silent`), or these are quiet hours (`quiet-hours`).
+            Hindrance: the fleet is silent (`fleet-silent`), these are quiet hours (`quiet-hours`), or no source has it
+                and the fleet is not to be asked (`no-source`).
             OSError: from the disk.
         """
         for _ in range(_ASSEMBLY_ATTEMPTS):
@@ -96,6 +105,8 @@ class Fetcher:
         """Copy and receive what is missing; False when the blocks must be smaller, and it is to be tried again."""
         file = partial.file
         verified = await plant(self._store, partial, await in_thread(partial.verified), places)
+        if self._beside is not None:
+            verified = await self._beside.take(partial, verified, self._allowance)
         transfer = BlockTransfer(file, self._block_bytes, verified, time.monotonic(), _jitter)
         self._on_progress(file.sha256, transfer.verified_bytes)
         self._receiving = receiving = Receiving(

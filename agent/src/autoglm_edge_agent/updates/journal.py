@@ -134,6 +134,11 @@ class Journal:
         self.progress.reached(sha256, verified_bytes)
         self._on_change()
 
+    def found(self, sha256: str, found_bytes: int, verified_bytes: int) -> None:
+        """Count what has come of it without a network."""
+        self.progress.found(sha256, found_bytes, verified_bytes)
+        self._on_change()
+
     def hinder(self, hindrance: Reason | None) -> None:
         """Note what stands in the way at the moment, None when nothing does."""
         if hindrance != self._hindrance:

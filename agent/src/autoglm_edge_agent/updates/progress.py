@@ -17,8 +17,13 @@ class Progress:
 
     @property
     def present_bytes(self) -> int:
-        """Bytes that were on the device when each file was looked at first."""
+        """Bytes that were on the device when each file was looked at first, and those from a folder on it."""
         return sum(self._before.values())
+
+    def found(self, sha256: str, found_bytes: int, verified_bytes: int) -> None:
+        """Note that so many bytes of a file came from a folder on the device, and what is in place with them."""
+        self.reached(sha256, verified_bytes)
+        self._before[sha256] = min(self._before[sha256] + found_bytes, verified_bytes)
 
     def reached(self, sha256: str, verified_bytes: int) -> None:
         """Note that so many bytes of a file are in place; the first time they count as present before."""

@@ -11,7 +11,7 @@ import datetime
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 from autoglm_edge_agent.errors import Hindrance, Refusal
 from autoglm_edge_agent.updates.allowance import Allowance, QuietHours
@@ -26,6 +26,9 @@ PATIENCE_S = 60.0
 """Silence, while connected, after which the fleet is reported as silent; the fetch then begins anew by itself."""
 CREDIT_BLOCKS, CREDIT_S = 16, 0.5
 """How many blocks of a stream go by, or how much time, between two words about it."""
+SourceName = Literal["folder", "https", "fleet"]
+SOURCES: tuple[SourceName, ...] = ("folder", "https", "fleet")
+"""Where files of bundles may come from."""
 _INBOX_BLOCKS = 256
 """Blocks that wait to be written; more are dropped and asked for again."""
 _FOLLOWED_BLOCKS = 2
@@ -74,6 +77,8 @@ class TransferPolicy:
     quiet_hours: QuietHours | None = None
     follow: bool = True
     encodings: tuple[str, ...] = ENCODINGS
+    sources: tuple[SourceName, ...] = SOURCES
+    """What is asked, in this order; the fleet, where it is asked at all, last."""
 
     def check_hours(self) -> None:
         """Raise Hindrance (`quiet-hours`) while nothing is to be fetched."""

@@ -66,6 +66,10 @@ class Updater:
         """Count what is here of a file that is being fetched."""
         self._journal.progressed(sha256, verified_bytes)
 
+    def found(self, sha256: str, found_bytes: int, verified_bytes: int) -> None:
+        """Count what has come of it without a network."""
+        self._journal.found(sha256, found_bytes, verified_bytes)
+
     def resume(self) -> None:
         """Begin where the last process ended; to be called before anything is served. Never raises."""
         self._journal.resume()
