@@ -16,6 +16,7 @@ from autoglm_edge_converter.deadline import Deadline
 from autoglm_edge_converter.laboratory import Laboratory
 from autoglm_edge_converter.measure import FP32, Form, time_forms, time_together
 from autoglm_edge_converter.plan import TFLITE_RECIPES
+from autoglm_edge_converter.processor import own_units
 from autoglm_edge_converter.progress import Silent
 from autoglm_edge_converter.recipes import DYNAMIC, HALF, OPTIMISED, WEIGHTS, Candidate, Recipe, Tuned
 from autoglm_edge_converter.results import Measured
@@ -127,9 +128,12 @@ def test_static_int8_is_much_faster_than_float_and_dynamic_is_known_to_be_slow(b
         forms.append(Form(name, "int8", candidates.write(Candidate(recipe), name)))
     timings, problems = time_forms(forms, bench)
     assert not problems
-    # 1.75 and 0.26 on a quiet machine with VNNI; other processors and noise must not fail this.
-    assert timings[FP32].cpu_us > 1.15 * timings["static"].cpu_us
     assert timings[FP32].cpu_us < 0.9 * timings["dynamic"].cpu_us
+    # 1.75 and 0.26 on a quiet machine with VNNI. Without such instructions XNNPACK is slower on 8 bits than in float.
+    if "vnni" in own_units() or "dotprod" in own_units():
+        assert timings[FP32].cpu_us > 1.15 * timings["static"].cpu_us
+    else:
+        assert timings["static"].cpu_us < timings["dynamic"].cpu_us
 
 
 def test_what_is_for_another_kind_of_processor_is_timed_again_as_its_twin(bench: Workbench) -> None:
