@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Protocol
 
 from autoglm_edge_fleet.devices import Traffic
@@ -23,6 +24,7 @@ from autoglm_edge_protocol.packing import ZSTD
 from autoglm_edge_protocol.topics import Channel, Topic
 from autoglm_edge_protocol.transfer import FetchRefusal, FetchRequest, StreamCredit, from_bitmap
 
+TOO_LARGE = "block-too-large"
 _IDLE_S = 3600.0
 
 
@@ -38,14 +40,28 @@ class BlockLink(Protocol):
         ...
 
 
-def plan(request: FetchRequest, size_bytes: int | None) -> list[Block] | Reason:
-    """Return the blocks asked for, or why they cannot be sent. `size_bytes` of the object, None when there is none."""
+@dataclass(frozen=True)
+class Planned:
+    """What a request comes to."""
+
+    size_bytes: int
+    """Of the file."""
+    blocks: tuple[Block, ...]
+    """What it asks for."""
+    missing: set[int] | None
+    """All blocks that a follower lacks; None: it does not follow."""
+
+
+def plan(request: FetchRequest, size_bytes: int | None) -> Planned | Reason:
+    """Return what is asked for, or why it cannot be sent. `size_bytes` of the object, None when there is none."""
     if size_bytes is None:
         return Reason(code="not-found", message="no published bundle has this file")
-    blocks = list(_blocks(request, size_bytes))
-    if any(block.size_bytes <= 0 for block in blocks):
+    blocks = tuple(_blocks(request, size_bytes))
+    missing = None if request.follow is None else from_bitmap(request.follow)
+    count = -(-size_bytes // request.block_bytes)
+    if any(block.size_bytes <= 0 for block in blocks) or max(missing or (), default=-1) >= count:
         return Reason(code="out-of-range", message=f"the file has {size_bytes} bytes")
-    return blocks
+    return Planned(size_bytes, blocks, missing)
 
 
 def _blocks(request: FetchRequest, size_bytes: int) -> Iterator[Block]:
@@ -103,46 +119,33 @@ class BlockServer:
         `expected`: the devices that are likely to ask for the same file soon.
         """
         planned = self._plan(request, size_bytes)
-        if isinstance(planned, FetchRefusal):
-            return planned
-        key = (request.sha256, request.block_bytes)
-        if request.follow is None:
-            self._streams.leave(device, key)
-        elif self._streams.join(
-            device,
-            key,
-            size_bytes or 0,
-            from_bitmap(request.follow),
-            ZSTD in request.encodings,
-            expected,
-            time.monotonic(),
-        ):
-            planned = []  # it comes with the stream
-        for block in planned:
-            if self._queue.push(device, block) is Admission.FULL:
-                break
+        if isinstance(planned, Reason):
+            largest = self.block_bytes if planned.code == TOO_LARGE else None
+            return FetchRefusal(
+                request_id=request.request_id, sha256=request.sha256, reason=planned, block_bytes=largest
+            )
+        if not self._follows(device, request, planned, expected):
+            for block in planned.blocks:
+                if self._queue.push(device, block) is Admission.FULL:
+                    break
         self._waiting.set()
         return None
 
-    def _plan(self, request: FetchRequest, size_bytes: int | None) -> list[Block] | FetchRefusal:
-        planned: list[Block] | Reason
+    def _follows(self, device: str, request: FetchRequest, planned: Planned, expected: frozenset[str]) -> bool:
+        """Whether a stream brings the device what it asks for."""
+        key = (request.sha256, request.block_bytes)
+        if planned.missing is None:
+            self._streams.leave(device, key)
+            return False
+        unpacks = ZSTD in request.encodings
+        return self._streams.join(device, key, planned.size_bytes, planned.missing, unpacks, expected, time.monotonic())
+
+    def _plan(self, request: FetchRequest, size_bytes: int | None) -> Planned | Reason:
         if request.block_bytes > self.block_bytes:
-            reason = Reason(code="block-too-large", message=f"the broker carries {self.block_bytes} bytes in a block")
-            return FetchRefusal(
-                request_id=request.request_id, sha256=request.sha256, reason=reason, block_bytes=self.block_bytes
-            )
+            return Reason(code=TOO_LARGE, message=f"the broker carries {self.block_bytes} bytes in a block")
         if size_bytes is not None and not self._objects.holds(request.sha256, size_bytes):
-            planned = Reason(code="not-found", message="the repository has lost this file; publish its bundle again")
-        else:
-            planned = plan(request, size_bytes)
-        if isinstance(planned, Reason):
-            return FetchRefusal(request_id=request.request_id, sha256=request.sha256, reason=planned)
-        if request.follow is not None and size_bytes is not None:
-            count = -(-size_bytes // request.block_bytes)
-            if any(block >= count for block in from_bitmap(request.follow)):
-                reason = Reason(code="out-of-range", message=f"the file has {count} blocks")
-                return FetchRefusal(request_id=request.request_id, sha256=request.sha256, reason=reason)
-        return planned
+            return Reason(code="not-found", message="the repository has lost this file; publish its bundle again")
+        return plan(request, size_bytes)
 
     def credit(self, device: str, credit: StreamCredit) -> None:
         """Note how far a device has followed a stream."""

@@ -16,7 +16,7 @@ from autoglm_edge_protocol.documents import Document, parse
 from autoglm_edge_protocol.limits import LIMITS
 from autoglm_edge_protocol.telemetry import TelemetryBatch
 from autoglm_edge_protocol.topics import Channel, Topic
-from autoglm_edge_protocol.transfer import FetchRequest
+from autoglm_edge_protocol.transfer import FetchRequest, StreamCredit
 
 D = TypeVar("D", bound=Document)
 Report = Presence | ReportedState | Answer | TelemetryBatch
@@ -52,6 +52,11 @@ def _check_generation(generation: int) -> None:
 def read_fetch(payload: bytes) -> FetchRequest:
     """Read a request for blocks. Raises MalformedDocument, UnsupportedSchema, RefusedReport."""
     return _read(FetchRequest, payload)
+
+
+def read_credit(payload: bytes) -> StreamCredit:
+    """Read how far a device has followed a stream. Raises MalformedDocument, UnsupportedSchema, RefusedReport."""
+    return _read(StreamCredit, payload)
 
 
 def _read(model: type[D], payload: bytes) -> D:

@@ -21,7 +21,7 @@ from autoglm_edge_fleet.deployments import devices_that_lack
 from autoglm_edge_fleet.devices import Change, count_traffic, take_presence, take_report
 from autoglm_edge_fleet.dispatch import Dispatcher
 from autoglm_edge_fleet.errors import FleetError, RefusedReport, StorageError, TrustError
-from autoglm_edge_fleet.inbound import Report, read_fetch, read_report
+from autoglm_edge_fleet.inbound import Report, read_credit, read_fetch, read_report
 from autoglm_edge_fleet.keys import KEYS_FOLDER, KeyRing
 from autoglm_edge_fleet.limits import FLEET_LIMITS
 from autoglm_edge_fleet.locks import exclusive
@@ -35,11 +35,9 @@ from autoglm_edge_fleet.trust.renewal import Renewal
 from autoglm_edge_protocol.brokers import announced_packet_bytes, block_bytes_for
 from autoglm_edge_protocol.commands import Answer
 from autoglm_edge_protocol.deployment import DeploymentReport, Presence, ReportedState
-from autoglm_edge_protocol.documents import parse
 from autoglm_edge_protocol.errors import LinkError, ProtocolError
 from autoglm_edge_protocol.mqtt import Link, Message
 from autoglm_edge_protocol.topics import Channel, Topic, fleet_filters, parse_topic
-from autoglm_edge_protocol.transfer import StreamCredit
 
 Say = Callable[[str], None]
 """Takes one line about something noteworthy."""
@@ -227,7 +225,7 @@ class Service:
             if topic.channel is Channel.FETCH:
                 await self._take_fetch(topic.device, message.payload)
             elif topic.channel is Channel.CREDIT:
-                self._blocks.credit(topic.device, parse(StreamCredit, message.payload))
+                self._blocks.credit(topic.device, read_credit(message.payload))
             elif message.payload:  # an empty retained message is a deletion
                 await self._take(read_report(topic, message.payload), live=not message.retained)
         except (LinkError, StorageError) as error:

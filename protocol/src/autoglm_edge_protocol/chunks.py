@@ -6,6 +6,7 @@ writer's choice (ours is in `cutting`), and readers must not assume one.
 
 from __future__ import annotations
 
+from itertools import accumulate
 from typing import ClassVar
 
 from pydantic import Field, model_validator
@@ -34,6 +35,10 @@ class ChunkedFile(Part):
         if sum(chunk.size_bytes for chunk in self.chunks) != self.size_bytes:
             raise ValueError("the sizes of the chunks do not add up to the size of the file")
         return self
+
+    def starts(self) -> list[int]:
+        """Return where each chunk begins, in bytes, and at last where the file ends."""
+        return [0, *accumulate(chunk.size_bytes for chunk in self.chunks)]
 
     @classmethod
     def whole(cls, sha256: str, size_bytes: int) -> ChunkedFile:

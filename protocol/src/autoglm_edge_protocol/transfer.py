@@ -39,7 +39,7 @@ class FetchRequest(Document):
     @classmethod
     def _is_bitmap(cls, value: str | None) -> str | None:
         if value is not None:
-            from_bitmap(value)
+            _bits(value)
         return value
 
     @model_validator(mode="after")
@@ -83,7 +83,7 @@ class FetchRefusal(Document):
 
 
 def to_ranges(blocks: Iterable[int]) -> tuple[tuple[int, int], ...]:
-    """Return block numbers as (first, count) ranges, in order."""
+    """Return numbers, of blocks or of chunks, as (first, count) ranges, in order."""
     ranges: list[tuple[int, int]] = []
     for block in sorted(set(blocks)):
         if ranges and sum(ranges[-1]) == block:
@@ -105,8 +105,11 @@ def to_bitmap(blocks: Iterable[int]) -> str:
 
 def from_bitmap(text: str) -> set[int]:
     """Return the block numbers. Raises ValueError when this is not Base64."""
+    return {8 * number + bit for number, byte in enumerate(_bits(text)) if byte for bit in range(8) if byte >> bit & 1}
+
+
+def _bits(text: str) -> bytes:
     try:
-        bits = base64.b64decode(text, validate=True)
+        return base64.b64decode(text, validate=True)
     except binascii.Error as error:
         raise ValueError(f"a bitmap is Base64: {error}") from None
-    return {8 * number + bit for number, byte in enumerate(bits) if byte for bit in range(8) if byte >> bit & 1}

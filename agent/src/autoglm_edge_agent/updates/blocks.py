@@ -13,7 +13,6 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Collection
-from itertools import accumulate
 
 from autoglm_edge_agent.updates.pace import Pace
 from autoglm_edge_protocol.chunks import ChunkedFile
@@ -49,7 +48,7 @@ class BlockTransfer:
         self._file = file
         self.block_bytes = block_bytes
         self._pace = Pace(now, jitter)
-        self._starts = [0, *accumulate(chunk.size_bytes for chunk in file.chunks)]
+        self._starts = file.starts()
         self._unverified = set(range(len(file.chunks))) - set(verified)
         self._verified_bytes = sum(file.chunks[chunk].size_bytes for chunk in verified)
         self._missing = {block for chunk in self._unverified for block in self._blocks_of(chunk)}

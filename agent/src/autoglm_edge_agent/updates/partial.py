@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import accumulate
 from typing import IO
 
 from autoglm_edge_protocol.chunks import ChunkedFile
@@ -17,7 +16,7 @@ class PartialFile:
         self._disk = disk
         self._opened = opened
         self.file = file
-        self._starts = [0, *accumulate(chunk.size_bytes for chunk in file.chunks)]
+        self._starts = file.starts()
 
     def write(self, offset: int, data: bytes) -> None:
         """Put bytes in their place."""

@@ -6,6 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from autoglm_edge_protocol.chunks import ChunkedFile
+from autoglm_edge_protocol.transfer import to_ranges
 
 
 @dataclass(frozen=True)
@@ -22,16 +23,7 @@ def missing_runs(file: ChunkedFile, here: Collection[int]) -> list[Run]:
     """Return the chunks that are not here as the fewest runs, in the order of the file. None of them has a chunk of
     `here`, so that nothing is read twice.
     """
-    runs: list[Run] = []
-    begun: int | None = None
-    begin_bytes = offset = 0
-    for number, chunk in enumerate(file.chunks):
-        if number in here and begun is not None:
-            runs.append(Run(range(begun, number), begin_bytes, offset - begin_bytes))
-            begun = None
-        elif number not in here and begun is None:
-            begun, begin_bytes = number, offset
-        offset += chunk.size_bytes
-    if begun is not None:
-        runs.append(Run(range(begun, len(file.chunks)), begin_bytes, offset - begin_bytes))
-    return runs
+    starts = file.starts()
+    joined = to_ranges(number for number in range(len(file.chunks)) if number not in here)
+    ends = [(first, first + count) for first, count in joined]
+    return [Run(range(first, end), starts[first], starts[end] - starts[first]) for first, end in ends]

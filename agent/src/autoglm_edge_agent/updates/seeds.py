@@ -5,7 +5,7 @@ Nothing is assumed of how files were cut: what counts is that two chunks have th
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -46,7 +46,7 @@ def locate(wanted: Iterable[ChunkedFile], here: Iterable[ChunkedFile]) -> dict[C
     missing = {chunk for file in wanted for chunk in file.chunks}
     found: dict[Chunk, Place] = {}
     for file in here:
-        for offset, chunk in _with_offsets(file):
+        for offset, chunk in zip(file.starts(), file.chunks, strict=False):
             if chunk in missing:
                 found.setdefault(chunk, Place(file.sha256, offset))
     return found
@@ -56,14 +56,7 @@ def find_seeds(file: ChunkedFile, verified: Collection[int], places: Places) -> 
     """Return what can be copied of a file of which some chunks are in place, ordered by where it comes from."""
     seeds = [
         Seed(number, chunk, offset, places[chunk])
-        for number, (offset, chunk) in enumerate(_with_offsets(file))
+        for number, (offset, chunk) in enumerate(zip(file.starts(), file.chunks, strict=False))
         if number not in verified and chunk in places
     ]
     return sorted(seeds, key=lambda seed: (seed.place.object_sha256, seed.place.offset))
-
-
-def _with_offsets(file: ChunkedFile) -> Iterator[tuple[int, Chunk]]:
-    offset = 0
-    for chunk in file.chunks:
-        yield offset, chunk
-        offset += chunk.size_bytes
