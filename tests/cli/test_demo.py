@@ -40,9 +40,9 @@ def test_the_demonstration_shows_what_it_promises(kind: str, tmp_path: Path) -> 
     # Kernels differ by CPU and by batch: an answer may change where two classes are all but equally likely.
     assert exact["agreement_devices"] > 0.995
     assert small["agreement_devices"] > 0.9
-    # Each device fetches a bundle once: three times its size, and next to nothing more.
+    # What each device fetches goes out once at the most, next to nothing more; at best once for all three, and packed.
     needed = sum(each["fetched_bytes"] for each in figures["deployments"][:3])
-    assert needed <= figures["sent_bytes"]["1.0.0"] <= 1.05 * needed
+    assert needed / 4 <= figures["sent_bytes"]["1.0.0"] <= 1.05 * needed
     told = figures["telemetry"].values()
     assert len(told) == 3
     assert all(each["errors"] == 0 for each in told)
