@@ -32,8 +32,11 @@ def convert(folder: Path, output: str, cache: str, *more: str) -> dict[str, Any]
 
 
 def entries(cache: Path) -> dict[str, int]:
-    """Return the scores by key, with the file that holds each: one that is written again is another file."""
-    return {path.name: path.stat().st_ino for path in cache.glob("*.entry")}
+    """Return the scores by key, with the file that holds each: one that is written again is another file.
+
+    What was timed is kept there too, by the files that were timed together; which these are depends on the clock.
+    """
+    return {path.name: path.stat().st_ino for path in cache.glob("*.entry") if b'"candidate"' in path.read_bytes()}
 
 
 def interrupt_in_the_search(folder: Path, cache: str) -> tuple[int, str]:
