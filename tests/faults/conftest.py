@@ -10,8 +10,11 @@ import pytest
 from tests.fakes.brokers import Broker
 from tests.fakes.model_bundles import ModelBundle, make_model_bundle
 from tests.fakes.sites import Site
+from tests.faults.messages import verify_here
 from tests.faults.scenarios import prepare
 
+from autoglm_edge_agent import commands
+from autoglm_edge_agent.trust import gate, intake, offline
 from autoglm_edge_agent.updates import loop, watch
 
 
@@ -27,6 +30,10 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(loop, "FIRST_RETRY_S", 0.001)
     monkeypatch.setattr(loop, "LAST_RETRY_S", 0.002)
     monkeypatch.setattr(watch, "LOOK_S", 0.001)
+    monkeypatch.setattr(intake, "FIRST_RETRY_S", 0.001)
+    monkeypatch.setattr(commands, "RETRY_S", 0.001)
+    monkeypatch.setattr(offline, "LOOK_S", 0.001)
+    monkeypatch.setattr(gate, "verify", verify_here)
     logging.disable(logging.WARNING)  # thousands of faults, each with a line
     yield
     logging.disable(logging.NOTSET)

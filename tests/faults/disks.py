@@ -26,10 +26,16 @@ class FaultyDisk(Disk):
     def __init__(self, fault: Callable[[int, str], None]) -> None:
         self._fault = fault
         self.operations: list[str] = []
+        self.is_off = False
+        """The power was lost: whoever waits for something waits in vain."""
 
     def _operate(self, name: str) -> None:
         self.operations.append(name)
-        self._fault(len(self.operations) - 1, name)
+        try:
+            self._fault(len(self.operations) - 1, name)
+        except PowerLost:
+            self.is_off = True
+            raise
 
     def make_directory(self, path: Path) -> None:
         self._operate("make_directory")

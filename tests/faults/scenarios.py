@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.fakes.model_bundles import ModelBundle
-from tests.faults.devices import Device, Source, check, repair
+from tests.faults.devices import Device, Source, check, repair, start_and_stop
 
 from autoglm_edge_protocol.digests import sha256_of_file
 from autoglm_edge_protocol.durable import Disk
@@ -31,6 +31,10 @@ class Scenario:
     between: tuple[int, ...] = (1, 2)
     """Which may serve meanwhile."""
     damaged: bool = False
+
+    def prepare(self, state: Path, bundles: Bundles) -> Path:
+        """Make the state that it begins with."""
+        return prepare(state, bundles)
 
     def device(self, state: Path, disk: Disk, bundles: Bundles) -> Device:
         """Return the device as after a start."""
@@ -55,6 +59,10 @@ class Scenario:
         report = self.device(state, Disk(), bundles).updater.report()
         assert report is not None and report.phase == self.phase, report
 
+    def finish(self, state: Path, bundles: Bundles) -> None:
+        """Start once more, and do what is done by itself, such as the garbage collection."""
+        asyncio.run(start_and_stop(self.device(state, Disk(), bundles)))
+
 
 async def _deploy(device: Device, bundles: Bundles) -> None:
     await device.deploy(3, bundles[2])
@@ -64,10 +72,16 @@ async def _repair(device: Device, bundles: Bundles) -> None:
     await repair(device, bundles[1])
 
 
+async def _roll_back(device: Device, bundles: Bundles) -> None:
+    await device.models.switch(device.updater.slots.current)
+    await device.updater.roll_back("c1")  # as often as the fleet sends the command
+
+
 UPDATE = Scenario("an update with its probation", _deploy, serves=2)
 OFFENCE = Scenario("going back from a probation", _deploy, serves=1, phase="failed", crashing=2)
 REFUSAL = Scenario("a refused bundle", _deploy, serves=1, phase="failed", refused=2, between=(1,))
 REPAIR = Scenario("a repair", _repair, serves=1, damaged=True)
+ROLLBACK = Scenario("a rollback by command", _roll_back, serves=0, phase="failed", between=(0, 1))
 SCENARIOS = (UPDATE, OFFENCE, REFUSAL, REPAIR)
 
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import shutil
 from pathlib import Path
 
 import pytest
 from tests.fakes.model_bundles import ModelBundle
 from tests.faults import points
-from tests.faults.devices import files, start_and_stop
+from tests.faults.devices import files
+from tests.faults.messages import FOLDER, MESSAGES, MessageScenario
 from tests.faults.power import LOSSES, Loss, Recorder, after_power_loss
-from tests.faults.scenarios import OFFENCE, REFUSAL, REPAIR, UPDATE, Scenario, damage
+from tests.faults.scenarios import OFFENCE, REFUSAL, REPAIR, ROLLBACK, UPDATE, Scenario, damage
 
 from autoglm_edge_protocol.durable import Disk
 
@@ -23,20 +23,24 @@ CASES = [
     *((OFFENCE, loss) for loss in (ALL, SOME)),
     *((REFUSAL, loss) for loss in (ALL, SOME)),
     *((REPAIR, loss) for loss in (ALL, SOME)),
+    *((ROLLBACK, loss) for loss in LOSSES),
+    *((MESSAGES, loss) for loss in LOSSES),
+    *((FOLDER, loss) for loss in LOSSES),
 ]
 
 
 @pytest.mark.parametrize(("scenario", "loss"), CASES, ids=lambda value: value.name)
 def test_power_lost_after_any_operation(
-    scenario: Scenario, loss: Loss, beginning: Path, memory_path: Path, bundles: list[ModelBundle]
+    scenario: Scenario | MessageScenario, loss: Loss, quick: None, memory_path: Path, bundles: list[ModelBundle]
 ) -> None:
+    beginning = scenario.prepare(memory_path / "beginning", bundles)
     if scenario.damaged:
         damage(beginning, bundles[1])
     run = memory_path / "run"
     shutil.copytree(beginning, run)
     recorder = Recorder(run)
     scenario.run(run, recorder, bundles)
-    asyncio.run(start_and_stop(scenario.device(run, Disk(), bundles)))
+    scenario.finish(run, bundles)
     expected = files(run)
     for point in range(len(recorder.trace) + 1):
         state = memory_path / str(point)
@@ -45,7 +49,7 @@ def test_power_lost_after_any_operation(
         scenario.run(state, Disk(), bundles)
         points.injected(scenario.name, f"power loss, {loss.name}", point)
         scenario.check_end(state, bundles)
-        asyncio.run(start_and_stop(scenario.device(state, Disk(), bundles)))
+        scenario.finish(state, bundles)
         assert files(state) == expected, point
         shutil.rmtree(state)
     print(f"{scenario.name}, {loss.name}: {len(recorder.trace) + 1} points, each survived")

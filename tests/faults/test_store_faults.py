@@ -14,6 +14,7 @@ from tests.fakes.model_bundles import ModelBundle
 from tests.faults import points
 from tests.faults.devices import Device, Models, Source, check, files, start_and_stop
 from tests.faults.disks import FULL_OR_FAILING, FaultyDisk, PowerLost, failing_at, power_lost_at
+from tests.faults.messages import FOLDER, MESSAGES, MessageScenario
 from tests.faults.scenarios import SCENARIOS, UPDATE, Scenario, damage
 
 from autoglm_edge_protocol.deployment import Installed, Reason
@@ -28,7 +29,9 @@ Bundles = list[ModelBundle]
 class Ground:
     """Copies of one beginning, and what an undisturbed run makes of it."""
 
-    def __init__(self, scenario: Scenario, beginning: Path, directory: Path, bundles: Bundles) -> None:
+    def __init__(
+        self, scenario: Scenario | MessageScenario, beginning: Path, directory: Path, bundles: Bundles
+    ) -> None:
         self.scenario = scenario
         self._beginning = beginning
         self._directory = directory
@@ -37,7 +40,7 @@ class Ground:
         scenario.run(state, disk, bundles)
         scenario.check_end(state, bundles)
         self.operations = len(disk.operations)
-        self._finish(state)
+        scenario.finish(state, bundles)
         self._files = files(state)
         shutil.rmtree(state)
 
@@ -55,19 +58,16 @@ class Ground:
             assert disturb(state, point), f"{fault} at {point} was never injected"
             points.injected(self.scenario.name, fault, point)
             self.scenario.check_end(state, self.bundles)
-            self._finish(state)
+            self.scenario.finish(state, self.bundles)
             assert files(state) == self._files, f"{fault} at {point}"
             shutil.rmtree(state)
         print(f"{self.scenario.name}, {fault}: {self.operations} points, each survived")
 
-    def _finish(self, state: Path) -> None:
-        # The last operations are of the garbage collection, which is tried again at the next start.
-        asyncio.run(start_and_stop(self.scenario.device(state, Disk(), self.bundles)))
 
-
-@pytest.fixture(params=SCENARIOS, ids=lambda scenario: scenario.name)
-def ground(request: pytest.FixtureRequest, beginning: Path, memory_path: Path, bundles: Bundles) -> Ground:
-    return Ground(request.param, beginning, memory_path, bundles)
+@pytest.fixture(params=[*SCENARIOS, MESSAGES, FOLDER], ids=lambda scenario: scenario.name)
+def ground(request: pytest.FixtureRequest, quick: None, memory_path: Path, bundles: Bundles) -> Ground:
+    scenario = request.param
+    return Ground(scenario, scenario.prepare(memory_path / "beginning", bundles), memory_path, bundles)
 
 
 @pytest.mark.parametrize(("number", "times"), [(errno.ENOSPC, 1), (errno.EIO, 1), (errno.ENOSPC, 7)])
