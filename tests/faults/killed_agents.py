@@ -1,7 +1,7 @@
 """Starts a real agent that is killed (SIGKILL) at the n-th operation of the file system, once it is told which.
 
-The number is written to a file that the disk looks for; from then on it counts. A write that is cut off leaves half of
-its bytes.
+The number is written to a file that the disk looks for; from then on it counts, and writes beside that file how many
+there were. A write that is cut off leaves half of its bytes.
 """
 
 from __future__ import annotations
@@ -18,6 +18,18 @@ from tests.faults.disks import FaultyDisk
 
 from autoglm_edge_protocol.durable import Disk
 
+NEVER = 1_000_000
+"""Operations that nothing in the tests has: with this number they are counted only."""
+
+
+def counted(control: Path) -> int:
+    """Return how many operations there were since the number was found."""
+    return int(_count_path(control).read_text())
+
+
+def _count_path(control: Path) -> Path:
+    return control.with_name(f"{control.name}.counted")
+
 
 class Killed(BaseException):
     """Never caught: the process ends before."""
@@ -27,17 +39,18 @@ class KillingDisk(FaultyDisk):
     def __init__(self, control: Path) -> None:
         super().__init__(self._count)
         self._control = control
-        self._left: int | None = None
+        self._at: int | None = None
+        self._begun = 0
 
-    def _count(self, _operation: int, _name: str) -> None:
-        if self._left is None and self._control.exists():
-            self._left = int(self._control.read_text())
+    def _count(self, operation: int, _name: str) -> None:
+        if self._control.exists():
+            self._at, self._begun = int(self._control.read_text()), operation
             self._control.unlink()
-        if self._left is None:
+        if self._at is None:
             return
-        if self._left == 0:
+        if operation - self._begun == self._at:
             raise Killed
-        self._left -= 1
+        _count_path(self._control).write_text(str(operation - self._begun + 1))
 
     def _operate(self, name: str) -> None:
         try:

@@ -47,8 +47,11 @@ async def verify_here(question: Question, directory: Path, read: Read) -> Verdic
     """Judge as the verifier's process does."""
     loop = asyncio.get_running_loop()
 
+    async def reading(name: str, max_bytes: int) -> bytes | None:
+        return await read(name, max_bytes)
+
     def fetch(name: str, max_bytes: int) -> bytes | None:
-        return asyncio.run_coroutine_threadsafe(read(name, max_bytes), loop).result(20)
+        return asyncio.run_coroutine_threadsafe(reading(name, max_bytes), loop).result(20)
 
     return await asyncio.to_thread(lambda: Judge(question, Repository(directory, fetch)).verdict())
 

@@ -12,10 +12,14 @@ from tests.fakes.agents import wait_until
 from tests.fakes.model_bundles import ModelBundle
 from tests.fakes.sites import Site
 from tests.faults import points
-from tests.faults.killed_agents import wrapper
+from tests.faults.killed_agents import NEVER, counted, wrapper
 
+from autoglm_edge_agent.storage.slots import Slots
 from autoglm_edge_protocol.deployment import BundleReference
+from autoglm_edge_protocol.documents import parse
 from autoglm_edge_protocol.durable import Disk
+from autoglm_edge_protocol.limits import LIMITS
+from autoglm_edge_protocol.manifest import MANIFEST_PATH, Manifest
 
 WIDTH = 256
 LANES = 2
@@ -35,21 +39,35 @@ class Lane:
         self._first = number
         self._current = 0
 
-    def run(self) -> int:
-        """Return how many operations it was killed at."""
+    def run(self) -> tuple[list[int], list[int]]:
+        """Return how many operations undisturbed updates have, and at which ones it was killed."""
         wait_until(lambda: self.device in self._site.fleet.reports, 30, "the device never came")
-        self._site.fleet.wait_phase(self._deploy(0), "confirmed", device=self.device)
+        for number in (1, 2, 0):  # the last of these updates has two bundles on the disk, as each one afterwards
+            self._site.fleet.wait_phase(self._deploy(number), "confirmed", device=self.device)
+        enumerated = [self._enumerate() for _ in self._bundles]
         operation = self._first
         while self._kill_at(operation):
             operation += LANES
-        return (operation - self._first) // LANES
+        return enumerated, list(range(self._first, operation, LANES))
+
+    def _enumerate(self) -> int:
+        """Return how many operations the next update has."""
+        self._current = self._next()
+        Disk().commit(self._control, str(NEVER).encode())
+        self._site.fleet.wait_phase(self._deploy(self._current), "confirmed", device=self.device)
+        wait_until(lambda: not _left_over(self.agent.state), 10, "something is left over")
+        return counted(self._control)
+
+    def _next(self) -> int:
+        """Return the number of the bundle that is not on the device."""
+        return (self._current + 1) % len(self._bundles)
 
     def _deploy(self, number: int) -> int:
         return self._site.fleet.deploy(self._references[number], device=self.device)
 
     def _kill_at(self, operation: int) -> bool:
         """Kill the agent at this operation of the next update; False when the update has fewer."""
-        wanted = (self._current + 1) % len(self._bundles)  # the one that is not on the device
+        wanted = self._next()
         Disk().commit(self._control, str(operation).encode())
         generation = self._deploy(wanted)
         fleet, process = self._site.fleet, self.agent.process
@@ -81,10 +99,17 @@ class Lane:
 
 
 def _left_over(state: Path) -> list[str]:
-    """Return what an update that has ended must not leave."""
-    found = [*(state / "partial").iterdir(), *sorted((state / "bundles").iterdir())[2:]]
-    found += (state / "trust").glob("work-*")
-    return [str(path) for path in found]
+    """Return what an update that has ended must not leave: all that neither of the two bundles in slots needs."""
+    slots = parse(Slots, (state / "slots.json").read_bytes())
+    needed = slots.manifests()
+    for digest in slots.manifests():
+        manifest = parse(Manifest, (state / "bundles" / digest / MANIFEST_PATH).read_bytes(), LIMITS.manifest_bytes)
+        needed |= {entry.sha256 for entry in manifest.files}
+    found = [path for path in (state / "bundles").iterdir() if path.name not in slots.manifests()]
+    found += [path for path in (state / "objects").glob("*/*") if path.name not in needed]
+    for pattern in ("partial/*", "trust/work-*", "trust/partial/*", "trust/objects/*/*"):
+        found += state.glob(pattern)
+    return [str(path.relative_to(state)) for path in found]
 
 
 @pytest.mark.slow
@@ -94,6 +119,8 @@ def test_killed_at_every_operation_of_an_update(site: Site) -> None:
     references = [site.fleet.publish(bundle) for bundle in bundles]
     lanes = [Lane(site, number, bundles, references) for number in range(LANES)]
     with ThreadPoolExecutor(LANES) as pool:
-        kills = list(pool.map(lambda lane: lane.run(), lanes))
-    print(f"killed at {sum(kills)} operations")
-    assert sum(kills) > 100 and abs(kills[0] - kills[1]) <= 1, kills
+        results = list(pool.map(lambda lane: lane.run(), lanes))
+    (enumerated,) = {count for counts, _ in results for count in counts}
+    killed = sorted(operation for _, operations in results for operation in operations)
+    print(f"{enumerated} operations, killed at {len(killed)}")
+    assert enumerated > 100 and killed == list(range(enumerated))

@@ -9,7 +9,7 @@ import pytest
 from tests.fakes.agents import wait_until
 from tests.fakes.sites import Site
 from tests.faults import points
-from tests.faults.killed_agents import wrapper
+from tests.faults.killed_agents import NEVER, counted, wrapper
 
 from autoglm_edge_protocol.commands import Answer, Outcome
 from autoglm_edge_protocol.durable import Disk
@@ -22,6 +22,10 @@ def test_killed_at_every_operation_of_a_rollback_by_command(site: Site) -> None:
     agent = site.agent(wrapper=wrapper(control))
     first, second = site.bundle("1"), site.bundle("2", seed=2)
     site.confirm(first)
+    site.confirm(second)
+    Disk().commit(control, str(NEVER).encode())
+    assert not _killed(site, site.fleet.command("rollback").command_id)
+    enumerated = counted(control)
     operation = 0
     while True:
         site.confirm(second)
@@ -39,8 +43,8 @@ def test_killed_at_every_operation_of_a_rollback_by_command(site: Site) -> None:
         site.fleet.wait_answer(site.fleet.command("ping"))  # whatever else was to come has come
         assert all(other == answer for other in _answers(site, command.command_id)), operation
         operation += 1
-    print(f"killed at {operation} operations")
-    assert operation > 20
+    print(f"{enumerated} operations, killed at {operation}")
+    assert operation == enumerated > 20
 
 
 def _answers(site: Site, command_id: str) -> list[Answer]:
