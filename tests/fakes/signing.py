@@ -52,11 +52,14 @@ class FakeRepository:
         self.root_signers = [fresh_signer(f"{owner}-root-{number}") for number in range(3)]
         self.signers = {role: fresh_signer(f"{owner}-{role}") for role in (*ROLES[1:], "models")}
         self.directors = [fresh_signer(f"{owner}-director")]
+        self.director_threshold = 1
         self.lifetime_s = lifetime_s
+        self.lifetimes_s: dict[str, float] = {}
+        """Of the roles that differ, from the next time that they are signed."""
         self.now = datetime.now(timezone.utc).timestamp()
         self.files: dict[str, bytes] = {}
         """Every metadata file that was ever made, by its name."""
-        self.root = Root(consistent_snapshot=True, expires=self._expiry(12))
+        self.root = Root(consistent_snapshot=True, expires=self._expiry("root"))
         self.targets = Targets()
         self.models: dict[str, Targets] = {}
         self.snapshot = Snapshot()
@@ -65,8 +68,10 @@ class FakeRepository:
         self.publish_root()
         self.publish()
 
-    def _expiry(self, factor: float = 1) -> datetime:
-        return datetime.fromtimestamp(self.now + factor * self.lifetime_s, timezone.utc).replace(microsecond=0)
+    def _expiry(self, role: str) -> datetime:
+        usual_s = self.lifetime_s * (12 if role == "root" else 1)
+        at = self.now + self.lifetimes_s.get(role, usual_s)
+        return datetime.fromtimestamp(at, timezone.utc).replace(microsecond=0)
 
     # roots ----
 
@@ -82,7 +87,10 @@ class FakeRepository:
         for signer in self.directors:
             self.root.keys[signer.public_key.keyid] = signer.public_key
         keyids = [signer.public_key.keyid for signer in self.directors]
-        self.root.unrecognized_fields[DIRECTOR_FIELD] = {"keyids": keyids, "threshold": 1}
+        self.root.unrecognized_fields[DIRECTOR_FIELD] = {
+            "keyids": keyids,
+            "threshold": self.director_threshold,
+        }
 
     def publish_root(self, signers: Iterable[CryptoSigner] | None = None) -> bytes:
         """Sign the root as it is and make it the newest."""
@@ -95,6 +103,7 @@ class FakeRepository:
         by = {signer.public_key.keyid: signer for signer in (*self.root_signers, *(signers or ()))}
         self.root = copy.deepcopy(self.root)
         self.root.version += 1
+        self.root.expires = self._expiry("root")
         self.name_keys()
         return self.publish_root(by.values())
 
@@ -152,21 +161,25 @@ class FakeRepository:
 
     def publish_snapshot(self) -> None:
         self.snapshot.version += 1
-        self.snapshot.expires = self._expiry()
+        self.snapshot.expires = self._expiry("snapshot")
         self.files[f"{self.snapshot.version}.snapshot.json"] = signed_by(self.snapshot, [self.signers["snapshot"]])
         self.publish_timestamp()
 
     def publish_timestamp(self) -> None:
         self.timestamp.version += 1
-        self.timestamp.expires = self._expiry()
-        self.timestamp.snapshot_meta = MetaFile(self.snapshot.version)
+        self.timestamp.expires = self._expiry("timestamp")
+        self.timestamp.snapshot_meta = self.meta_file("snapshot", self.snapshot.version)
         self.files["timestamp.json"] = signed_by(self.timestamp, [self.signers["timestamp"]])
 
     def _version(self, key: str, name: str, role: Targets) -> None:
         role.version += 1
-        role.expires = self._expiry()
+        role.expires = self._expiry(name)
         self.files[f"{role.version}.{name}.json"] = signed_by(role, [self.signers[key]])
-        self.snapshot.meta[f"{name}.json"] = MetaFile(role.version)
+        self.snapshot.meta[f"{name}.json"] = self.meta_file(name, role.version)
+
+    def meta_file(self, name: str, version: int) -> MetaFile:
+        """Return how the metadata above names a version of this role that was signed before."""
+        return MetaFile.from_data(version, self.files[f"{version}.{name}.json"], ["sha256"])
 
     # messages ----
 

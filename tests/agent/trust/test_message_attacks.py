@@ -63,6 +63,19 @@ DESIRED: list[tuple[str, str, Make]] = [
     ("a newer schema", "malformed-message", lambda d: b'{"schema_version": 9, "envelope": {}}'),
 ]
 
+
+def _one_director_twice(named: bool) -> Make:
+    """One of two directors, both of whom must sign, signs twice: under his name, or the second time under none."""
+
+    def make(device: GatedDevice) -> bytes:
+        document = json.loads(device.message(desired(5), by=device.repository.directors[:1]))
+        (signature,) = document["envelope"]["signatures"]
+        document["envelope"]["signatures"].append(signature if named else {"sig": signature["sig"]})
+        return json.dumps(document).encode()
+
+    return make
+
+
 COMMANDS: list[tuple[str, str, Make]] = [
     ("forged", "untrusted-signature", lambda d: d.message(command(), by=[fresh_signer("stranger")])),
     ("changed", "untrusted-signature", lambda d: _changed(d.message(command()), b'"ping"', b'"rollback"')),
@@ -89,6 +102,16 @@ async def test_a_desired_state_is_refused(device: GatedDevice, code: str, make: 
 async def test_a_command_is_refused(device: GatedDevice, code: str, make: Make) -> None:
     assert await device.command_code(make(device)) == code
     assert device.vault.memory.commands == ()
+
+
+@pytest.mark.parametrize(("named", "code"), [(True, "malformed-message"), (False, "untrusted-signature")])
+async def test_one_director_who_signs_twice_is_not_two(device: GatedDevice, named: bool, code: str) -> None:
+    device.repository.directors = [fresh_signer("director-a"), fresh_signer("director-b")]
+    device.repository.director_threshold = 2
+    device.repository.rotate()
+    assert await device.code(device.signed(3)) == "accepted"
+    assert await device.code(_one_director_twice(named)(device)) == code
+    assert device.vault.memory.generation == 3
 
 
 async def test_desired_states_that_come_in_the_wrong_order_leave_the_newest(device: GatedDevice) -> None:

@@ -7,12 +7,14 @@ before; after the attack it still remembers that and no more, and the next hones
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Callable
+from datetime import timedelta
 
 import pytest
-from tests.agent.trust.devices import GatedDevice, desired, reference
+from tests.agent.trust.devices import GatedDevice, command, desired, reference
 from tests.fakes.signing import DAY_S, FakeRepository, catalogued, fresh_signer, signed_by
-from tuf.api.metadata import MetaFile
+from tuf.api.metadata import Metadata
 
 from autoglm_edge_protocol.digests import sha256_of
 from autoglm_edge_protocol.documents import LARGEST_INTEGER
@@ -78,7 +80,16 @@ def _older_snapshot(device: GatedDevice) -> bytes:
 
 def _older_targets(device: GatedDevice) -> bytes:
     """As by one who has the snapshot and the timestamp key."""
-    device.repository.snapshot.meta["targets.json"] = MetaFile(device.repository.targets.version - 1)
+    return _with_older(device, "targets", device.repository.targets.version)
+
+
+def _older_model_role(device: GatedDevice) -> bytes:
+    """The same, to bring back a model's role of before; its new version has been seen."""
+    return _with_older(device, "model-linear", device.repository.models["model-linear"].version)
+
+
+def _with_older(device: GatedDevice, role: str, version: int) -> bytes:
+    device.repository.snapshot.meta[f"{role}.json"] = device.repository.meta_file(role, version - 1)
     device.repository.publish_snapshot()
     return _message(device, device.repository.catalogue())
 
@@ -97,12 +108,46 @@ def _frozen(device: GatedDevice) -> bytes:
     return message
 
 
-def _mixed(device: GatedDevice) -> bytes:
-    """A new timestamp, and the snapshot of before under the new one's name."""
-    before = device.repository.files[f"{device.repository.snapshot.version}.snapshot.json"]
-    device.repository.add(NEW)
-    name = f"{device.repository.snapshot.version}.snapshot.json"
-    return _message(device, _with(device, device.repository.catalogue(), name, before))
+def _expired(role: str) -> Callable[[GatedDevice], bytes]:
+    """A role that was not renewed, below a timestamp of today."""
+
+    def attack(device: GatedDevice) -> bytes:
+        device.repository.lifetimes_s[role] = -DAY_S
+        return device.signed(2, NEW)
+
+    return attack
+
+
+def _mixed(role: str) -> Callable[[GatedDevice], bytes]:
+    """A new timestamp, and a file of before under the new one's name."""
+
+    def attack(device: GatedDevice) -> bytes:
+        before = device.repository.files[_newest(device, role)]
+        device.repository.add(NEW)
+        return _message(device, _with(device, device.repository.catalogue(), _newest(device, role), before))
+
+    return attack
+
+
+def _other_bytes(role: str, key: str) -> Callable[[GatedDevice], bytes]:
+    """The right version, in other bytes: as by one who has the role's key, and none of those above."""
+
+    def attack(device: GatedDevice) -> bytes:
+        device.repository.add(NEW)
+        name = _newest(device, role)
+        signed = Metadata.from_bytes(device.repository.files[name]).signed
+        signed.expires += timedelta(days=1)
+        data = signed_by(signed, [device.repository.signers[key]])
+        return _message(device, _with(device, device.repository.catalogue(), name, data))
+
+    return attack
+
+
+def _newest(device: GatedDevice, role: str) -> str:
+    repository = device.repository
+    versions = {name: each.version for name, each in repository.models.items()}
+    versions |= {"targets": repository.targets.version, "snapshot": repository.snapshot.version}
+    return f"{versions[role]}.{role}.json"
 
 
 def _endless(device: GatedDevice) -> bytes:
@@ -136,6 +181,27 @@ def _root_twice_by_one_key(device: GatedDevice) -> bytes:
     data = signed_by(root, [thief, device.repository.root_signers[0]])
     device.repository.add(NEW)
     return _message(device, _with(device, device.repository.catalogue(), "2.root.json", data))
+
+
+def _root_with_one_signature_twice(device: GatedDevice) -> bytes:
+    """The same, with the signature of the one key listed twice."""
+    root = copy.deepcopy(device.repository.root)
+    root.version += 1
+    document = json.loads(signed_by(root, device.repository.root_signers[:1]))
+    document["signatures"] *= 2
+    device.repository.add(NEW)
+    return _message(device, _with(device, device.repository.catalogue(), "2.root.json", json.dumps(document).encode()))
+
+
+def _third_root_by_one_key(device: GatedDevice) -> bytes:
+    """Two honest roots on the way to one that is not."""
+    for _ in range(2):
+        device.repository.rotate()
+    root = copy.deepcopy(device.repository.root)
+    root.version += 1
+    data = signed_by(root, device.repository.root_signers[:1])
+    device.repository.add(NEW)
+    return _message(device, _with(device, device.repository.catalogue(), f"{root.version}.root.json", data))
 
 
 def _root_that_skips_a_version(device: GatedDevice) -> bytes:
@@ -172,12 +238,23 @@ ATTACKS: list[tuple[str, str, Callable[[GatedDevice], bytes]]] = [
     ("rollback of the timestamp", "rollback-attack", _older_timestamp),
     ("rollback of the snapshot", "rollback-attack", _older_snapshot),
     ("rollback of the targets", "rollback-attack", _older_targets),
+    ("rollback of a model's role", "rollback-attack", _older_model_role),
     ("rollback by leaving a role out", "bad-metadata", _model_role_left_out),
     ("indefinite freeze", "metadata-expired", _frozen),
-    ("mix and match", "rollback-attack", _mixed),
+    ("an expired snapshot below a fresh timestamp", "metadata-expired", _expired("snapshot")),
+    ("expired targets below a fresh timestamp", "metadata-expired", _expired("targets")),
+    ("an expired model's role below a fresh timestamp", "metadata-expired", _expired("model-linear")),
+    ("mix and match of the snapshot", "metadata-mismatch", _mixed("snapshot")),
+    ("mix and match of the targets", "metadata-mismatch", _mixed("targets")),
+    ("mix and match of a model's role", "metadata-mismatch", _mixed("model-linear")),
+    ("other bytes of the right snapshot's version", "metadata-mismatch", _other_bytes("snapshot", "snapshot")),
+    ("other bytes of the right targets' version", "metadata-mismatch", _other_bytes("targets", "targets")),
+    ("other bytes of the right version of a model's role", "metadata-mismatch", _other_bytes("model-linear", "models")),
     ("endless data", "metadata-too-large", _endless),
     ("key compromise below the threshold", "untrusted-metadata", _root_by_one_key),
     ("key compromise: the thief's own root keys", "untrusted-metadata", _root_twice_by_one_key),
+    ("key compromise: one signature twice", "bad-metadata", _root_with_one_signature_twice),
+    ("key compromise: two honest roots before it", "untrusted-metadata", _third_root_by_one_key),
     ("a root that skips a version", "rollback-attack", _root_that_skips_a_version),
     ("metadata that is not JSON", "bad-metadata", _not_json),
     ("metadata nested too deeply", "bad-metadata", _deep),
@@ -190,6 +267,7 @@ async def test_an_attack_on_the_repository_is_refused(
     device: GatedDevice, code: str, attack: Callable[[GatedDevice], bytes]
 ) -> None:
     device.repository.offer(reference("1.0.0", "other"))
+    device.repository.add(reference("0.9.0"))
     assert await device.code(device.signed(1, reference())) == "accepted"
     honest, remembered, clock_s = copy.deepcopy(device.repository), device.vault.memory, device.clock_s
     assert await device.code(attack(device)) == code
@@ -237,6 +315,34 @@ async def test_a_new_root_replaces_every_key(device: GatedDevice) -> None:
     device.restart()
     assert await device.code(device.message(desired(3, NEW), by=old_directors)) == "untrusted-signature"
     assert await device.code(device.message(desired(3, NEW))) == "accepted"
+
+
+async def test_several_roots_are_followed_in_one_refresh(device: GatedDevice) -> None:
+    """A device that was switched off meanwhile; each of the roots has another holder, and only the last two overlap."""
+    assert await device.code(device.signed(1, reference())) == "accepted"
+    for number in (2, 3, 4):
+        leaving = device.repository.root_signers
+        device.repository.root_signers = [*leaving[1:], fresh_signer(f"holder-{number}")]
+        device.repository.rotate(leaving)
+    device.asked.clear()
+    assert await device.code(device.signed(2, NEW)) == "accepted"
+    assert device.gate.report().root_version == 4
+    assert device.asked[:4] == ["2.root.json", "3.root.json", "4.root.json", "5.root.json"]
+
+
+async def test_an_expired_root_is_taken_and_nothing_by_it(device: GatedDevice) -> None:
+    """TUF 5.3.10: it is kept, as it may lead to the next; below a fresh timestamp it is expired all the same."""
+    assert await device.code(device.signed(1, reference())) == "accepted"
+    remembered = device.vault.memory
+    device.repository.lifetimes_s["root"] = -DAY_S
+    device.repository.rotate()
+    assert await device.code(device.signed(2, NEW)) == "metadata-expired"
+    assert await device.command_code(device.message(command())) == "metadata-expired"
+    assert device.gate.report().root_version == 2 and device.vault.memory == remembered
+    del device.repository.lifetimes_s["root"]
+    device.repository.rotate()
+    assert await device.code(device.signed(2, NEW)) == "accepted"
+    assert device.gate.report().root_version == 3
 
 
 async def test_a_version_beyond_all_bounds_does_not_keep_the_device_from_reporting(device: GatedDevice) -> None:
