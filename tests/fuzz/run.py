@@ -18,7 +18,7 @@ def main() -> int:
     except ModuleNotFoundError:
         print("atheris is not installed: pip install atheris", file=sys.stderr)
         return 1
-    with atheris.instrument_imports(include=["autoglm_edge_protocol", "autoglm_edge_agent"]):
+    with atheris.instrument_imports(include=["autoglm_edge_protocol", "autoglm_edge_agent", "autoglm_edge_fleet"]):
         from tests.fuzz.targets import TARGETS, try_target
     if len(sys.argv) > 2:
         target = TARGETS[sys.argv[2]]

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from tests.fakes.onnx_writer import linear_model
 from tests.fakes.tflite_writer import flatbuffer
+from tests.fuzz import trust_targets as trust
 from tests.protocol.example_documents import EXAMPLES, MANIFEST, VARIANT
 
 from autoglm_edge_agent.config import load_config
@@ -25,7 +26,12 @@ from autoglm_edge_agent.storage.ledger import Ledger
 from autoglm_edge_agent.storage.slots import salvage
 from autoglm_edge_agent.storage.store import Store
 from autoglm_edge_agent.telemetry.temperature import temperature_c
+from autoglm_edge_agent.trust.decision import Distrust
+from autoglm_edge_agent.trust.memory import Memory
+from autoglm_edge_agent.trust.offline import REQUEST_NAME
+from autoglm_edge_agent.trust.wire import FromVerifier, Question
 from autoglm_edge_agent.updates.record import UpdateRecord, read_record
+from autoglm_edge_fleet.errors import FleetError
 from autoglm_edge_protocol import bundle, golden
 from autoglm_edge_protocol.address import BrokerAddress
 from autoglm_edge_protocol.documents import Document, parse
@@ -45,6 +51,8 @@ class Target:
     name: str
     run: Callable[[bytes], object]
     seeds: tuple[bytes, ...]
+    raises: tuple[type[Exception], ...] = ()
+    """What it says that it raises beside the errors that a user reads."""
 
 
 def _documents(model: type[Document]) -> Callable[[bytes], object]:
@@ -103,7 +111,10 @@ _REQUEST = b'{"inputs":[{"name":"x","shape":[1,2048],"datatype":"INT32","data":[
 _GOLDEN = golden.save([GoldenSample((np.zeros((1, 3), np.float32),), (np.zeros((1, 2), np.float32),))])
 _ONNX = linear_model(np.zeros((4, 3), np.float32), np.zeros(3, np.float32))
 _TFLITE = flatbuffer([b"abcdefgh", None], [b"behind"])
-ALLOWED = (ProtocolError, ConfigurationError)
+ALLOWED = (ProtocolError, ConfigurationError, FleetError, Distrust)
+
+_FILES = {name: trust.repository().files[name] for name in trust.repository().catalogue()}
+_SNAPSHOT = next(data for name, data in _FILES.items() if name.endswith(".snapshot.json"))
 
 _MODELS: tuple[type[Document], ...] = tuple(dict.fromkeys(type(each) for each in EXAMPLES))
 """In a fixed order: tests are named after them in every process."""
@@ -126,6 +137,19 @@ TARGETS: dict[str, Target] = {
         Target("slots of a newer release", salvage, (b'{"schema_version":9,"current":{"bundle":{"name":"a"}}}',)),
         Target("kept answers", _in_file("answers.json", lambda path: Ledger(path, Disk())), (b'{"entries":[]}',)),
         Target("thermal zone", _in_file("temp", _zone), (b"48312\n",)),
+        *(Target(f"metadata {name}", trust.metadata(name), (_FILES[name],)) for name in _FILES),
+        Target("kept timestamp", _in_file("kept", trust.kept_metadata("timestamp.json")), (_FILES["timestamp.json"],)),
+        Target("kept snapshot", _in_file("kept", trust.kept_metadata("snapshot.json")), (_SNAPSHOT,)),
+        Target("trust memory", _in_file("memory.json", trust.vault), (Memory(generation=3).to_bytes(),)),
+        Target("request for an update from a folder", _in_file(REQUEST_NAME, trust.offline), trust.REQUESTS),
+        Target("result of an update from a folder", trust.result, (trust.RESULT,)),
+        Target("question to the verifier", trust.frames(Question), (trust.framed(trust.question()),), (EOFError,)),
+        Target("words of the verifier", trust.frames(FromVerifier), (trust.VERIFIER_WORDS,), (EOFError,)),
+        Target("words of a worker", trust.beat, trust.BEATS, (ValueError,)),
+        Target("list of keys", _in_file("keys.json", trust.listed_keys), (b'{"keys": {"a1": "file:a.pem"}}',)),
+        Target("key file", _in_file("key.pem", trust.key_file), trust.key_files()),
+        Target("fleet settings", _in_file("fleet.toml", trust.settings), (trust.fleet_settings(),)),
+        Target("root that waits for signatures", _in_file("2.root.json", trust.pending_root), (_FILES["2.root.json"],)),
     )
 }
 
@@ -136,7 +160,7 @@ def try_target(target: Target, data: bytes) -> None:
         target.run(data)
     except ALLOWED as error:
         assert str(error) and "\n" not in str(error), repr(error)
-    except UnsupportedSchema:
+    except (UnsupportedSchema, *target.raises):
         pass
 
 

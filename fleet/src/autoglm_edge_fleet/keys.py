@@ -63,9 +63,9 @@ class KeyRing:
         path = self.directory / _LIST
         try:
             listed = json.loads(path.read_bytes())["keys"] if path.exists() else {}
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            return {str(keyid): str(uri) for keyid, uri in listed.items()}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise KeyUnavailable(f"the list of keys {path} cannot be read: {error}") from None
-        return {str(keyid): str(uri) for keyid, uri in listed.items()}
 
     def make(self, role: str, plain: bool = False) -> Key:
         """Make an ed25519 key for a role, in a file here; `plain`: not encrypted. Raises KeyUnavailable, OSError."""

@@ -22,7 +22,7 @@ async def test_a_device_on_a_stick_is_no_file(tmp_path: Path) -> None:
     assert await FolderSource(tmp_path).read("timestamp.json", 100) is None
 
 
-@pytest.mark.parametrize("name", ["../secret", "/etc/passwd", "../metadata/../secret"])
+@pytest.mark.parametrize("name", ["../secret", "/etc/passwd", "../metadata/../secret", "secret\0"])
 async def test_nothing_beside_the_folder_is_read(tmp_path: Path, name: str) -> None:
     (tmp_path / "metadata").mkdir()
     (tmp_path / "secret").write_bytes(b"x")

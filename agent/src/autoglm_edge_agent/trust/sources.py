@@ -114,8 +114,11 @@ def read_at_most(path: Path, max_bytes: int) -> bytes | None:
 
 def open_regular(path: Path) -> IO[bytes]:
     """Open a file for reading. Raises OSError; FileNotFoundError also when it is something else."""
-    # A pipe would be waited for until somebody writes into it.
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        # A pipe would be waited for until somebody writes into it.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except ValueError as error:  # a name that no file can have, with a null character in it
+        raise FileNotFoundError(f"{str(path)!r} is no file: {error}") from None
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise FileNotFoundError(f"{path} is no file")
