@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from pathlib import Path
 
 from tests.fakes.model_bundles import ModelBundle
@@ -134,20 +135,23 @@ class Device:
         *,
         refused: ModelBundle | None = None,
         crashing: ModelBundle | None = None,
+        read_temperature: Callable[[], float | None] = lambda: None,
     ) -> None:
         self.store = Store(state, disk)
         self.models = Models(self.store, refused, crashing)
         fetcher = source.fetcher = Fetcher(
             self.store, source, lambda sha256, verified: self.updater.progressed(sha256, verified)
         )
-        self.updater = Updater(self.store, fetcher, self.models, BOARD, 0, PROBATION, lambda: None)
+        self.updater = Updater(self.store, fetcher, self.models, BOARD, 0, PROBATION, lambda: None, read_temperature)
         self.models.observation = self.updater.observation
         self.updater.resume()
 
-    async def deploy(self, generation: int, bundle: ModelBundle | None) -> None:
+    async def deploy(
+        self, generation: int, bundle: ModelBundle | None, probation: ProbationTerms | None = None
+    ) -> None:
         """Take a desired state and carry it out, as the agent does: what cannot be kept is tried again."""
         reference = bundle.reference if bundle else None
-        desired = DesiredState(fleet="f", device="d", generation=generation, bundle=reference)
+        desired = DesiredState(fleet="f", device="d", generation=generation, bundle=reference, probation=probation)
         await self.models.switch(self.updater.slots.current)
         running = asyncio.create_task(self.updater.run())
         try:

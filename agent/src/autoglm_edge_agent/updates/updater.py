@@ -13,6 +13,7 @@ from autoglm_edge_agent.config import ProbationSection
 from autoglm_edge_agent.errors import Refusal
 from autoglm_edge_agent.storage.slots import Slots
 from autoglm_edge_agent.storage.store import Store
+from autoglm_edge_agent.telemetry.temperature import temperature_c
 from autoglm_edge_agent.updates.fetch import Fetcher
 from autoglm_edge_agent.updates.fit import Capabilities
 from autoglm_edge_agent.updates.journal import Journal
@@ -32,6 +33,7 @@ class Updater:
 
     Args:
         on_change: called after every change that the fleet should hear of.
+        read_temperature: returns how warm the board is in degrees Celsius, None where that is not known.
     """
 
     def __init__(
@@ -43,13 +45,15 @@ class Updater:
         reserve_bytes: int,
         probation: ProbationSection,
         on_change: Callable[[], None],
+        read_temperature: Callable[[], float | None] = temperature_c,
     ) -> None:
         self._store = store
         self._models = models
         self.observation = Observation()
         """Where what workers tell is to be noted."""
         self._journal = Journal(store, on_change)
-        watch = Watch(store, self._journal, models, self.observation, probation, capabilities.memory_bytes)
+        board_bytes = capabilities.memory_bytes
+        watch = Watch(store, self._journal, models, self.observation, probation, board_bytes, read_temperature)
         steps = Steps(store, self._journal, fetcher, models, capabilities, reserve_bytes, watch)
         self._loop = UpdateLoop(self._journal, steps)
 

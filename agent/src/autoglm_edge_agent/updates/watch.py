@@ -14,7 +14,6 @@ from collections.abc import Callable
 from autoglm_edge_agent.cancellation import in_thread
 from autoglm_edge_agent.config import ProbationSection
 from autoglm_edge_agent.storage.store import Store
-from autoglm_edge_agent.telemetry.temperature import temperature_c
 from autoglm_edge_agent.updates.journal import Journal
 from autoglm_edge_agent.updates.models import Models
 from autoglm_edge_agent.updates.observation import Observation
@@ -57,7 +56,7 @@ class Watch:
         observation: Observation,
         section: ProbationSection,
         board_bytes: int,
-        read_temperature: Callable[[], float | None] = temperature_c,
+        read_temperature: Callable[[], float | None],
     ) -> None:
         self._store = store
         self._journal = journal
