@@ -1,7 +1,7 @@
-"""See that the tests find a Mosquitto and its clients: install Debian's packages as root, else say what to install.
+"""See that the tests find a Mosquitto, its clients, and SoftHSM: install Debian's packages as root, else say which.
 
 Never fails: without Mosquitto the tests run against the NATS server that pip installs, and say so. The test of a fleet
-in shell needs both, and says so, too.
+in shell needs both, and that of keys in a module needs SoftHSM; each says so, too.
 """
 
 from __future__ import annotations
@@ -14,7 +14,12 @@ import sys
 PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin", "/opt/homebrew/sbin"])
 
 
-PACKAGES = {"mosquitto": "mosquitto", "mosquitto_pub": "mosquitto-clients", "mosquitto_sub": "mosquitto-clients"}
+PACKAGES = {
+    "mosquitto": "mosquitto",
+    "mosquitto_pub": "mosquitto-clients",
+    "mosquitto_sub": "mosquitto-clients",
+    "softhsm2-util": "softhsm2",
+}
 """Program -> the Debian package that has it."""
 
 

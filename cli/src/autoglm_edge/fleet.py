@@ -15,7 +15,14 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 
 from autoglm_edge.console import EXIT_FAILED, EXIT_INTERRUPTED, err, out, print_json
 from autoglm_edge.fleet_init import init
-from autoglm_edge.fleet_options import FleetOption, JsonOption, PassphraseOption, find_passphrases, open_fleet
+from autoglm_edge.fleet_options import (
+    FleetOption,
+    JsonOption,
+    PassphraseOption,
+    PinOption,
+    find_passphrases,
+    open_fleet,
+)
 from autoglm_edge.fleet_probation import read_terms
 from autoglm_edge.fleet_tables import bundles_table, deployments_table, devices_table, reasons, status_table
 from autoglm_edge.fleet_trust import audit, keys, repository
@@ -44,12 +51,13 @@ def publish(
     bundle: Annotated[Path, typer.Argument(help="A bundle: its folder, or the packed .bundle file.")],
     fleet: FleetOption = None,
     passphrase_file: PassphraseOption = None,
+    pin_file: PinOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Verify a bundle, put it into the repository and sign it. A published bundle never changes."""
     columns = (TextColumn("[progress.description]{task.description}"), BarColumn(), DownloadColumn())
     with (
-        open_fleet(fleet, passphrase_file) as opened,
+        open_fleet(fleet, passphrase_file, pin_file) as opened,
         Progress(*columns, TransferSpeedColumn(), console=err, transient=True) as progress,
     ):
         task = progress.add_task("verifying and storing", total=_bytes_to_do(bundle))
@@ -240,6 +248,7 @@ def _print_answer(answer: Answer) -> None:
 def serve(
     fleet: FleetOption = None,
     passphrase_file: PassphraseOption = None,
+    pin_file: PinOption = None,
     insecure: Annotated[bool, typer.Option("--insecure", help="Sign nothing: for development only.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Say nothing but errors.")] = False,
 ) -> None:
@@ -249,7 +258,7 @@ def serve(
     """
     logging.basicConfig(level=logging.ERROR, format="%(name)s: %(message)s")
     directory = find_fleet(fleet)
-    interrupted = asyncio.run(_serve(directory, quiet, find_passphrases(passphrase_file), insecure))
+    interrupted = asyncio.run(_serve(directory, quiet, find_passphrases(passphrase_file, pin_file), insecure))
     if interrupted:
         raise typer.Exit(EXIT_INTERRUPTED)
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from autoglm_edge.console import out, print_json
-from autoglm_edge.fleet_options import JsonOption, PassphraseOption, PlainOption, find_passphrases
+from autoglm_edge.fleet_options import JsonOption, PassphraseOption, PinOption, PlainOption, find_passphrases
 from autoglm_edge_fleet.config import DEFAULT_BROKER, SETTINGS_FILE
 from autoglm_edge_fleet.errors import AlreadyAFleet
 from autoglm_edge_fleet.fleet import Fleet
@@ -38,6 +38,7 @@ def init(
         str | None, typer.Option(metavar="URI", help="The same but gnupg:, for desired states and commands.")
     ] = None,
     passphrase_file: PassphraseOption = None,
+    pin_file: PinOption = None,
     unencrypted: PlainOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -55,7 +56,7 @@ def init(
         {role: uri for role, uri in uris.items() if uri},
         unencrypted,
     )
-    passphrases = find_passphrases(passphrase_file)
+    passphrases = find_passphrases(passphrase_file, pin_file)
     if not unencrypted:
         passphrases.new(f"the keys in {directory / 'keys'}")  # before anything is made
     if (directory / SETTINGS_FILE).exists():

@@ -17,6 +17,7 @@ from autoglm_edge.fleet_options import (
     FleetOption,
     JsonOption,
     PassphraseOption,
+    PinOption,
     PlainOption,
     find_passphrases,
     open_fleet,
@@ -66,6 +67,7 @@ def rotate(
     ] = False,
     fleet: FleetOption = None,
     passphrase_file: PassphraseOption = None,
+    pin_file: PinOption = None,
     unencrypted: PlainOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -74,7 +76,7 @@ def rotate(
     All but a model's key stand in the root, so a new root is begun, which enough holders of root keys must sign: here
     with --sign-with, or elsewhere with `fleet keys sign`. Until then nothing changes. Exit code 3: more must sign.
     """
-    with open_fleet(fleet, passphrase_file) as opened:
+    with open_fleet(fleet, passphrase_file, pin_file) as opened:
         trust, signers = opened.trust, tuple(sign_with or ())
         if role != "root" and (replace or root_keys or renew):
             raise typer.BadParameter("--replace, --root-keys and --renew are for root")
@@ -101,6 +103,7 @@ def sign(
     ] = None,
     fleet: FleetOption = None,
     passphrase_file: PassphraseOption = None,
+    pin_file: PinOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Sign the root that waits. With FILE any machine will do, no fleet is needed; then bring the file back for --take.
@@ -108,14 +111,14 @@ def sign(
     Without FILE the root is installed as soon as enough have signed. Exit code 3: signatures are lacking.
     """
     if file is not None:
-        ring = KeyRing(file.parent, find_passphrases(passphrase_file))
+        ring = KeyRing(file.parent, find_passphrases(passphrase_file, pin_file))
         signed = sign_root(file, sign_with or (), ring)
         if as_json:
             print_json({"file": str(file), "signed_with": signed})
         else:
             out.print(f"{file} signed with {', '.join(each[:12] for each in signed) or 'nothing'}", markup=False)
         return
-    with open_fleet(fleet, passphrase_file) as opened:
+    with open_fleet(fleet, passphrase_file, pin_file) as opened:
         change = opened.trust.sign(tuple(sign_with or ()), tuple(take or ()))
     _print_change(change, as_json)
 
@@ -143,10 +146,11 @@ def refresh(
     force: Annotated[bool, typer.Option("--force", help="Sign timestamp and snapshot again although not due.")] = False,
     fleet: FleetOption = None,
     passphrase_file: PassphraseOption = None,
+    pin_file: PinOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Sign again what expires soon, as `fleet serve` does by itself. Exit code 3: a key is not at hand."""
-    with open_fleet(fleet, passphrase_file) as opened:
+    with open_fleet(fleet, passphrase_file, pin_file) as opened:
         done = opened.trust.refresh(force)
     if as_json:
         print_json(asdict(done))

@@ -139,7 +139,7 @@ def open_signer(uri: str, key: Key, passphrases: Passphrases, directory: Path) -
     def secret(name: str) -> str:
         given = passphrases.pin(f"the {name} of {uri}")
         if given is None:
-            raise KeyUnavailable(f"the {name} of {uri} is needed: set {PIN_VARIABLE}")
+            raise KeyUnavailable(f"the {name} of {uri} is needed: set {PIN_VARIABLE} or use --pin-file")
         return given
 
     try:

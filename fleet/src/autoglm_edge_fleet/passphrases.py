@@ -1,4 +1,7 @@
-"""Where passphrases come from: the environment, a file, or somebody at the keyboard. Nothing is kept on disk."""
+"""Where passphrases and PINs come from: the environment, a file, or somebody at the keyboard. Nothing is kept on disk.
+
+A PIN opens a module or token, which locks itself after a few wrong ones: the passphrase of files is never tried as one.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from autoglm_edge_fleet.errors import KeyUnavailable
 
 PASSPHRASE_VARIABLE = "AUTOGLM_EDGE_KEY_PASSPHRASE"  # noqa: S105  the name, not the secret
 PIN_VARIABLE = "AUTOGLM_EDGE_KEY_PIN"
-"""Of a module or token, where that is not the passphrase of the files."""
+"""Of the module or token."""
 SHORTEST = 8
 Ask = Callable[[str, bool], str]
 """(what for, whether it is a new one, to be typed twice) -> the passphrase."""
@@ -27,28 +30,25 @@ class Passphrases:
 
     @classmethod
     def find(
-        cls, file: Path | None = None, ask: Ask | None = None, environment: Mapping[str, str] = os.environ
+        cls,
+        file: Path | None = None,
+        ask: Ask | None = None,
+        environment: Mapping[str, str] = os.environ,
+        pin_file: Path | None = None,
     ) -> Passphrases:
         """Take the passphrase of a file (its first line), else of $AUTOGLM_EDGE_KEY_PASSPHRASE, else ask for it.
 
-        The PIN of a module or token is $AUTOGLM_EDGE_KEY_PIN, where that is set.
+        The PIN of a module or token in the same way of `pin_file`, else of $AUTOGLM_EDGE_KEY_PIN.
 
-        Raises KeyUnavailable when the file cannot be read.
+        Raises KeyUnavailable when a file cannot be read.
         """
-        pin = environment.get(PIN_VARIABLE) or None
-        if file is None:
-            return cls(environment.get(PASSPHRASE_VARIABLE) or None, ask, pin)
-        try:
-            given = file.read_text(encoding="utf-8").split("\n", 1)[0].rstrip("\r")
-        except (OSError, UnicodeDecodeError) as error:
-            raise KeyUnavailable(f"the passphrase file {file} cannot be read: {error}") from None
-        if not given:
-            raise KeyUnavailable(f"the passphrase file {file} is empty: write the passphrase into its first line")
-        return cls(given, pin=pin)
+        given = _first_line(file, "passphrase") if file else environment.get(PASSPHRASE_VARIABLE)
+        pin = _first_line(pin_file, "PIN") if pin_file else environment.get(PIN_VARIABLE)
+        return cls(given or None, ask, pin or None)
 
     def pin(self, purpose: str) -> str | None:
-        """Return what opens a module or token: its PIN where one was given, else as for any other purpose."""
-        return self._pin or self.get(purpose)
+        """Return what opens a module or token, None when there is no way to learn it."""
+        return self._pin or self._answer(purpose, False)
 
     def get(self, purpose: str) -> str | None:
         """Return the passphrase for a purpose, None when there is no way to learn it."""
@@ -78,3 +78,13 @@ class Passphrases:
         if purpose not in self._asked:
             self._asked[purpose] = self._ask(purpose, is_new)
         return self._asked[purpose]
+
+
+def _first_line(file: Path, what: str) -> str:
+    try:
+        line = file.read_text(encoding="utf-8").split("\n", 1)[0].rstrip("\r")
+    except (OSError, UnicodeDecodeError) as error:
+        raise KeyUnavailable(f"the {what} file {file} cannot be read: {error}") from None
+    if not line:
+        raise KeyUnavailable(f"the {what} file {file} is empty: write the {what} into its first line")
+    return line

@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 import pytest
 from tests.fakes.custodies import Repository
 
-from autoglm_edge_fleet.errors import TrustError
+from autoglm_edge_fleet.errors import KeyUnavailable, TrustError
 from autoglm_edge_fleet.keys import KeyRing
 from autoglm_edge_fleet.passphrases import PASSPHRASE_VARIABLE, PIN_VARIABLE, Passphrases
 from autoglm_edge_fleet.trust.custody import Custody, Foundation, utc_now
@@ -58,9 +58,16 @@ def test_a_key_of_gnupg_cannot_be_the_directors(tmp_path: Path, gnupg: str) -> N
     assert not custody.is_founded
 
 
-def test_a_token_may_have_a_pin_of_its_own() -> None:
+def test_the_pin_of_a_token_is_never_the_passphrase_of_files(tmp_path: Path) -> None:
     both = Passphrases.find(environment={PASSPHRASE_VARIABLE: "of the files", PIN_VARIABLE: "1234"})
     assert (both.pin("the token"), both.get("the files")) == ("1234", "of the files")
-    one = Passphrases.find(environment={PASSPHRASE_VARIABLE: "of the files"})
-    assert one.pin("the token") == "of the files"
-    assert Passphrases.find(environment={}).pin("the token") is None
+    for known in ({PASSPHRASE_VARIABLE: "of the files"}, {}):
+        assert Passphrases.find(environment=known).pin("the token") is None
+    (tmp_path / "pin").write_text("4242\n")
+    assert Passphrases.find(environment={PIN_VARIABLE: "1234"}, pin_file=tmp_path / "pin").pin("the token") == "4242"
+    asked = Passphrases("of the files", lambda purpose, _is_new: f"typed for {purpose}")
+    assert asked.pin("the token") == "typed for the token"
+    (tmp_path / "empty").write_text("\n1234")
+    for name, text in (("none", "the PIN file .* cannot be read"), ("empty", "the PIN file .* is empty")):
+        with pytest.raises(KeyUnavailable, match=text):
+            Passphrases.find(environment={}, pin_file=tmp_path / name)
