@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.fakes.brokers import available_kinds
@@ -34,6 +35,7 @@ def test_the_demonstration_shows_what_it_promises(kind: str, tmp_path: Path) -> 
     assert all(each["reason"]["code"] == "golden-disagreement" for each in figures["deployments"][6:9])
     assert all(each["reason"]["code"] == "probation-disagreement" for each in figures["deployments"][9:])
     assert [each["reason"]["code"] for each in figures["attacks"]] == ["replayed", "corrupt-data", "downgrade"]
+    assert_on_screen(ran.stderr.splitlines(), figures)
     exact, small = figures["variants"]
     assert small["size_bytes"] < 0.5 * exact["size_bytes"]
     assert small["speedup"] > 1
@@ -48,6 +50,24 @@ def test_the_demonstration_shows_what_it_promises(kind: str, tmp_path: Path) -> 
     assert all(each["errors"] == 0 for each in told)
     assert 0.8 * figures["requests"] < sum(each["requests"] for each in told) <= figures["requests"]
     assert Path(figures["report"]).is_file()
+
+
+def assert_on_screen(lines: list[str], figures: Any) -> None:
+    """Whoever watches reads of each refusal who refused what, and why."""
+    for each in figures["attacks"]:
+        reason = each["reason"]
+        refusal = f"  {each['device']} refuses {each['attack']} ({reason['code']}): {reason['message']}"
+        assert refusal in lines, (refusal, lines)
+    damaged, mistaken = (figures["deployments"][place]["reason"] for place in (6, 9))
+    told = "The damaged bundle was refused by every device (golden-disagreement)"
+    assert f"{told}: {damaged['message']}" in lines
+    told = "The mistaken bundle served, was watched, and every device went back (probation-disagreement)"
+    assert f"{told}: {mistaken['message']}" in lines
+    replayed, tampered, older = (each["reason"]["message"] for each in figures["attacks"])
+    assert "generation 2 is over: 4 was accepted before" in replayed, "of the INT8 bundle, before two others"
+    assert "came wrong 3 times" in tampered, "as often as it was fetched"
+    assert "filetype@1.0.0 is older than 1.1.0, which was confirmed here" in older
+    assert "answers differently from the previous model" in mistaken["message"]
 
 
 def test_the_demonstration_does_not_empty_a_folder_of_somebody_else(tmp_path: Path) -> None:

@@ -89,8 +89,11 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
         self._site = site
         super().__init__(*arguments, directory=directory)  # type: ignore[arg-type]
 
-    def log_message(self, format: str, *_arguments: object) -> None:  # noqa: A002  the name is the base's
+    def log_request(self, *_arguments: object) -> None:
         self._site.paths.append(self.path)
+
+    def log_message(self, *_arguments: object) -> None:
+        """Say nothing of errors."""
 
     def do_GET(self) -> None:
         path = Path(self.translate_path(self.path))

@@ -16,7 +16,9 @@ def demo(
     broker: Annotated[
         str | None, typer.Option(help="mosquitto or nats; the first that is installed when left out.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON at the end.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the figures as JSON; all else goes to the error output.")
+    ] = False,
 ) -> None:
     """Show the whole path on this machine: convert, publish, deploy to three agents, infer, report.
 
@@ -30,10 +32,9 @@ def demo(
     console = err if as_json else out
     began = time.monotonic()
     run = play(output.resolve(), console, broker)
+    show(run, console)
+    console.print(f"[dim]{time.monotonic() - began:.0f} s[/dim]")
     if as_json:
         print_json(summary(run))
-    else:
-        show(run, console)
-        console.print(f"[dim]{time.monotonic() - began:.0f} s[/dim]")
     if run.traffic.failures:
         raise typer.Exit(EXIT_FAILED)

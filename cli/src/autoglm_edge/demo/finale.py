@@ -21,11 +21,12 @@ def show(run: Run, console: Console) -> None:
     console.print(_telemetry_table(run))
     reason = run.acts[2][0].reason
     if reason:
-        console.print(f"The damaged bundle was refused by every device: {reason.message}", soft_wrap=True)
+        text = f"The damaged bundle was refused by every device ({reason.code}): {reason.message}"
+        console.print(text, markup=False, soft_wrap=True)
     reason = run.acts[3][0].reason
     if reason:
         text = f"The mistaken bundle served, was watched, and every device went back ({reason.code}): {reason.message}"
-        console.print(text, soft_wrap=True)
+        console.print(text, markup=False, soft_wrap=True)
     console.print(f"Refused by the devices: {'; '.join(each.attack for each in run.attacks)}", soft_wrap=True)
     failed = len(run.traffic.failures)
     colour = "red" if failed else "green"
