@@ -193,7 +193,7 @@ async def test_an_orderly_end_publishes_no_will_and_each_attempt_asks_for_one(br
     inbox, asked = Inbox(), []
 
     def will() -> Will:
-        asked.append(threading.current_thread().name)
+        asked.append("once more")
         return Will("will", b"%d" % len(asked))
 
     async with _linked(broker.url, "watcher", {"will": 1}, inbox.take):
@@ -591,11 +591,13 @@ async def test_links_leave_no_thread_behind() -> None:
         await _accept(wire)
         await wire.packet()
 
+    before = set(threading.enumerate())
     async with _misbehaving(script) as url:
         for _ in range(3):
-            async with _linked(url, "x", {"t": 1}):
-                pass
-    assert [thread.name for thread in threading.enumerate() if thread.name.startswith("paho")] == []
+            async with _linked(url, "x", {"t": 1}) as link:
+                assert link.connected
+                assert set(threading.enumerate()) == before, "there is one only while it connects"
+    assert set(threading.enumerate()) == before
 
 
 ENDS_WITHOUT_STOPPING = """

@@ -6,9 +6,9 @@ What is asked for and when is decided in `blocks`, `pace` and `allowance`; here 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import datetime
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -31,6 +31,8 @@ SOURCES: tuple[SourceName, ...] = ("folder", "https", "fleet")
 """Where files of bundles may come from."""
 _INBOX_BLOCKS = 256
 """Blocks that wait to be written; more are dropped and asked for again."""
+_TURN_BLOCKS = 8
+"""Blocks taken in before anything else gets its turn: a few milliseconds on a small board."""
 _FOLLOWED_BLOCKS = 2
 """A file that lacks fewer is not worth a subscription."""
 
@@ -125,7 +127,8 @@ class Receiving:
         self._first_request_id = first_request_id
         self.next_request_id = first_request_id
         self._on_progress = on_progress
-        self._inbox: asyncio.Queue[Block | FetchRefusal] = asyncio.Queue(_INBOX_BLOCKS)
+        self._inbox: deque[Block | FetchRefusal] = deque()
+        self._waiter: asyncio.Future[None] | None = None
         self._silent_since = time.monotonic()
         self._credited, self._credited_at = 0, 0.0
         self._subscribed = False
@@ -142,8 +145,9 @@ class Receiving:
             return
         if isinstance(item, FetchRefusal) and not self._first_request_id <= item.request_id < self.next_request_id:
             return  # of a fetch that is over: what the fleet did not have then it may have now
-        with contextlib.suppress(asyncio.QueueFull):  # asked for again when its time is up
-            self._inbox.put_nowait(item)
+        if len(self._inbox) < _INBOX_BLOCKS:  # else asked for again when its time is up
+            self._inbox.append(item)
+            self._wake()
 
     async def run(self) -> None:
         """Receive all that is missing.
@@ -208,19 +212,32 @@ class Receiving:
 
     async def _receive(self, now: float) -> None:
         """Take what has come; wait for it no longer than until something else is to be done."""
-        if not self._inbox.empty():
-            # Without a timer for each block; the loop's other work gets its turn all the same.
-            self._take(self._inbox.get_nowait())
-            await asyncio.sleep(0)
+        if self._inbox:
+            for _ in range(min(len(self._inbox), _TURN_BLOCKS)):
+                self._take(self._inbox.popleft())
+            await asyncio.sleep(0)  # the loop's other work gets its turn all the same
             return
         wait_s = min(self._transfer.retry_at - now, 1.0)
         if not self._allowance.unlimited:
             wait_s = min(wait_s, self._allowance.wait_s(self._transfer.block_bytes))
+        await self._arrival(max(0.01, wait_s))
+        if not self._inbox and time.monotonic() - self._silent_since > PATIENCE_S:
+            raise Hindrance("fleet-silent", f"nothing came for {PATIENCE_S:.0f} s, asking again")
+
+    async def _arrival(self, timeout_s: float) -> None:
+        """Wait until something comes, or the time is up. For every block, hence without a task as `wait_for` makes it."""
+        loop = asyncio.get_running_loop()
+        self._waiter = loop.create_future()
+        timer = loop.call_later(timeout_s, self._wake)
         try:
-            self._take(await asyncio.wait_for(self._inbox.get(), max(0.01, wait_s)))
-        except (asyncio.TimeoutError, TimeoutError):
-            if time.monotonic() - self._silent_since > PATIENCE_S:
-                raise Hindrance("fleet-silent", f"nothing came for {PATIENCE_S:.0f} s, asking again") from None
+            await self._waiter
+        finally:
+            timer.cancel()
+            self._waiter = None
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
 
     def _take(self, item: Block | FetchRefusal) -> None:
         if isinstance(item, Block):
