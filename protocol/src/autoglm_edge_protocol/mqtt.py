@@ -5,7 +5,7 @@
   connection: message ids begin anew with the next one, and paho would even send it ahead of the CONNECT.
 - `wait_for_publish` can block for ever: completion is a future, and the caller states how long it waits.
 - Bulk blocks (QoS 0) may arrive faster than they are used: the queue is bounded and drops, and the receiver asks again.
-  They may also be given faster than the socket takes them: `room_for_block` bounds how many wait in paho's queue.
+  They may also be given faster than the socket takes them: `room_for_block` bounds how many wait.
 
 MQTT 3.1.1 (OASIS standard, 2014), QoS 0 and 1, persistent session.
 """
@@ -25,14 +25,14 @@ from autoglm_edge_protocol.address import BrokerAddress, tls_context
 from autoglm_edge_protocol.errors import LinkError
 from autoglm_edge_protocol.in_flight import IN_FLIGHT, InFlight, Outgoing
 from autoglm_edge_protocol.paho_client import LoopClient
-from autoglm_edge_protocol.publication_reader import Publication
+from autoglm_edge_protocol.publications import Publication
 
 __all__ = ["IN_FLIGHT", "UNSENT_BLOCKS", "BrokerAddress", "Link", "Message", "Will"]
 
 log = logging.getLogger(__name__)
 
 UNSENT_BLOCKS = 32
-"""Blocks given to paho and not yet written to the socket: about 2 MB."""
+"""Blocks that may wait for the socket: about 2 MB."""
 _RECONNECT_MIN_S, _RECONNECT_MAX_S = 1.0, 30.0
 _RESUBSCRIBE_S = 30.0
 _STOP_S = 3.0
@@ -106,7 +106,6 @@ class Link:
         self._blocks: deque[Message] = deque()
         self._blocks_waiting = asyncio.Event()
         self._in_flight = InFlight(self._give)
-        self._unsent: deque[paho.MQTTMessageInfo] = deque()
         self._room = asyncio.Event()
         self._room.set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -192,8 +191,7 @@ class Link:
 
     def _lost(self) -> None:
         self._connected.clear()
-        self._unsent.clear()  # paho throws unsent packets of QoS 0 away when it connects again
-        self._room.set()
+        self._room.set()  # what was not sent is thrown away with the connection
 
     # sending ----
 
@@ -225,15 +223,10 @@ class Link:
         """Publish at QoS 0 without waiting; False when it was not taken: no connection, or no room for it."""
         if not self.has_room:
             return False
-        info = self._client.publish(topic, payload, qos=0)
-        if info.rc != paho.MQTT_ERR_SUCCESS:
-            return False
-        self._client.flush()
-        if not info.is_published():
-            self._unsent.append(info)
-            if len(self._unsent) >= UNSENT_BLOCKS:
-                self._room.clear()
-        return True
+        sent = self._client.send_block(topic, payload)
+        if self._client.unsent_blocks >= UNSENT_BLOCKS:
+            self._room.clear()
+        return sent
 
     @property
     def has_room(self) -> bool:
@@ -321,9 +314,7 @@ class Link:
             self._blocks_waiting.set()
 
     def _after_reading(self) -> None:
-        while self._unsent and self._unsent[0].is_published():
-            self._unsent.popleft()
-        if len(self._unsent) < UNSENT_BLOCKS:
+        if self._client.unsent_blocks < UNSENT_BLOCKS:
             self._room.set()
         self._in_flight.advance(self.connected)
 

@@ -14,12 +14,13 @@ import socket
 import ssl
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
-from autoglm_edge_protocol.publication_reader import Next, Publication, PublicationReader
+from autoglm_edge_protocol.publications import Next, Publication, PublicationReader, head
 
 _MISC_S = 1.0
 """How often it is looked whether the broker is to be asked for a sign of life."""
@@ -54,6 +55,9 @@ class LoopClient(paho.Client):
         self._note_problem = note_problem
         self._reader = PublicationReader()
         self._ended = False
+        self._blocks: deque[list[bytes | memoryview]] = deque()
+        """Pieces of packets: the whole of it, or what the socket has not taken of the first one."""
+        self._is_block_begun = False
         self._served: asyncio.AbstractEventLoop | None = None
         self._writing = False
         self._closed = asyncio.Event()
@@ -137,6 +141,8 @@ class LoopClient(paho.Client):
 
     def _detach(self, connection: paho.SocketLike) -> None:
         self._closed.set()
+        self._blocks.clear()
+        self._is_block_begun = False
         loop, self._served = self._served, None
         if loop is not None and not loop.is_closed():
             loop.remove_reader(connection)
@@ -154,11 +160,30 @@ class LoopClient(paho.Client):
 
     # writing ----
 
+    @property
+    def unsent_blocks(self) -> int:
+        """How many publications at QoS 0 wait for the socket."""
+        return len(self._blocks)
+
+    def send_block(self, topic: str, payload: bytes) -> bool:
+        """Publish at QoS 0 without a copy of the bytes; returns whether there is a connection. What paho has to write
+        goes first. Raises ValueError."""
+        if self._served is None:
+            return False
+        self._blocks.append([head(topic, len(payload)), payload])
+        with self._breaking():
+            self.flush()
+        return self._served is not None
+
     def flush(self) -> None:
         """Write what waits, as far as the socket takes it now; the rest follows when it takes more."""
+        if self._is_block_begun:
+            self._write_blocks(1)
         if self.want_write():
             self.loop_write()
-        waits, connection = self.want_write(), self.socket()
+        if self._blocks and not self.want_write():
+            self._write_blocks(len(self._blocks))
+        waits, connection = self.want_write() or bool(self._blocks), self.socket()
         if waits is self._writing or connection is None or self._served is None:
             return
         self._writing = waits
@@ -166,6 +191,39 @@ class LoopClient(paho.Client):
             self._served.add_writer(connection, self._writable)
         else:
             self._served.remove_writer(connection)
+
+    def _write_blocks(self, most: int) -> None:
+        connection = self.socket()
+        for _ in range(most):
+            if connection is None:
+                return
+            parts = self._blocks[0]
+            size_bytes = sum(map(len, parts))
+            try:
+                # TLS has no call for several pieces, and wants the same bytes again after it could not write them.
+                if isinstance(connection, ssl.SSLSocket):
+                    parts[:] = [b"".join(parts)]
+                    sent_bytes = connection.send(parts[0])
+                else:
+                    sent_bytes = connection.sendmsg(parts)
+            except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                return
+            except OSError:
+                self._ended = True
+                self.loop_read()  # which then finds the connection lost, as if it had been read
+                return
+            self._is_block_begun = sent_bytes < size_bytes
+            if self._is_block_begun:
+                parts[:] = [memoryview(b"".join(parts))[sent_bytes:]]
+                return
+            self._blocks.popleft()
+            with self._msgtime_mutex:
+                self._last_msg_out = time.monotonic()
+
+    def _sock_send(self, buf: bytes | bytearray) -> int:
+        if self._is_block_begun:
+            raise BlockingIOError  # its end comes first
+        return super()._sock_send(buf)
 
     def _writable(self) -> None:
         with self._breaking():

@@ -3,8 +3,10 @@
 The window follows TCP Vegas (Brakmo and Peterson 1995): a block that takes much longer than the quickest one waits in
 a queue somewhere, so the window grows while few wait, and shrinks while many do. On a long line that is nearly as wide
 as the line is long; on a narrow one it stays small. A queue that is through in a moment delays nobody, whatever its
-length: on a quick line the window grows all the same, so that neither end waits for the other. The time-out follows RFC 6298, with Karn's rule: an answer to a
-request that was made twice says nothing about the time it takes, and the doubled time-out stays until one is in time.
+length: on a quick line the window grows all the same, so that neither end waits for the other.
+
+The time-out follows RFC 6298, with Karn's rule: an answer to a request that was made twice says nothing about the time
+it takes, and the doubled time-out stays until one is in time.
 """
 
 from __future__ import annotations

@@ -106,7 +106,7 @@ class Receiving:
         partial: the file as far as it is here.
         transfer: what of it is missing.
         first_request_id: of the requests of this transfer.
-        on_progress: told how many bytes are in place and verified.
+        on_progress: called when more of it is here.
     """
 
     def __init__(
@@ -117,7 +117,7 @@ class Receiving:
         partial: PartialFile,
         transfer: BlockTransfer,
         first_request_id: int,
-        on_progress: Callable[[int], None],
+        on_progress: Callable[[], None],
     ) -> None:
         self._requests = requests
         self._policy = policy
@@ -225,7 +225,7 @@ class Receiving:
             raise Hindrance("fleet-silent", f"nothing came for {PATIENCE_S:.0f} s, asking again")
 
     async def _arrival(self, timeout_s: float) -> None:
-        """Wait until something comes, or the time is up. For every block, hence without a task as `wait_for` makes it."""
+        """Wait until something comes or the time is up: often, hence without a task, as `wait_for` makes it."""
         loop = asyncio.get_running_loop()
         self._waiter = loop.create_future()
         timer = loop.call_later(timeout_s, self._wake)
@@ -258,7 +258,7 @@ class Receiving:
             self._partial.write(block.offset, data)
             for chunk in transfer.received(block.offset, now):
                 self._check(chunk)
-            self._on_progress(transfer.verified_bytes)
+            self._on_progress()
         if block.shared:
             self._gone_by(block.offset // transfer.block_bytes, now)
         elif accepted:

@@ -1,4 +1,4 @@
-"""Finding publications in the bytes that a broker sends. Pure: bytes in, publications out.
+"""Publications at QoS 0 as bytes: how one begins, and finding them in what a broker sends. Pure.
 
 What travels in bulk are publications at QoS 0, of which a packet has nothing but a topic and a payload. They are
 taken out here, each with one copy of its bytes; every other packet, and whatever is not well-formed, is given on as it
@@ -34,6 +34,20 @@ class Next(Enum):
     """Not before more bytes are here."""
     OTHER = "other"
     """Bytes of another packet, for `take`."""
+
+
+def head(topic: str, payload_bytes: int) -> bytes:
+    """Return what comes before the payload in a packet. Raises ValueError when there can be no such packet."""
+    name = topic.encode()
+    remaining = 2 + len(name) + payload_bytes
+    if not 0 < len(name) < 1 << 16 or remaining >= 1 << 7 * _MOST_LENGTH_BYTES:
+        raise ValueError(f"a topic of {len(name)} bytes and {payload_bytes} after it are no publication")
+    begun = bytearray([_PUBLISH])
+    while remaining >= 0x80:
+        begun.append(remaining & 0x7F | 0x80)
+        remaining >>= 7
+    begun.append(remaining)
+    return bytes(begun) + len(name).to_bytes(2, "big") + name
 
 
 class PublicationReader:

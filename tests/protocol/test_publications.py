@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from autoglm_edge_protocol.publication_reader import Next, Publication, PublicationReader
+from autoglm_edge_protocol.publications import Next, Publication, PublicationReader
 
 BUFFER_BYTES = 1000
 
