@@ -109,6 +109,12 @@ class BlockTransfer:
         if block >= self._follow_until:
             self._stop_following()
 
+    def left(self, now: float) -> None:
+        """Note that nothing more of the stream will come, as this device has left it."""
+        if self.following:
+            self._stop_following()
+            self._pace.progressed(now)
+
     def pulled(self) -> None:
         """Note that a block has come for this device alone: there is no stream, or not for us."""
         self._follow_until = None
@@ -122,6 +128,10 @@ class BlockTransfer:
             elif self._outstanding:
                 self._give_up_outstanding()
                 self._pace.timed_out(now)
+            else:
+                self._pace.progressed(
+                    now
+                )  # nothing was asked for, as there was no connection: now time begins to count
         if self.following:
             return []
         window = self._pace.window

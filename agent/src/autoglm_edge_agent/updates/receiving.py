@@ -6,6 +6,7 @@ What is asked for and when is decided in `blocks`, `pace` and `allowance`; here 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime
 import time
 from collections import deque
@@ -13,11 +14,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from autoglm_edge_agent.cancellation import cancel
 from autoglm_edge_agent.errors import Hindrance, Refusal
 from autoglm_edge_agent.updates.allowance import Allowance, QuietHours
 from autoglm_edge_agent.updates.blocks import BlockTransfer
 from autoglm_edge_agent.updates.partial import PartialFile
-from autoglm_edge_protocol.errors import MalformedDocument
+from autoglm_edge_agent.updates.straggling import Straggling
+from autoglm_edge_protocol.errors import LinkError, MalformedDocument
 from autoglm_edge_protocol.limits import LIMITS
 from autoglm_edge_protocol.packing import ENCODINGS, unpack
 from autoglm_edge_protocol.transfer import FetchRefusal, FetchRequest, StreamCredit, to_bitmap, to_ranges
@@ -55,6 +58,10 @@ class Requests(Protocol):
 
     def credit(self, credit: StreamCredit) -> bool:
         """Say how far a stream has come, at most once; False when it could not be said."""
+
+    async def acknowledged_credit(self, credit: StreamCredit) -> None:
+        """Say it at least once, and return when the broker has acknowledged it, behind all that it holds for this
+        device. Raises LinkError."""
 
 
 @dataclass(frozen=True)
@@ -131,6 +138,8 @@ class Receiving:
         self._waiter: asyncio.Future[None] | None = None
         self._silent_since = time.monotonic()
         self._credited, self._credited_at = 0, 0.0
+        self._straggling = Straggling()
+        self._said: set[asyncio.Task[None]] = set()
         self._subscribed = False
         self._connected = True
 
@@ -162,6 +171,7 @@ class Receiving:
             await self._until_complete(follow)
         finally:
             self._leave()
+            await cancel(*self._said)
 
     async def _until_complete(self, follow: bool) -> None:
         while not self._transfer.complete:
@@ -276,11 +286,35 @@ class Receiving:
 
     def _gone_by(self, number: int, now: float) -> None:
         self._transfer.passed(number, now)
-        if number - self._credited >= CREDIT_BLOCKS or now - self._credited_at >= CREDIT_S:
+        self._straggling.passed()
+        if not self._subscribed:
+            return  # left already, and this was on its way
+        credit = StreamCredit(sha256=self.sha256, block_bytes=self._transfer.block_bytes, block=number)
+        if self._straggling.is_far_behind:
+            self._leave()
+            self._say(credit, self._left)
+        elif number - self._credited >= CREDIT_BLOCKS or now - self._credited_at >= CREDIT_S:
             self._credited, self._credited_at = number, now
-            self._requests.credit(
-                StreamCredit(sha256=self.sha256, block_bytes=self._transfer.block_bytes, block=number)
-            )
+            if self._straggling.waits:
+                self._requests.credit(credit)
+            else:
+                self._straggling.asked()
+                self._say(credit, self._straggling.acknowledged)
+
+    def _say(self, credit: StreamCredit, acknowledged: Callable[[], None]) -> None:
+        async def say() -> None:
+            with contextlib.suppress(LinkError):  # after a lost connection there is no stream any more
+                await self._requests.acknowledged_credit(credit)
+                acknowledged()
+
+        said = asyncio.ensure_future(say())
+        self._said.add(said)
+        said.add_done_callback(self._said.discard)
+
+    def _left(self) -> None:
+        # The broker holds nothing more of the stream. Whoever asks before that gets most blocks twice.
+        self._transfer.left(time.monotonic())
+        self._wake()
 
     def _check(self, chunk: int) -> None:
         if self._partial.holds(chunk):
