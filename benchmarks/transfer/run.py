@@ -19,6 +19,7 @@ from pathlib import Path
 from statistics import median
 
 from benchmarks.results import write_section
+from benchmarks.transfer.part import INTRODUCTION, PART
 from benchmarks.transfer.stage import Measured, Stage
 from benchmarks.transfer.web import nginx
 from tests.fakes.proxies import Proxy
@@ -27,14 +28,6 @@ from autoglm_edge_converter.machine import machine_name
 from autoglm_edge_fleet.repository import REPOSITORY_FOLDER
 from autoglm_edge_protocol.bundle import read_manifest
 
-PART = "Transfers over MQTT"
-INTRODUCTION = """
-    .venv/bin/python -m benchmarks.transfer.run
-
-Broker, fleet and devices run on one machine, over its loopback interface, and share its two processors. What is
-compared ran in turns; figures are medians. A device is the agent's own link, fetcher and store: what it fetches is
-written, verified chunk by chunk and as a whole, and synced.
-"""
 PULL_BYTES = 100_000_000
 COHORT_BYTES = 50_000_000
 COHORT = 20

@@ -1,4 +1,4 @@
-"""A device that is slower than the others follow: it leaves their stream, or loses what the broker drops, and pulls that."""
+"""A device that is slower than the others: it leaves their stream, or loses what the broker drops, and pulls that."""
 
 from __future__ import annotations
 
