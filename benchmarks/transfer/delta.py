@@ -140,8 +140,8 @@ def table() -> str:
         print(f"{' | '.join(lines[-1])} (of {total_bytes:,} bytes; index: {indices})", flush=True)
     rows = "\n".join("| " + " | ".join(line) + " |" for line in lines)
     remark = (
-        f"- The cut is by content (FastCDC, {MIN_BYTES // KIB}, {NORMAL_BYTES // KIB} and {MAX_BYTES // KIB} KiB) and at "
-        "tensors.\n"
+        f"- The cut is by content (FastCDC, {MIN_BYTES // KIB}, {NORMAL_BYTES // KIB} and {MAX_BYTES // KIB} KiB) "
+        "and at tensors.\n"
         f"- All that travels is counted: manifest, chunk index and whole blocks of {LIMITS.block_bytes // KIB} KiB. In "
         f"the last row the index has: {indices}; that of rauc is in its figure.\n"
         "- rauc is calculated, for a plain image in which each file begins at a block of 4 KiB."
