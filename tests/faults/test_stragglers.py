@@ -40,7 +40,8 @@ async def test_a_device_that_cannot_keep_up(queue: str, tmp_path: Path) -> None:
     bundle = make_bundle(tmp_path / "bundle", payload_bytes=BUNDLE_BYTES)
     reference = reference_of(bundle)
     async with AsyncExitStack() as stack:
-        broker = stack.enter_context(Broker(MOSQUITTO, tmp_path / "broker", f"{queue}log_type all\n"))
+        broker = Broker(MOSQUITTO, tmp_path / "broker", f"{queue}log_type all\n")
+        stack.enter_context(broker)
         side = stack.enter_context(FleetProcess(tmp_path / "fleet", broker.url))
         side.fleet.publish(bundle)
         devices = []

@@ -6,27 +6,28 @@ import random
 
 import pytest
 
-from autoglm_edge_protocol.publications import Next, Publication, PublicationReader
+from autoglm_edge_protocol.publications import Next, Publication, PublicationReader, head
 
 BUFFER_BYTES = 1000
 
 
-def packet(head: int, body: bytes) -> bytes:
+def packet(kind: int, body: bytes) -> bytes:
     length, remaining = b"", len(body)
     while True:
         remaining, byte = remaining >> 7, remaining & 0x7F
         length += bytes([byte | (0x80 if remaining else 0)])
         if not remaining:
-            return bytes([head]) + length + body
+            return bytes([kind]) + length + body
 
 
-def publish(topic: bytes, payload: bytes, head: int = 0x30, mid: bytes = b"") -> bytes:
-    return packet(head, len(topic).to_bytes(2, "big") + topic + mid + payload)
+def publish(topic: bytes, payload: bytes, kind: int = 0x30, mid: bytes = b"") -> bytes:
+    return packet(kind, len(topic).to_bytes(2, "big") + topic + mid + payload)
 
 
 def read(data: bytes, cuts: random.Random) -> list[Publication | bytes]:
     """Return publications, and joined what lies between them."""
-    reader, found = PublicationReader(BUFFER_BYTES), []
+    reader = PublicationReader(BUFFER_BYTES)
+    found: list[Publication | bytes] = []
     while data:
         free = reader.free()
         count = min(len(free), len(data), cuts.choice((1, 2, 3, 50, 700, 1000)))
@@ -39,9 +40,10 @@ def read(data: bytes, cuts: random.Random) -> list[Publication | bytes]:
                 continue
             taken = reader.take(cuts.choice((1, 5, 10_000)))
             assert taken
-            if found and isinstance(found[-1], bytes):
-                taken = found.pop() + taken
-            found.append(taken)
+            if found and isinstance(before := found[-1], bytes):
+                found[-1] = before + taken
+            else:
+                found.append(taken)
     return found
 
 
@@ -63,8 +65,8 @@ STREAM: list[tuple[bytes, Publication | None]] = [
 def test_publications_are_found_and_the_rest_is_left_as_it_is(seed: int) -> None:
     expected: list[Publication | bytes] = []
     for raw, publication in STREAM:
-        if publication is None and expected and isinstance(expected[-1], bytes):
-            expected[-1] += raw
+        if publication is None and expected and isinstance(before := expected[-1], bytes):
+            expected[-1] = before + raw
         else:
             expected.append(publication or raw)
     assert read(b"".join(raw for raw, _ in STREAM), random.Random(seed)) == expected
@@ -98,3 +100,15 @@ def test_another_connection_begins_with_nothing_of_the_last_one() -> None:
     assert reader.next() is Next.OTHER
     assert reader.take(10) == CONNACK
     assert reader.take(10) == b""
+
+
+@pytest.mark.parametrize("size_bytes", [0, 1, 120, 121, 16_000, 16_384, 65_536, 2_097_200])
+def test_what_is_written_is_what_is_read(size_bytes: int) -> None:
+    payload = bytes(size_bytes)
+    assert head("a/b", size_bytes) + payload == publish(b"a/b", payload)
+
+
+@pytest.mark.parametrize(("topic", "size_bytes"), [("", 1), ("t" * 65_536, 1), ("t", 1 << 28)])
+def test_what_no_packet_can_be(topic: str, size_bytes: int) -> None:
+    with pytest.raises(ValueError, match="no publication"):
+        head(topic, size_bytes)

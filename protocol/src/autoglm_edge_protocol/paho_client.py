@@ -77,7 +77,7 @@ class LoopClient(paho.Client):
         # A daemon, as a name that takes minutes to look up must not keep a process from ending.
         threading.Thread(target=self._reconnect, args=(loop, opened), name="mqtt-connect", daemon=True).start()
         await asyncio.shield(opened)
-        connection = self.socket()
+        connection = self._connection()
         if connection is None:
             raise ConnectionError("the connection was lost at once")
         with contextlib.suppress(OSError):
@@ -139,6 +139,10 @@ class LoopClient(paho.Client):
         """Break the connection."""
         self._sock_close()
 
+    def _connection(self) -> socket.socket | None:
+        connection = self.socket()
+        return connection if isinstance(connection, socket.socket) else None
+
     def _detach(self, connection: paho.SocketLike) -> None:
         self._closed.set()
         self._blocks.clear()
@@ -183,7 +187,7 @@ class LoopClient(paho.Client):
             self.loop_write()
         if self._blocks and not self.want_write():
             self._write_blocks(len(self._blocks))
-        waits, connection = self.want_write() or bool(self._blocks), self.socket()
+        waits, connection = self.want_write() or bool(self._blocks), self._connection()
         if waits is self._writing or connection is None or self._served is None:
             return
         self._writing = waits
@@ -193,7 +197,7 @@ class LoopClient(paho.Client):
             self._served.remove_writer(connection)
 
     def _write_blocks(self, most: int) -> None:
-        connection = self.socket()
+        connection = self._connection()
         for _ in range(most):
             if connection is None:
                 return
@@ -240,7 +244,7 @@ class LoopClient(paho.Client):
 
     def _read(self) -> None:
         more = True
-        while more and (connection := self.socket()) is not None:
+        while more and (connection := self._connection()) is not None:
             try:
                 size_bytes = connection.recv_into(self._reader.free())
             except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
