@@ -46,7 +46,7 @@ class InFlight:
         self._waiting.append(publication)
 
     def withdraw(self, publication: Outgoing) -> None:
-        """Let go of a publication that nobody waits for any more, unless it is on its way."""
+        """Forget a publication that nobody waits for any more, unless it is on its way."""
         if publication in self._waiting:
             self._waiting.remove(publication)
 
@@ -58,9 +58,7 @@ class InFlight:
                 if not done.done():
                     done.set_result(None)
         while connected and self._waiting and len(self._sent) < IN_FLIGHT:
-            publication = self._waiting.popleft()
-            if not publication.done.done():
-                self._send(publication)
+            self._send(self._waiting.popleft())
 
     def _send(self, publication: Outgoing) -> None:
         try:

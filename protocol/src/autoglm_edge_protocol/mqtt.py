@@ -207,12 +207,15 @@ class Link:
         self._in_flight.add(publication)
         self._in_flight.advance(self.connected)
         try:
-            await asyncio.wait_for(publication.done, timeout_s)
-        except (asyncio.TimeoutError, TimeoutError):
-            problem = "the broker did not acknowledge" if self.connected else self.last_problem or "no connection"
-            raise LinkError(f"not published within {timeout_s:.0f} s: {problem}") from None
+            # Not `wait_for`, which before Python 3.12 may lose a cancellation: the acknowledgement often comes
+            # in the same turn of the loop.
+            await asyncio.wait({publication.done}, timeout=timeout_s)
         finally:
             self._in_flight.withdraw(publication)
+        if not publication.done.done():
+            problem = "the broker did not acknowledge" if self.connected else self.last_problem or "no connection"
+            raise LinkError(f"not published within {timeout_s:.0f} s: {problem}")
+        publication.done.result()
 
     def _give(self, publication: Outgoing) -> paho.MQTTMessageInfo:
         info = self._client.publish(publication.topic, publication.payload, qos=1, retain=publication.retain)

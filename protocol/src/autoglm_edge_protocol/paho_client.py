@@ -60,8 +60,8 @@ class LoopClient(paho.Client):
         self._is_block_begun = False
         self._served: asyncio.AbstractEventLoop | None = None
         self._writing = False
-        self._closed = asyncio.Event()
-        self._closed.set()
+        self._closed: asyncio.Future[None] | None = None
+        """Of the connection that is served."""
         self._opening: asyncio.Future[None] | None = None
         self._abandoned = False
         self.on_socket_close = lambda _client, _userdata, sock: self._detach(sock)
@@ -83,7 +83,7 @@ class LoopClient(paho.Client):
         with contextlib.suppress(OSError):
             # A request is a small packet, and waits for nothing: neither for more, nor for the other end's word.
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._closed.clear()
+        self._closed = loop.create_future()
         self._served = loop
         loop.add_reader(connection, self._readable)
         self.flush()
@@ -111,10 +111,8 @@ class LoopClient(paho.Client):
 
     async def serve(self) -> None:
         """Return when the connection is over."""
-        while not self._closed.is_set():
-            with contextlib.suppress(asyncio.TimeoutError, TimeoutError):
-                await asyncio.wait_for(self._closed.wait(), _MISC_S)
-                return
+        # Here and below not `wait_for`, which before Python 3.12 may lose the cancellation of who waits.
+        while self._closed is not None and not (await asyncio.wait({self._closed}, timeout=_MISC_S))[0]:
             with self._breaking():
                 self.loop_misc()
                 self.flush()
@@ -124,8 +122,8 @@ class LoopClient(paho.Client):
         self._abandoned = True
         self.disconnect()
         self.flush()
-        with contextlib.suppress(asyncio.TimeoutError, TimeoutError):
-            await asyncio.wait_for(self._closed.wait(), timeout_s)
+        if self._closed is not None:
+            await asyncio.wait({self._closed}, timeout=timeout_s)
         self.cut()
         if self._opening is not None:
             await asyncio.wait({self._opening}, timeout=timeout_s)
@@ -144,11 +142,12 @@ class LoopClient(paho.Client):
         return connection if isinstance(connection, socket.socket) else None
 
     def _detach(self, connection: paho.SocketLike) -> None:
-        self._closed.set()
         self._blocks.clear()
         self._is_block_begun = False
         loop, self._served = self._served, None
         if loop is not None and not loop.is_closed():
+            if self._closed is not None and not self._closed.done():
+                self._closed.set_result(None)
             loop.remove_reader(connection)
             loop.remove_writer(connection)
         self._writing = False
