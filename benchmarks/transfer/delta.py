@@ -1,6 +1,6 @@
 """How much of a bundle travels when a device has the release before it; writes RESULTS.md.
 
-    .venv/bin/python benchmarks/transfer/delta.py [--output FILE]
+    .venv/bin/python -m benchmarks.transfer.delta [--output FILE]
 
 The agent's own code fetches and copies, from a fleet in the same process that counts the bytes of every block. Only how
 the files are cut differs. rauc's adaptive update is calculated: nothing of rauc runs here.
@@ -12,19 +12,15 @@ import argparse
 import asyncio
 import json
 import platform
-import sys
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-
 import numpy as np
-from models import CHANGES, Network
-from results import write_section
+from benchmarks.results import write_section
+from benchmarks.transfer.models import CHANGES, Network
+from benchmarks.transfer.part import INTRODUCTION, PART
 from tests.fakes.model_bundles import ModelBundle, make_model_bundle
 from tests.faults.devices import Device, Source
 
@@ -41,11 +37,6 @@ from autoglm_edge_protocol.transfer import FetchRequest
 KIB = 1024
 RAUC_BLOCK_BYTES = 4 * KIB
 RAUC_HASH_BYTES = 32
-PART = "Transfer"
-INTRODUCTION = f"""
-What an update costs a device that has the release before it. The cut is by content (FastCDC, {MIN_BYTES // KIB},
-{NORMAL_BYTES // KIB} and {MAX_BYTES // KIB} KiB) and at tensors.
-"""
 
 Cut = Callable[[Path, str], ChunkedFile]
 
@@ -149,6 +140,8 @@ def table() -> str:
         print(f"{' | '.join(lines[-1])} (of {total_bytes:,} bytes; index: {indices})", flush=True)
     rows = "\n".join("| " + " | ".join(line) + " |" for line in lines)
     remark = (
+        f"- The cut is by content (FastCDC, {MIN_BYTES // KIB}, {NORMAL_BYTES // KIB} and {MAX_BYTES // KIB} KiB) "
+        "and at tensors.\n"
         f"- All that travels is counted: manifest, chunk index and whole blocks of {LIMITS.block_bytes // KIB} KiB. In "
         f"the last row the index has: {indices}; that of rauc is in its figure.\n"
         "- rauc is calculated, for a plain image in which each file begins at a block of 4 KiB."
@@ -161,7 +154,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path(__file__).resolve().parents[1] / "RESULTS.md")
     options = parser.parse_args()
     made_by = f"{machine_name()}; numpy {np.__version__}, python {platform.python_version()}"
-    text = f"    .venv/bin/python benchmarks/transfer/delta.py\n\n{date.today().isoformat()}, {made_by}.\n\n{table()}"
+    text = f"{date.today().isoformat()}, {made_by}.\n\n{table()}"
     write_section(options.output, PART, INTRODUCTION, "Only what changed", text)
 
 

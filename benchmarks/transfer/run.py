@@ -18,23 +18,17 @@ from datetime import date
 from pathlib import Path
 from statistics import median
 
+import urllib3
 from benchmarks.results import write_section
+from benchmarks.transfer.part import INTRODUCTION, PART
 from benchmarks.transfer.stage import Measured, Stage
-from benchmarks.transfer.web import nginx
+from benchmarks.transfer.web import nginx, version
 from tests.fakes.proxies import Proxy
 
 from autoglm_edge_converter.machine import machine_name
 from autoglm_edge_fleet.repository import REPOSITORY_FOLDER
 from autoglm_edge_protocol.bundle import read_manifest
 
-PART = "Transfers over MQTT"
-INTRODUCTION = """
-    .venv/bin/python -m benchmarks.transfer.run
-
-Broker, fleet and devices run on one machine, over its loopback interface, and share its two processors. What is
-compared ran in turns; figures are medians. A device is the agent's own link, fetcher and store: what it fetches is
-written, verified chunk by chunk and as a whole, and synced.
-"""
 PULL_BYTES = 100_000_000
 COHORT_BYTES = 50_000_000
 COHORT = 20
@@ -48,30 +42,34 @@ def pull(directory: Path, rounds: int) -> str:
         manifest = read_manifest(directory / "bundle")
         model = next(entry for entry in manifest.files if entry.size_bytes == PULL_BYTES)
         repository = directory / "fleet" / REPOSITORY_FOLDER
-        ours, careful, careless, cpu = [], [], [], []
+        ours: list[Measured] = []
+        web: list[list[float]] = []
         with nginx(directory / "nginx", repository) as url:
             address = f"{url}/objects/{model.sha256[:2]}/{model.sha256}"
             for _ in range(rounds):
                 command = [sys.executable, "-m", "benchmarks.transfer.web", address, str(directory / "x"), model.sha256]
-                found = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
-                careful.append(float(found[0]))
-                careless.append(float(found[1]))
-                measured = served.measure({"dev0": served.broker.url}, share=True, processes=1)
-                ours.append(measured.took_s["dev0"])
-                cpu.append(measured.device_cpu_s)
-    megabytes = PULL_BYTES / 1e6
+                said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+                web.append([float(each) for each in said.split()])
+                ours.append(served.measure({"dev0": served.broker.url}, share=True, processes=1))
+    careful_s, careful_cpu_s, careless_s, careless_cpu_s = (median(column) for column in zip(*web, strict=True))
     rows = [
-        ("nginx and urllib3, thrown away", careless, "-"),
-        ("nginx and urllib3, written, hashed and synced", careful, "-"),
-        ("autoglm-edge through Mosquitto", ours, f"{median(cpu):.2f} s"),
+        ("nginx and urllib3, thrown away", careless_s, careless_cpu_s, None),
+        ("nginx and urllib3, written, hashed and synced", careful_s, careful_cpu_s, None),
+        (
+            "autoglm-edge through Mosquitto",
+            _median(ours, lambda m: m.took_s["dev0"]),
+            _median(ours, lambda m: m.device_cpu_s),
+            (_median(ours, lambda m: m.fleet_cpu_s), _median(ours, lambda m: m.broker_cpu_s)),
+        ),
     ]
     table = [
-        f"| {name} | {megabytes / median(took):.0f} MB/s | {median(careful) / median(took):.0%} | "
-        f"{median(careless) / median(took):.0%} | {cpu_s} |"
-        for name, took, cpu_s in rows
+        f"| {name} | {PULL_BYTES / 1e6 / took_s:.0f} MB/s | {careful_s / took_s:.0%} | {careless_s / took_s:.0%} "
+        f"| {cpu_s:.2f} s | {' | '.join(f'{each:.2f} s' for each in others) if others else '- | -'} |"
+        for name, took_s, cpu_s, others in rows
     ]
-    head = "| 100 MB | throughput | of the careful client | of the careless one | device CPU |"
-    return "\n".join([head, "| --- | ---: | ---: | ---: | ---: |", *table])
+    head = "| 100 MB | throughput | of the careful client | of the careless one | client's CPU | fleet's | broker's |"
+    peer = f"The peer: nginx {version()}, one worker, sendfile, no TLS; urllib3 {urllib3.__version__}, pieces of 1 MiB."
+    return "\n".join([head, "| --- | ---: | ---: | ---: | ---: | ---: | ---: |", *table, "", peer])
 
 
 def fan_out(directory: Path, rounds: int) -> str:
@@ -94,17 +92,20 @@ def fan_out(directory: Path, rounds: int) -> str:
     base = _median(results["one copy for all"], lambda m: median(m.took_s[name] for name in quick))
     unicast_cpu = _median(results["each its own copy"], lambda m: m.fleet_cpu_s)
     lines = [
-        f"| {COHORT} devices, 50 MB | egress of the fleet | its CPU | median fast device | slowest | broker grew by |",
-        "| --- | ---: | ---: | ---: | ---: | ---: |",
+        f"| {COHORT} devices, 50 MB | egress of the fleet | its CPU | it grew by | median fast device | slowest "
+        "| broker's CPU | it grew by |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     for name, measured in results.items():
         cpu = _median(measured, lambda m: m.fleet_cpu_s)
         took = _median(measured, lambda m: median(m.took_s[each] for each in quick))
         lines.append(
             f"| {name} | {_median(measured, lambda m: m.egress_bytes) / bundle:.3f} x the bundle "
-            f"| {cpu:.2f} s ({cpu / unicast_cpu:.0%}) | {took:.1f} s ({took / base:.2f}x) "
+            f"| {cpu:.2f} s ({cpu / unicast_cpu:.0%}) | {_median(measured, lambda m: m.fleet_grew_bytes) / 1e6:.0f} MB "
+            f"| {took:.1f} s ({took / base:.2f}x) "
             f"| {_median(measured, lambda m: max(m.took_s.values())):.1f} s "
-            f"| {_median(measured, lambda m: m.broker_rss_bytes) / 1e6:.0f} MB |"
+            f"| {_median(measured, lambda m: m.broker_cpu_s):.2f} s "
+            f"| {_median(measured, lambda m: m.broker_grew_bytes) / 1e6:.0f} MB |"
         )
     lines += ["", f"Slow: {SLOW_BYTES_PER_S / 1e6} MB/s towards the device, through a proxy."]
     return "\n".join(lines)

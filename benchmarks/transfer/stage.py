@@ -27,8 +27,10 @@ class Measured:
     took_s: dict[str, float]
     device_cpu_s: float
     fleet_cpu_s: float
+    broker_cpu_s: float
     egress_bytes: int
-    broker_rss_bytes: int
+    fleet_grew_bytes: int
+    broker_grew_bytes: int
 
 
 class Stage:
@@ -64,14 +66,17 @@ class Stage:
         wait_until(lambda: sum(d.online for d in fleet.devices()) >= len(names), 30, "not all online")
         fleet.deploy(bundle, names)
         serving, broker = self._process(), psutil.Process(self.broker.pid)
-        before, sent_before, rss_before = serving.cpu_times(), fleet.egress().size_bytes, broker.memory_info().rss
+        watched = (serving, broker)
+        before, sent_before = [_cpu_s(each) for each in watched], fleet.egress().size_bytes
+        rss_before = [each.memory_info().rss for each in watched]
         for child in children:
             assert child.stdin is not None
             child.stdin.write("go\n")
             child.stdin.flush()
-        peak = self._watch_memory(children, broker)
+        peaks = self._watch_memory(children, watched)
         results = [self._result(child) for child in children]
-        after = serving.cpu_times()
+        cpu_s = [_cpu_s(each) - was for each, was in zip(watched, before, strict=True)]
+        grew_bytes = [max(0, peak - was) for peak, was in zip(peaks, rss_before, strict=True)]
         total = self.reference.manifest_size_bytes
         sent = wait_until(lambda: self._settled(sent_before), 10, "the fleet sent nothing")
         assert isinstance(sent, int)
@@ -79,9 +84,9 @@ class Stage:
         return Measured(
             {name: took for result in results for name, took in result["took_s"].items()},
             sum(result["cpu_s"] for result in results),
-            after.user + after.system - before.user - before.system,
+            *cpu_s,
             sent,
-            max(0, peak - rss_before),
+            *grew_bytes,
         )
 
     def _settled(self, before: int) -> int:
@@ -108,17 +113,24 @@ class Stage:
     def _process(self) -> psutil.Process:
         return psutil.Process(self.served.pid)
 
-    def _watch_memory(self, children: list[subprocess.Popen[str]], broker: psutil.Process) -> int:
-        peak = 0
+    def _watch_memory(
+        self, children: list[subprocess.Popen[str]], watched: tuple[psutil.Process, ...]
+    ) -> tuple[int, ...]:
+        peaks = (0,) * len(watched)
         for child in children:
             while child.poll() is None:
-                peak = max(peak, broker.memory_info().rss)
+                peaks = tuple(max(peak, each.memory_info().rss) for peak, each in zip(peaks, watched, strict=True))
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     child.wait(0.05)
-        return peak
+        return peaks
 
     def _result(self, child: subprocess.Popen[str]) -> dict[str, Any]:
         assert child.stdout is not None
         found: dict[str, Any] = json.loads(child.stdout.read())
         assert child.wait() == 0
         return found
+
+
+def _cpu_s(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return float(times.user + times.system)

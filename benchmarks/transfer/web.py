@@ -1,6 +1,6 @@
 """The peer of a pull over MQTT: nginx on this machine, and urllib3 in a process of its own.
 
-python -m benchmarks.transfer.web URL FILE SHA256     fetches, writes, checks and syncs a file; prints seconds
+python -m benchmarks.transfer.web URL FILE SHA256     fetches with and without care; prints wall and processor seconds
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import urllib3
@@ -22,12 +22,17 @@ from tests.fakes.ports import free_port
 _PIECE_BYTES = 1 << 20
 
 
-@contextlib.contextmanager
-def nginx(directory: Path, root: Path) -> Iterator[str]:
-    """Serve a folder on the loopback interface; gives the address. Raises FileNotFoundError without nginx."""
+def _program() -> str:
     program = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
     if program is None:
         raise FileNotFoundError("nginx is not installed: sudo apt install nginx-light")
+    return program
+
+
+@contextlib.contextmanager
+def nginx(directory: Path, root: Path) -> Iterator[str]:
+    """Serve a folder on the loopback interface; gives the address. Raises FileNotFoundError without nginx."""
+    program = _program()
     directory.mkdir(parents=True, exist_ok=True)
     port, configuration = free_port(), directory / "nginx.conf"
     user = "user root;\n" if os.geteuid() == 0 else ""
@@ -51,9 +56,15 @@ def nginx(directory: Path, root: Path) -> Iterator[str]:
         process.wait()
 
 
-def fetch(url: str, path: Path, sha256: str) -> float:
-    """Fetch a file as a careful client does: piece by piece to the disk, hashed on the way, synced. Returns seconds."""
-    begun, digest = time.monotonic(), hashlib.sha256()
+def version() -> str:
+    """Return which nginx this is."""
+    said = subprocess.run([_program(), "-v"], check=True, capture_output=True, text=True).stderr
+    return said.partition("/")[2].split()[0]
+
+
+def fetch(url: str, path: Path, sha256: str) -> None:
+    """Fetch a file as a careful client does: piece by piece to the disk, hashed on the way, synced."""
+    digest = hashlib.sha256()
     response = urllib3.PoolManager().request("GET", url, preload_content=False)
     with path.open("wb") as file:
         while piece := response.read(_PIECE_BYTES):
@@ -62,19 +73,23 @@ def fetch(url: str, path: Path, sha256: str) -> float:
         file.flush()
         os.fsync(file.fileno())
     assert digest.hexdigest() == sha256
-    return time.monotonic() - begun
 
 
-def read(url: str) -> float:
-    """Fetch a file and throw it away. Returns seconds."""
-    begun = time.monotonic()
+def read(url: str) -> None:
+    """Fetch a file and throw it away."""
     response = urllib3.PoolManager().request("GET", url, preload_content=False)
     while response.read(_PIECE_BYTES):
         pass
-    return time.monotonic() - begun
+
+
+def timed(work: Callable[[], None]) -> str:
+    """Return how long something takes, and how long the processor works for it in this process."""
+    begun, cpu = time.monotonic(), time.process_time()
+    work()
+    return f"{time.monotonic() - begun} {time.process_time() - cpu}"
 
 
 if __name__ == "__main__":
     address, target, expected = sys.argv[1:]
     fetch(address, Path(target), expected)  # warm
-    print(fetch(address, Path(target), expected), read(address))
+    print(timed(lambda: fetch(address, Path(target), expected)), timed(lambda: read(address)))

@@ -56,6 +56,9 @@ class Source:
     def credit(self, credit: StreamCredit) -> bool:
         raise AssertionError(f"nothing is streamed here, but {credit} came")
 
+    async def acknowledged_credit(self, credit: StreamCredit) -> None:
+        self.credit(credit)
+
     def follow(self, sha256: str) -> None:
         """Nobody else is there: what is asked for comes to this device alone."""
 

@@ -177,7 +177,6 @@ def test_a_fault_in_mid_transfer(kind: str, row: Row, large: ModelBundle, tmp_pa
             assert ended.present_bytes > 0.9 * PAUSE_BYTES
 
 
-@pytest.mark.skipif("nats" not in available_kinds(), reason="nats-server is not installed")
 def test_a_node_of_a_cluster_that_dies_in_mid_transfer(large: ModelBundle, tmp_path: Path) -> None:
     with NatsCluster(tmp_path / "cluster") as cluster:
         near, far, other = cluster.nodes

@@ -19,6 +19,9 @@ from autoglm_edge_protocol.transfer import FetchRefusal, FetchRequest, StreamCre
 
 log = logging.getLogger(__name__)
 
+_LONGEST_QUEUE_S = 600.0
+"""What a broker may hold for a slow device, in the time that this takes to come."""
+
 
 class Uplink:
     """The link to the fleet.
@@ -82,6 +85,10 @@ class Uplink:
     def credit(self, credit: StreamCredit) -> bool:
         """Say how far a stream has come, at most once."""
         return self._link.send_block(str(self._topic(Channel.CREDIT)), credit.to_bytes())
+
+    async def acknowledged_credit(self, credit: StreamCredit) -> None:
+        """Say it at least once; returns when the broker has acknowledged it. Raises LinkError."""
+        await self._publish(Channel.CREDIT, credit.to_bytes(), timeout_s=_LONGEST_QUEUE_S)
 
     async def send_report(self, data: bytes) -> None:
         """Publish the reported state. Raises LinkError."""

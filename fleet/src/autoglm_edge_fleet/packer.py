@@ -23,15 +23,15 @@ class Packer:
 
     def pack(self, sha256: str, offset: int, data: bytes) -> bytes | None:
         """Return a block of a file packed, None where it is to be sent as it is."""
+        failures = self._in_vain.get(sha256, 0)
+        if failures >= _TRIED_BLOCKS and failures % _TRIED_AGAIN:
+            self._note(sha256, failures + 1)
+            return None
         # With a sum over the bytes: what was packed of a file that has since been damaged, or mended, is another block.
         key = (sha256, offset, crc32(data))
         if key in self._kept:
             self._kept.move_to_end(key)
             return self._kept[key]
-        failures = self._in_vain.get(sha256, 0)
-        if failures >= _TRIED_BLOCKS and failures % _TRIED_AGAIN:
-            self._note(sha256, failures + 1)
-            return None
         packed = pack(data)
         self._note(sha256, 0 if packed else failures + 1)
         if packed:

@@ -42,11 +42,15 @@ class Repository:
         return self._directory / "objects" / sha256[:2] / sha256
 
     def holds(self, sha256: str, size_bytes: int) -> bool:
-        """Return whether the object is there in its full size."""
+        """Return whether the object is there in its full size. From here on that one is read: it may be there again."""
         try:
-            return self.path(sha256).stat().st_size == size_bytes
+            found = self.path(sha256).stat()
         except FileNotFoundError:
             return False
+        opened = self._open.get(sha256)
+        if opened is not None and opened.inode != found.st_ino:
+            self._open.pop(sha256).close()
+        return found.st_size == size_bytes
 
     def is_intact(self, sha256: str, size_bytes: int) -> bool:
         """Return whether the object is there with all its bytes."""
@@ -93,11 +97,8 @@ class Repository:
 
     def _opened(self, sha256: str) -> _OpenObject:
         # Opening costs more than reading a block, and devices that fetch the same file ask for it block by block.
-        found = self._open.pop(sha256, None)
-        if found is not None and not found.is_current():
-            found.close()
-            found = None
-        self._open[sha256] = found = found or _OpenObject(self.path(sha256))
+        found = self._open.pop(sha256, None) or _OpenObject(self.path(sha256))
+        self._open[sha256] = found
         if len(self._open) > _OPEN_OBJECTS:
             self._open.pop(next(iter(self._open))).close()
         return found
@@ -114,14 +115,7 @@ class _OpenObject:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._file = path.open("rb", buffering=0)
-        self._inode = os.fstat(self._file.fileno()).st_ino
-
-    def is_current(self) -> bool:
-        """Whether this is still the file of that name: one that was lost may have been published again."""
-        try:
-            return self._path.stat().st_ino == self._inode
-        except FileNotFoundError:
-            return False
+        self.inode = os.fstat(self._file.fileno()).st_ino
 
     def read_at(self, offset: int, size_bytes: int) -> bytes:
         self._file.seek(offset)

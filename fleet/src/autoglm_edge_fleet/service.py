@@ -97,6 +97,8 @@ class Service:
         )
         self._changed = True
         self._data_version = -1
+        self._sizes: dict[str, int] = {}
+        """Of objects that were asked for, as the database was last seen: a device asks for a file again and again."""
         self._last_said: dict[str, str] = {}
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -161,6 +163,7 @@ class Service:
         version = await self._database.run(Database.data_version)
         if version != self._data_version:
             self._data_version, self._changed = version, True
+            self._sizes.clear()
             await self._take_metadata()
         if not self._link.connected:
             if self._link.last_problem:
@@ -236,7 +239,7 @@ class Service:
     async def _take_fetch(self, device: str, payload: bytes) -> None:
         request = read_fetch(payload)
         metadata = self._renewal.shelf.find(request.sha256) if self._renewal else None
-        size = len(metadata) if metadata else await self._database.run(object_size, request.sha256)
+        size = len(metadata) if metadata else await self._size_of(request.sha256)
         expected: frozenset[str] = frozenset()
         if request.follow is not None:
             expected = await self._database.run(devices_that_lack, request.sha256)
@@ -245,6 +248,14 @@ class Service:
             return
         self._say_once(f"{device}: not sent, {refusal.reason.message} ({request.sha256[:12]}...)")
         await self._link.publish(str(Topic(self._fleet, device, Channel.REFUSAL)), refusal.to_bytes(), timeout_s=5)
+
+    async def _size_of(self, sha256: str) -> int | None:
+        size = self._sizes.get(sha256)
+        if size is None:
+            size = await self._database.run(object_size, sha256)
+            if size is not None:
+                self._sizes[sha256] = size
+        return size
 
     async def _take(self, report: Report, live: bool) -> None:
         """Commit a report; while the database cannot be written, the broker keeps the rest."""

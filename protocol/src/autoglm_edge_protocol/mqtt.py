@@ -1,15 +1,11 @@
-"""The link to a broker: paho-mqtt for asyncio, with its known traps handled here and in `paho_client` and nowhere else.
+"""The link to a broker: paho-mqtt for asyncio, with its known traps handled here, in `paho_client` and in `in_flight`.
 
-- paho's callbacks run on its network thread; messages are handed to the event loop of the caller.
 - A QoS 1 message is acknowledged to the broker only after the handler has finished with it, so what a handler commits
   to disk is not lost when the process dies first (the broker sends it again). An acknowledgement belongs to its
   connection: message ids begin anew with the next one, and paho would even send it ahead of the CONNECT.
-- paho's out-queue is unbounded and ignores the in-flight limit after a reconnection: at most `IN_FLIGHT` QoS 1
-  publications are ever given to it, the others wait here for their turn. One whose caller has given up keeps its place
-  until the broker has acknowledged it, because paho goes on sending it.
 - `wait_for_publish` can block for ever: completion is a future, and the caller states how long it waits.
 - Bulk blocks (QoS 0) may arrive faster than they are used: the queue is bounded and drops, and the receiver asks again.
-  They may also be given faster than the socket takes them: `room_for_block` bounds how many wait in paho's queue.
+  They may also be given faster than the socket takes them: `room_for_block` bounds how many wait.
 
 MQTT 3.1.1 (OASIS standard, 2014), QoS 0 and 1, persistent session.
 """
@@ -17,9 +13,7 @@ MQTT 3.1.1 (OASIS standard, 2014), QoS 0 and 1, persistent session.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-import sys
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -29,15 +23,17 @@ import paho.mqtt.client as paho
 
 from autoglm_edge_protocol.address import BrokerAddress, tls_context
 from autoglm_edge_protocol.errors import LinkError
-from autoglm_edge_protocol.paho_client import PersistentClient
+from autoglm_edge_protocol.in_flight import IN_FLIGHT, InFlight, Outgoing
+from autoglm_edge_protocol.paho_client import LoopClient
+from autoglm_edge_protocol.publications import Publication
 
 __all__ = ["IN_FLIGHT", "UNSENT_BLOCKS", "BrokerAddress", "Link", "Message", "Will"]
 
 log = logging.getLogger(__name__)
 
-IN_FLIGHT = 16
 UNSENT_BLOCKS = 32
-"""Blocks given to paho and not yet written to the socket: about 2 MB."""
+"""Blocks that may wait for the socket: about 2 MB."""
+_RECONNECT_MIN_S, _RECONNECT_MAX_S = 1.0, 30.0
 _RESUBSCRIBE_S = 30.0
 _STOP_S = 3.0
 
@@ -60,22 +56,13 @@ class Will:
     payload: bytes
 
 
-@dataclass(frozen=True, eq=False)
-class _Publication:
-    """A QoS 1 publication and the future of its acknowledgement."""
-
-    topic: str
-    payload: bytes
-    retain: bool
-    done: asyncio.Future[None]
-
-
 Handler = Callable[[Message], Awaitable[None]]
 Connected = Callable[[], Awaitable[None]]
 
 
 class Link:
-    """One MQTT connection that restores itself until it is closed.
+    """One MQTT connection that restores itself until it is closed. All of it belongs to one event loop, which has to
+    be one that can wait for sockets (on Windows not the default one).
 
     Args:
         address: the broker.
@@ -84,8 +71,7 @@ class Link:
         on_message: awaited for each message, one at a time and in order per QoS. An exception is logged, and the
             message counts as handled: a message that cannot be handled now will not be handled better later.
         on_connected: awaited once after each subscription is granted, one at a time.
-        will: called before each attempt to connect, on the network thread, so that each session can have a will of
-            its own. It must be quick and must not touch what belongs to the event loop.
+        will: called before each attempt to connect, so that each session can have a will of its own.
         block_queue: QoS 0 messages that may wait for the handler; more are dropped and counted in `dropped_blocks`.
         keepalive_s: after this many silent seconds the broker is asked for a sign of life.
     """
@@ -110,29 +96,31 @@ class Link:
         self._block_queue = block_queue
         self.dropped_blocks = 0
         self.last_problem: str | None = None
-        # The event loop's own.
-        self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
-        self._connected = asyncio.Event()
-        self._one_at_a_time = asyncio.Lock()
-        self._control: asyncio.Queue[tuple[Message, int, int]] = asyncio.Queue()
-        self._blocks_waiting = asyncio.Event()
-        self._publications: deque[_Publication] = deque()
-        self._in_flight: dict[int, asyncio.Future[None]] = {}
-        self._unsent: set[int] = set()
-        self._room = asyncio.Event()
-        self._room.set()
-        self._tasks: set[asyncio.Task[None]] = set()
-        # Written by the network thread.
-        self._blocks: deque[Message] = deque()
-        self._blocks_told = False
-        self._sent_mids: deque[int] = deque()
-        self._sent_told = False
         self._connection = 0
         self._accepted = False
         self._subscription = 0
-        self._client = PersistentClient(client_id, self._note_problem)
+        self._connected = asyncio.Event()
+        self._one_at_a_time = asyncio.Lock()
+        self._control: asyncio.Queue[tuple[Message, int, int]] = asyncio.Queue()
+        self._blocks: deque[Message] = deque()
+        self._blocks_waiting = asyncio.Event()
+        self._in_flight = InFlight(self._give)
+        self._room = asyncio.Event()
+        self._room.set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._client = LoopClient(client_id, self._take_block, self._after_reading, self._note_problem)
         self._prepare()
+
+    def _prepare(self) -> None:
+        client, address = self._client, self._address
+        client.max_inflight_messages_set(IN_FLIGHT)
+        client.on_connect = self._paho_connected
+        client.on_disconnect = self._paho_disconnected
+        client.on_subscribe = lambda _c, _u, mid, reasons, _p: self._subscribed(mid, reasons)
+        client.on_message = self._paho_message
+        if address.user is not None:
+            client.username_pw_set(address.user, address.password)
 
     # life ----
 
@@ -140,24 +128,20 @@ class Link:
         """Begin to connect; returns at once. Raises LinkError when TLS files cannot be used."""
         if self._address.tls:
             self._client.tls_set_context(tls_context(self._address))
-        self._loop = asyncio.get_running_loop()
+        self._client.connect_async(self._address.host, self._address.port, self._keepalive_s)
         self._spawn(self._consume_control())
         self._spawn(self._consume_blocks())
-        self._client.connect_async(self._address.host, self._address.port, self._keepalive_s)
-        self._client.loop_start()
+        self._spawn(self._stay_connected())
 
     async def stop(self) -> None:
-        """Disconnect in order (the broker then does not publish the will) and end the thread.
+        """Disconnect in order (the broker then does not publish the will).
 
         What still waits to be published fails with LinkError. A broker that takes nothing any more is left after a
         few seconds without the order.
         """
-        self._closed = self._client.closing = True
-        self._fail_publications("the link was closed")
-        self._client.disconnect()
-        ended = asyncio.ensure_future(asyncio.to_thread(self._client.end))
-        while not (await asyncio.wait({ended}, timeout=_STOP_S))[0]:
-            self._client.cut()
+        self._closed = True
+        self._in_flight.fail("the link was closed")
+        await self._client.end(_STOP_S)
         tasks = self._tasks - {asyncio.current_task()}
         for task in tasks:
             task.cancel()
@@ -177,6 +161,38 @@ class Link:
             problem = self.last_problem or "no answer"
             raise LinkError(f"no connection to {self._address} within {timeout_s:.0f} s: {problem}") from None
 
+    async def _stay_connected(self) -> None:
+        delay_s = _RECONNECT_MIN_S
+        try:
+            while not self._closed:
+                accepted = await self._connect_once()
+                await asyncio.sleep(delay_s)
+                delay_s = _RECONNECT_MIN_S if accepted else min(_RECONNECT_MAX_S, 2 * delay_s)
+        finally:
+            self._client.abandon()
+
+    async def _connect_once(self) -> bool:
+        """Serve one connection to its end; returns whether the broker had accepted it."""
+        self._connection += 1
+        self._accepted = False
+        self._subscription = 0
+        try:
+            if self._will is not None:
+                will = self._will()
+                self._client.will_set(will.topic, will.payload, qos=1, retain=True)
+            await self._client.open()
+            await self._client.serve()
+        except OSError as error:
+            self._note_problem(str(error))
+        except Exception as error:  # a will that cannot be made, a name that cannot be encoded
+            self._note_problem(f"{type(error).__name__}: {error}")
+        self._lost()
+        return self._accepted
+
+    def _lost(self) -> None:
+        self._connected.clear()
+        self._room.set()  # what was not sent is thrown away with the connection
+
     # sending ----
 
     async def publish(self, topic: str, payload: bytes, *, retain: bool = False, timeout_s: float = 30.0) -> None:
@@ -187,50 +203,42 @@ class Link:
         """
         if self._closed:
             raise LinkError("the link is closed")
-        publication = _Publication(topic, payload, retain, asyncio.get_running_loop().create_future())
-        self._publications.append(publication)
-        self._publish_waiting()
+        publication = Outgoing(topic, payload, retain, asyncio.get_running_loop().create_future())
+        self._in_flight.add(publication)
+        self._in_flight.advance(self.connected)
         try:
-            await asyncio.wait_for(publication.done, timeout_s)
-        except (asyncio.TimeoutError, TimeoutError):
-            problem = "the broker did not acknowledge" if self.connected else self.last_problem or "no connection"
-            raise LinkError(f"not published within {timeout_s:.0f} s: {problem}") from None
+            # Not `wait_for`, which before Python 3.12 may lose a cancellation: the acknowledgement often comes
+            # in the same turn of the loop.
+            await asyncio.wait({publication.done}, timeout=timeout_s)
         finally:
-            with contextlib.suppress(ValueError):
-                self._publications.remove(publication)
+            self._in_flight.withdraw(publication)
+        if not publication.done.done():
+            problem = "the broker did not acknowledge" if self.connected else self.last_problem or "no connection"
+            raise LinkError(f"not published within {timeout_s:.0f} s: {problem}")
+        publication.done.result()
 
-    def _publish_waiting(self) -> None:
-        """Give paho what waits, up to the limit."""
-        while self._publications and self._connected.is_set() and len(self._in_flight) < IN_FLIGHT:
-            publication = self._publications.popleft()
-            if publication.done.done():
-                continue
-            try:
-                info = self._client.publish(publication.topic, publication.payload, qos=1, retain=publication.retain)
-            except ValueError as error:
-                publication.done.set_exception(error)
-                continue
-            if info.rc in (paho.MQTT_ERR_SUCCESS, paho.MQTT_ERR_NO_CONN):
-                # The acknowledgement is handed over by the network thread, so it comes after this line.
-                self._in_flight[info.mid] = publication.done
-            else:
-                publication.done.set_exception(LinkError(f"cannot publish: {paho.error_string(info.rc)}"))
+    def _give(self, publication: Outgoing) -> paho.MQTTMessageInfo:
+        info = self._client.publish(publication.topic, publication.payload, qos=1, retain=publication.retain)
+        self._client.flush()
+        return info
 
     def send_block(self, topic: str, payload: bytes) -> bool:
         """Publish at QoS 0 without waiting; False when it was not taken: no connection, or no room for it."""
-        if not (self._connected.is_set() and self._room.is_set()):
+        if not self.has_room:
             return False
-        info = self._client.publish(topic, payload, qos=0)
-        if info.rc != paho.MQTT_ERR_SUCCESS:
-            return False
-        self._unsent.add(info.mid)
-        if len(self._unsent) >= UNSENT_BLOCKS:
+        sent = self._client.send_block(topic, payload)
+        if self._client.unsent_blocks >= UNSENT_BLOCKS:
             self._room.clear()
-        return True
+        return sent
+
+    @property
+    def has_room(self) -> bool:
+        """Whether there is a connection and fewer than `UNSENT_BLOCKS` blocks wait for the socket."""
+        return self._connected.is_set() and self._room.is_set()
 
     async def room_for_block(self) -> None:
-        """Wait until there is a connection and fewer than `UNSENT_BLOCKS` blocks wait for the socket."""
-        while not (self._connected.is_set() and self._room.is_set()):
+        """Wait until there is room."""
+        while not self.has_room:
             await self._connected.wait()
             await self._room.wait()
 
@@ -242,39 +250,16 @@ class Link:
         self._filters[topic_filter] = qos
         if self._connected.is_set():
             self._client.subscribe(topic_filter, qos)
+            self._client.flush()
 
     def unsubscribe(self, topic_filter: str) -> None:
         """End a subscription, also one that the broker remembers of an earlier process."""
         self._filters.pop(topic_filter, None)
         if self._connected.is_set():
             self._client.unsubscribe(topic_filter)
+            self._client.flush()
 
-    # paho's side, on its network thread ----
-
-    def _prepare(self) -> None:
-        client, address = self._client, self._address
-        client.reconnect_delay_set(min_delay=1, max_delay=30)
-        client.max_inflight_messages_set(IN_FLIGHT)
-        client.on_pre_connect = lambda *_: self._paho_connecting()
-        client.on_connect = self._paho_connected
-        client.on_connect_fail = lambda *_: self._note_problem(f"{sys.exc_info()[1]}")
-        client.on_disconnect = self._paho_disconnected
-        client.on_subscribe = lambda _c, _u, mid, reasons, _p: self._from_thread(self._subscribed, mid, reasons)
-        client.on_publish = lambda _c, _u, mid, _r, _p: self._paho_published(mid)
-        client.on_message = self._paho_message
-        if address.user is not None:
-            client.username_pw_set(address.user, address.password)
-
-    def _from_thread(self, function: Callable[..., None], *arguments: Any) -> None:
-        assert self._loop is not None
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is interested any more
-            self._loop.call_soon_threadsafe(function, *arguments)
-
-    def _paho_connecting(self) -> None:
-        self._end_connection()
-        if self._will is not None:
-            will = self._will()
-            self._client.will_set(will.topic, will.payload, qos=1, retain=True)
+    # what paho calls ----
 
     def _paho_connected(self, _c: paho.Client, _userdata: Any, _flags: Any, reason: Any, _props: Any) -> None:
         if reason.is_failure:
@@ -284,22 +269,16 @@ class Link:
         if self._filters:
             self._subscribe()
         else:
-            self._from_thread(self._ready)
+            self._ready()
 
     def _subscribe(self) -> None:
-        _, mid = self._client.subscribe(list(self._filters.copy().items()))
+        _, mid = self._client.subscribe(list(self._filters.items()))
         self._subscription = mid or 0
 
     def _paho_disconnected(self, _c: paho.Client, _u: Any, _flags: Any, reason: Any, _props: Any) -> None:
         if reason.is_failure and (self._accepted or self.last_problem is None):
             self._note_problem(f"the connection was lost: {reason}")
-        self._end_connection()
-
-    def _end_connection(self) -> None:
-        self._connection += 1
-        self._accepted = False
-        self._subscription = 0
-        self._from_thread(self._lost)
+        self._lost()
 
     def _note_problem(self, problem: str) -> None:
         if problem != self.last_problem and not self._closed:
@@ -310,38 +289,41 @@ class Link:
         try:
             taken = Message(message.topic, bytes(message.payload), message.qos, bool(message.retain))
         except UnicodeDecodeError:
-            log.warning("%s: a message with a topic that is not UTF-8 was thrown away", self._address)
+            self._note_unreadable_topic()
             self._client.ack(message.mid, message.qos)
             return
         if taken.qos > 0:
             # Bounded by the broker: it sends no more than its in-flight limit before the acknowledgements.
-            self._from_thread(self._control.put_nowait, (taken, message.mid, self._connection))
-        elif len(self._blocks) >= self._block_queue:
-            # Here and not in the event loop, which may itself be what is late.
+            self._control.put_nowait((taken, message.mid, self._connection))
+        else:
+            self._queue_block(taken)
+
+    def _take_block(self, publication: Publication) -> None:
+        try:
+            topic = publication.topic.decode()
+        except UnicodeDecodeError:
+            self._note_unreadable_topic()
+            return
+        self._queue_block(Message(topic, publication.payload, 0, publication.retained))
+
+    def _note_unreadable_topic(self) -> None:
+        log.warning("%s: a message with a topic that is not UTF-8 was thrown away", self._address)
+
+    def _queue_block(self, message: Message) -> None:
+        if len(self._blocks) >= self._block_queue:
             self.dropped_blocks += 1
         else:
-            self._blocks.append(taken)
-            # Waking the loop costs a system call: once for all that come before it looks.
-            if not self._blocks_told:
-                self._blocks_told = True
-                self._from_thread(self._blocks_waiting.set)
+            self._blocks.append(message)
+            self._blocks_waiting.set()
 
-    def _paho_published(self, mid: int) -> None:
-        self._sent_mids.append(mid)
-        if not self._sent_told:
-            self._sent_told = True
-            self._from_thread(self._take_sent)
-
-    # the event loop's side ----
-
-    def _spawn(self, work: Any) -> None:
-        task: asyncio.Task[None] = asyncio.ensure_future(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+    def _after_reading(self) -> None:
+        if self._client.unsent_blocks < UNSENT_BLOCKS:
+            self._room.set()
+        self._in_flight.advance(self.connected)
 
     def _subscribed(self, mid: int, reasons: list[Any]) -> None:
         if mid != self._subscription:
-            return  # of a connection that is over
+            return  # of a subscription that came later, or of a broker that answers what nobody asked
         refused = [str(reason) for reason in reasons if reason.is_failure]
         if not refused:
             self._ready()
@@ -353,15 +335,22 @@ class Link:
     def _subscribe_again(self, connection: int) -> None:
         if connection == self._connection and not self._closed:
             self._subscribe()
+            self._client.flush()
 
     def _ready(self) -> None:
         if self._closed:
             return
         self.last_problem = None
-        self._connected.set()
-        self._publish_waiting()
+        self._connected.set()  # what waits is published when paho is done with this packet
         if self._on_connected is not None:
             self._spawn(self._run_connected(self._on_connected))
+
+    # what came ----
+
+    def _spawn(self, work: Any) -> None:
+        task: asyncio.Task[None] = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _run_connected(self, on_connected: Connected) -> None:
         async with self._one_at_a_time:
@@ -373,12 +362,12 @@ class Link:
             await self._guarded(self._on_message(message))
             if connection == self._connection:
                 self._client.ack(mid, message.qos)
+                self._client.flush()
 
     async def _consume_blocks(self) -> None:
         while True:
             await self._blocks_waiting.wait()
             self._blocks_waiting.clear()
-            self._blocks_told = False
             while self._blocks:
                 await self._guarded(self._on_message(self._blocks.popleft()))
 
@@ -387,32 +376,3 @@ class Link:
             await work
         except Exception:
             log.exception("a message could not be handled")
-
-    def _lost(self) -> None:
-        self._connected.clear()
-        self._unsent.clear()  # paho throws unsent packets of QoS 0 away when it connects again
-        self._room.set()
-
-    def _take_sent(self) -> None:
-        self._sent_told = False
-        while self._sent_mids:
-            self._acknowledged(self._sent_mids.popleft())
-
-    def _acknowledged(self, mid: int) -> None:
-        # Blocks first: both kinds take their ids from one 16-bit counter, and after a whole turn of it a block that was
-        # sent must not pass for the acknowledgement of a publication that still waits for one.
-        if mid in self._unsent:
-            self._unsent.discard(mid)
-            self._room.set()
-            return
-        future = self._in_flight.pop(mid, None)
-        if future is not None and not future.done():
-            future.set_result(None)
-        self._publish_waiting()
-
-    def _fail_publications(self, problem: str) -> None:
-        waiting = [*self._in_flight.values(), *(publication.done for publication in self._publications)]
-        self._publications.clear()
-        for future in waiting:
-            if not future.done():
-                future.set_exception(LinkError(problem))

@@ -59,6 +59,9 @@ class Fleet:
     def credit(self, credit: StreamCredit) -> bool:
         raise AssertionError(f"nothing is streamed here, but {credit} came")
 
+    async def acknowledged_credit(self, credit: StreamCredit) -> None:
+        self.credit(credit)
+
     def follow(self, sha256: str) -> None:
         """Nobody else is there."""
 

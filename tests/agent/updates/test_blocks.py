@@ -167,3 +167,15 @@ def test_a_lost_connection_asks_again_at_once() -> None:
     assert receiver.ask() == []
     receiver.transfer.restart_timer(receiver.now)
     assert receiver.ask() == first[: WINDOW_MIN // 2]
+
+
+def test_what_is_asked_for_after_a_long_absence_gets_its_time() -> None:
+    receiver = Receiver(b"x" * 1000, [1000], 100, set())
+    first = receiver.ask()
+    receiver.transfer.restart_timer(receiver.now)
+    receiver.now += 60
+    assert receiver.ask() == first[: WINDOW_MIN // 2]
+    receiver.now += RETRY_S - 0.001
+    assert receiver.ask() == []
+    receiver.now += 0.002
+    assert receiver.ask() != []

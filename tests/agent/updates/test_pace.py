@@ -29,6 +29,10 @@ def test_a_long_line_is_filled() -> None:
     assert _over_line(round_trip_s=0.1, blocks_per_s=2000, count=400)[-1] == WINDOW_MAX
 
 
+def test_a_quick_line_is_never_waited_for() -> None:
+    assert _over_line(round_trip_s=0.0005, blocks_per_s=3000, count=400)[-1] == WINDOW_MAX
+
+
 def test_a_narrow_line_keeps_the_window_small() -> None:
     assert max(_over_line(round_trip_s=0.005, blocks_per_s=20, count=400)) <= WINDOW_MIN + 1
 

@@ -115,6 +115,9 @@ class NoRequests:
 
     credit = request
 
+    async def acknowledged_credit(self, credit: object) -> None:
+        self.credit(credit)
+
     def follow(self, sha256: str) -> None:
         raise AssertionError(f"{sha256} was followed")
 

@@ -64,10 +64,13 @@ class Store:
 
     # objects ----
 
-    def admit(self, sha256: str) -> None:
-        """Turn a complete partial file, already synced, into an object. Raises DigestMismatch and drops it if wrong."""
+    def admit(self, sha256: str, found_sha256: str | None = None) -> None:
+        """Turn a complete partial file, already synced, into an object. Raises DigestMismatch and drops it if wrong.
+
+        `found_sha256`: its digest, where it was taken while the file was written; a wrong one is looked at again.
+        """
         partial = self.partial_path(sha256)
-        if sha256_of_file(partial) != sha256:
+        if found_sha256 != sha256 and sha256_of_file(partial) != sha256:
             self.disk.unlink(partial)
             raise DigestMismatch(sha256, "the assembled file has another digest")
         target = self.object_path(sha256)

@@ -50,6 +50,7 @@ class BlockTransfer:
         self._pace = Pace(now, jitter)
         self._starts = file.starts()
         self._unverified = set(range(len(file.chunks))) - set(verified)
+        self._first_unverified = 0
         self._verified_bytes = sum(file.chunks[chunk].size_bytes for chunk in verified)
         self._missing = {block for chunk in self._unverified for block in self._blocks_of(chunk)}
         self._queue = deque(sorted(self._missing))
@@ -66,6 +67,13 @@ class BlockTransfer:
     def verified_bytes(self) -> int:
         """How many bytes are in place and known to be right."""
         return self._verified_bytes
+
+    @property
+    def verified_from_start_bytes(self) -> int:
+        """How many bytes from the beginning on are in place and known to be right."""
+        while self._first_unverified < len(self._file.chunks) and self._first_unverified not in self._unverified:
+            self._first_unverified += 1
+        return self._starts[self._first_unverified]
 
     @property
     def retry_at(self) -> float:
@@ -101,6 +109,12 @@ class BlockTransfer:
         if block >= self._follow_until:
             self._stop_following()
 
+    def left(self, now: float) -> None:
+        """Note that nothing more of the stream will come, as this device has left it."""
+        if self.following:
+            self._stop_following()
+            self._pace.progressed(now)
+
     def pulled(self) -> None:
         """Note that a block has come for this device alone: there is no stream, or not for us."""
         self._follow_until = None
@@ -114,6 +128,10 @@ class BlockTransfer:
             elif self._outstanding:
                 self._give_up_outstanding()
                 self._pace.timed_out(now)
+            else:
+                self._pace.progressed(
+                    now
+                )  # nothing was asked for, as there was no connection: now time begins to count
         if self.following:
             return []
         window = self._pace.window
@@ -186,6 +204,7 @@ class BlockTransfer:
     def _doubt(self, chunk: int) -> None:
         if chunk not in self._unverified:
             self._unverified.add(chunk)
+            self._first_unverified = min(self._first_unverified, chunk)
             self._verified_bytes -= self._file.chunks[chunk].size_bytes
 
     def _stop_following(self) -> None:

@@ -20,6 +20,7 @@ from autoglm_edge_agent.updates.partial import PartialFile
 from autoglm_edge_agent.updates.receiving import Block, BlockTooLarge, Receiving, Requests, TransferPolicy
 from autoglm_edge_agent.updates.seeding import plant
 from autoglm_edge_agent.updates.seeds import NOWHERE, Places
+from autoglm_edge_agent.updates.settling import Settling
 from autoglm_edge_protocol.chunks import ChunkedFile
 from autoglm_edge_protocol.errors import DigestMismatch
 from autoglm_edge_protocol.transfer import FetchRefusal
@@ -86,29 +87,39 @@ class Fetcher:
         for _ in range(_ASSEMBLY_ATTEMPTS):
             if self._store.has(file.sha256):
                 return
-            await self._assemble(file, places)
+            found_sha256 = await self._assemble(file, places)
             with contextlib.suppress(DigestMismatch):
-                await in_thread(self._store.admit, file.sha256)
+                await in_thread(self._store.admit, file.sha256, found_sha256)
         if not self._store.has(file.sha256):
             raise Refusal("corrupt-data", f"the chunks of {file.sha256[:12]} are right, but the whole file is not")
 
-    async def _assemble(self, file: ChunkedFile, places: Places) -> None:
-        disk = self._store.disk
-        with disk.open_write(self._store.partial_path(file.sha256)) as opened:
+    async def _assemble(self, file: ChunkedFile, places: Places) -> str:
+        """Bring all chunks of a file into its partial file, synced; returns the digest of the whole."""
+        disk, path = self._store.disk, self._store.partial_path(file.sha256)
+        with disk.open_write(path) as opened:
             partial = PartialFile(disk, opened, file)
-            while not await self._attempt(partial, places):
-                pass
             # Not in the event loop: flushing a model to a slow card takes seconds, and workers are being listened to.
-            await in_thread(partial.sync)
+            settling = Settling(partial, path)
+            try:
+                while not await self._attempt(partial, places, settling):
+                    pass
+                return await settling.finish()
+            finally:
+                await settling.stop()
 
-    async def _attempt(self, partial: PartialFile, places: Places) -> bool:
+    async def _attempt(self, partial: PartialFile, places: Places, settling: Settling) -> bool:
         """Copy and receive what is missing; False when the blocks must be smaller, and it is to be tried again."""
         file = partial.file
         verified = await plant(self._store, partial, await in_thread(partial.verified), places)
         if self._beside is not None:
             verified = await self._beside.take(partial, verified, self._allowance)
         transfer = BlockTransfer(file, self._block_bytes, verified, time.monotonic(), _jitter)
-        self._on_progress(file.sha256, transfer.verified_bytes)
+
+        def progressed() -> None:
+            self._on_progress(file.sha256, transfer.verified_bytes)
+            settling.reached(transfer.verified_from_start_bytes)
+
+        progressed()
         self._receiving = receiving = Receiving(
             self._requests,
             self._policy,
@@ -116,7 +127,7 @@ class Fetcher:
             partial,
             transfer,
             self._next_request_id,
-            lambda verified_bytes: self._on_progress(file.sha256, verified_bytes),
+            progressed,
         )
         try:
             await receiving.run()

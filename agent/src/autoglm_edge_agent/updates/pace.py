@@ -2,8 +2,11 @@
 
 The window follows TCP Vegas (Brakmo and Peterson 1995): a block that takes much longer than the quickest one waits in
 a queue somewhere, so the window grows while few wait, and shrinks while many do. On a long line that is nearly as wide
-as the line is long; on a narrow one it stays small. The time-out follows RFC 6298, with Karn's rule: an answer to a
-request that was made twice says nothing about the time it takes, and the doubled time-out stays until one is in time.
+as the line is long; on a narrow one it stays small. A queue that is through in a moment delays nobody, whatever its
+length: on a quick line the window grows all the same, so that neither end waits for the other.
+
+The time-out follows RFC 6298, with Karn's rule: an answer to a request that was made twice says nothing about the time
+it takes, and the doubled time-out stays until one is in time.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ RETRY_S = 2.0
 RETRY_MAX_S = 30.0
 """The longest, unless blocks are known to take longer than that."""
 _FEW_WAIT, _MANY_WAIT = 4.0, 8.0
+_MOMENT_S = 0.03
 
 
 class Pace:
@@ -94,7 +98,7 @@ class Pace:
         self._timeout_s = max(RETRY_S, self._mean_s + 4 * self._deviation_s)
         self._quickest_s = min(self._quickest_s, taken_s)
         waiting = self._window * (1 - self._quickest_s / taken_s)
-        if waiting < _FEW_WAIT:
+        if waiting < _FEW_WAIT or taken_s - self._quickest_s < _MOMENT_S:
             self._window = min(WINDOW_MAX, self._window + 1)
         elif waiting > _MANY_WAIT and self._window > WINDOW_MIN:
             self._window = max(WINDOW_MIN, self._window - 1 / self._window)

@@ -17,6 +17,7 @@ class PartialFile:
         self._opened = opened
         self.file = file
         self._starts = file.starts()
+        self._scratch = bytearray()
 
     def write(self, offset: int, data: bytes) -> None:
         """Put bytes in their place."""
@@ -24,8 +25,20 @@ class PartialFile:
 
     def holds(self, chunk: int) -> bool:
         """Whether the bytes of a chunk are right."""
+        size_bytes = self.file.chunks[chunk].size_bytes
+        if len(self._scratch) < size_bytes:
+            self._scratch = bytearray(size_bytes)
+        data = memoryview(self._scratch)[:size_bytes]
         self._opened.seek(self._starts[chunk])
-        return sha256_of(self._opened.read(self.file.chunks[chunk].size_bytes)) == self.file.chunks[chunk].sha256
+        return self._read_into(data) and sha256_of(data) == self.file.chunks[chunk].sha256
+
+    def _read_into(self, data: memoryview) -> bool:
+        while data:
+            count = self._opened.readinto(data)  # type: ignore[attr-defined]
+            if not count:
+                return False
+            data = data[count:]
+        return True
 
     def verified(self) -> set[int]:
         """Return the chunks whose bytes are right; what lies beyond the file's end is cut off."""

@@ -9,15 +9,18 @@ import asyncio
 import contextlib
 import datetime
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from autoglm_edge_agent.cancellation import cancel
 from autoglm_edge_agent.errors import Hindrance, Refusal
 from autoglm_edge_agent.updates.allowance import Allowance, QuietHours
 from autoglm_edge_agent.updates.blocks import BlockTransfer
 from autoglm_edge_agent.updates.partial import PartialFile
-from autoglm_edge_protocol.errors import MalformedDocument
+from autoglm_edge_agent.updates.straggling import Straggling
+from autoglm_edge_protocol.errors import LinkError, MalformedDocument
 from autoglm_edge_protocol.limits import LIMITS
 from autoglm_edge_protocol.packing import ENCODINGS, unpack
 from autoglm_edge_protocol.transfer import FetchRefusal, FetchRequest, StreamCredit, to_bitmap, to_ranges
@@ -31,6 +34,8 @@ SOURCES: tuple[SourceName, ...] = ("folder", "https", "fleet")
 """Where files of bundles may come from."""
 _INBOX_BLOCKS = 256
 """Blocks that wait to be written; more are dropped and asked for again."""
+_TURN_BLOCKS = 8
+"""Blocks taken in before anything else gets its turn: a few milliseconds on a small board."""
 _FOLLOWED_BLOCKS = 2
 """A file that lacks fewer is not worth a subscription."""
 
@@ -53,6 +58,10 @@ class Requests(Protocol):
 
     def credit(self, credit: StreamCredit) -> bool:
         """Say how far a stream has come, at most once; False when it could not be said."""
+
+    async def acknowledged_credit(self, credit: StreamCredit) -> None:
+        """Say it at least once, and return when the broker has acknowledged it, behind all that it holds for this
+        device. Raises LinkError."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +113,7 @@ class Receiving:
         partial: the file as far as it is here.
         transfer: what of it is missing.
         first_request_id: of the requests of this transfer.
-        on_progress: told how many bytes are in place and verified.
+        on_progress: called when more of it is here.
     """
 
     def __init__(
@@ -115,7 +124,7 @@ class Receiving:
         partial: PartialFile,
         transfer: BlockTransfer,
         first_request_id: int,
-        on_progress: Callable[[int], None],
+        on_progress: Callable[[], None],
     ) -> None:
         self._requests = requests
         self._policy = policy
@@ -125,9 +134,12 @@ class Receiving:
         self._first_request_id = first_request_id
         self.next_request_id = first_request_id
         self._on_progress = on_progress
-        self._inbox: asyncio.Queue[Block | FetchRefusal] = asyncio.Queue(_INBOX_BLOCKS)
+        self._inbox: deque[Block | FetchRefusal] = deque()
+        self._waiter: asyncio.Future[None] | None = None
         self._silent_since = time.monotonic()
         self._credited, self._credited_at = 0, 0.0
+        self._straggling = Straggling()
+        self._said: set[asyncio.Task[None]] = set()
         self._subscribed = False
         self._connected = True
 
@@ -142,8 +154,9 @@ class Receiving:
             return
         if isinstance(item, FetchRefusal) and not self._first_request_id <= item.request_id < self.next_request_id:
             return  # of a fetch that is over: what the fleet did not have then it may have now
-        with contextlib.suppress(asyncio.QueueFull):  # asked for again when its time is up
-            self._inbox.put_nowait(item)
+        if len(self._inbox) < _INBOX_BLOCKS:  # else asked for again when its time is up
+            self._inbox.append(item)
+            self._wake()
 
     async def run(self) -> None:
         """Receive all that is missing.
@@ -158,6 +171,7 @@ class Receiving:
             await self._until_complete(follow)
         finally:
             self._leave()
+            await cancel(*self._said)
 
     async def _until_complete(self, follow: bool) -> None:
         while not self._transfer.complete:
@@ -208,19 +222,32 @@ class Receiving:
 
     async def _receive(self, now: float) -> None:
         """Take what has come; wait for it no longer than until something else is to be done."""
-        if not self._inbox.empty():
-            # Without a timer for each block; the loop's other work gets its turn all the same.
-            self._take(self._inbox.get_nowait())
-            await asyncio.sleep(0)
+        if self._inbox:
+            for _ in range(min(len(self._inbox), _TURN_BLOCKS)):
+                self._take(self._inbox.popleft())
+            await asyncio.sleep(0)  # the loop's other work gets its turn all the same
             return
         wait_s = min(self._transfer.retry_at - now, 1.0)
         if not self._allowance.unlimited:
             wait_s = min(wait_s, self._allowance.wait_s(self._transfer.block_bytes))
+        await self._arrival(max(0.01, wait_s))
+        if not self._inbox and time.monotonic() - self._silent_since > PATIENCE_S:
+            raise Hindrance("fleet-silent", f"nothing came for {PATIENCE_S:.0f} s, asking again")
+
+    async def _arrival(self, timeout_s: float) -> None:
+        """Wait until something comes or the time is up: often, hence without a task, as `wait_for` makes it."""
+        loop = asyncio.get_running_loop()
+        self._waiter = loop.create_future()
+        timer = loop.call_later(timeout_s, self._wake)
         try:
-            self._take(await asyncio.wait_for(self._inbox.get(), max(0.01, wait_s)))
-        except (asyncio.TimeoutError, TimeoutError):
-            if time.monotonic() - self._silent_since > PATIENCE_S:
-                raise Hindrance("fleet-silent", f"nothing came for {PATIENCE_S:.0f} s, asking again") from None
+            await self._waiter
+        finally:
+            timer.cancel()
+            self._waiter = None
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
 
     def _take(self, item: Block | FetchRefusal) -> None:
         if isinstance(item, Block):
@@ -241,7 +268,7 @@ class Receiving:
             self._partial.write(block.offset, data)
             for chunk in transfer.received(block.offset, now):
                 self._check(chunk)
-            self._on_progress(transfer.verified_bytes)
+            self._on_progress()
         if block.shared:
             self._gone_by(block.offset // transfer.block_bytes, now)
         elif accepted:
@@ -259,11 +286,35 @@ class Receiving:
 
     def _gone_by(self, number: int, now: float) -> None:
         self._transfer.passed(number, now)
-        if number - self._credited >= CREDIT_BLOCKS or now - self._credited_at >= CREDIT_S:
+        self._straggling.passed()
+        if not self._subscribed:
+            return  # left already, and this was on its way
+        credit = StreamCredit(sha256=self.sha256, block_bytes=self._transfer.block_bytes, block=number)
+        if self._straggling.is_far_behind:
+            self._leave()
+            self._say(credit, self._left)
+        elif number - self._credited >= CREDIT_BLOCKS or now - self._credited_at >= CREDIT_S:
             self._credited, self._credited_at = number, now
-            self._requests.credit(
-                StreamCredit(sha256=self.sha256, block_bytes=self._transfer.block_bytes, block=number)
-            )
+            if self._straggling.waits:
+                self._requests.credit(credit)
+            else:
+                self._straggling.asked()
+                self._say(credit, self._straggling.acknowledged)
+
+    def _say(self, credit: StreamCredit, acknowledged: Callable[[], None]) -> None:
+        async def say() -> None:
+            with contextlib.suppress(LinkError):  # after a lost connection there is no stream any more
+                await self._requests.acknowledged_credit(credit)
+                acknowledged()
+
+        said = asyncio.ensure_future(say())
+        self._said.add(said)
+        said.add_done_callback(self._said.discard)
+
+    def _left(self) -> None:
+        # The broker holds nothing more of the stream. Whoever asks before that gets most blocks twice.
+        self._transfer.left(time.monotonic())
+        self._wake()
 
     def _check(self, chunk: int) -> None:
         if self._partial.holds(chunk):
