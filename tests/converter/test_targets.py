@@ -58,5 +58,7 @@ def test_a_target_needs_a_runtime_for_one_of_the_formats() -> None:
     both = demands_of(["armv7", "rpi5"], ("onnx", "tflite"))
     assert [runtime.name for runtime in both.oldest_for("tflite")] == ["litert", "tflite"]
     assert [runtime.name for runtime in both.oldest_for("onnx")] == ["onnxruntime"]
+    # A device of one target may have either runtime installed.
+    assert demands_of(["rpi4"], ("tflite",)).oldest_for("tflite") == both.oldest_for("tflite")
     with pytest.raises(BadOption, match="add --format tflite"):
         demands_of(["armv7"], ("onnx",))

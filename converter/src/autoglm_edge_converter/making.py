@@ -13,7 +13,7 @@ from autoglm_edge_converter.choose import CLEARER_DB, Limits, clearest_db, worth
 from autoglm_edge_converter.deadline import Deadline
 from autoglm_edge_converter.errors import ConversionError, MissingPackage
 from autoglm_edge_converter.faithful import check_rendition
-from autoglm_edge_converter.formats import format_of
+from autoglm_edge_converter.formats import format_of, unfit
 from autoglm_edge_converter.golden_set import golden_positions
 from autoglm_edge_converter.laboratory import Timing
 from autoglm_edge_converter.measure import Form, measure_form, time_forms, time_together
@@ -38,6 +38,7 @@ from autoglm_edge_converter.shipping import (
     ship,
 )
 from autoglm_edge_converter.sides import Side, steps_of
+from autoglm_edge_converter.targets import demands_of
 from autoglm_edge_converter.workbench import Workbench
 
 NO_CHANGE = "not tried: it changes nothing in this graph"
@@ -117,6 +118,7 @@ def make(bench: Workbench, options: Options, notes: Sequence[str], progress: Pro
 
 def _prepare(bench: Workbench, options: Options, progress: Progress) -> tuple[list[Side], list[Refusal]]:
     """Prepare each format that the original was rendered in; say why another has none. Raises ConversionError."""
+    demands = demands_of(options.targets, FORMATS)
     lacking = lacking_formats(bench.source)
     found = [entry for form in FORMATS if (entry := bench.source.rendition(form)) is not None]
     if options.prune != OFF and options.finetune is None and not any(entry.format == ONNX for entry in found):
@@ -125,10 +127,15 @@ def _prepare(bench: Workbench, options: Options, progress: Progress) -> tuple[li
     for rendition in found:
         assert rendition.path is not None
         problem = check_rendition(bench, rendition)
-        if problem is None:
-            sides.append(_PREPARE[rendition.format](bench, rendition.path, options, sides, progress))
-        else:
+        if problem is not None:
             lacking.append(Refusal(rendition.format, f"{rendition.road}: {problem}"))
+            continue
+        side = _PREPARE[rendition.format](bench, rendition.path, options, sides, progress)
+        # No recipe takes an operator out or lowers its version, so there is nothing to search either.
+        if (problem := unfit(side.float_variant.path, None, demands)) is not None:
+            lacking.append(Refusal(rendition.format, problem))
+        else:
+            sides.append(side)
     if not sides:
         raise no_format(bench.source, lacking)
     return sides, lacking

@@ -146,7 +146,9 @@ def _stand_ins(made: Made) -> dict[str, Path]:
 
 def _contents(bench: Workbench, made: Made, options: Options, data: Data, identity: tuple[str, str]) -> Contents:
     if not made.shipped:
-        raise ConversionError("no variant could be given a golden set that tells it from a damaged one")
+        reasons = "; ".join(f"{entry.precision}: {entry.reason}" for entry in made.findings.refusals)
+        vague = "no variant could be given a golden set that tells it from a damaged one"
+        raise ConversionError(f"no variant can be shipped: {reasons}" if reasons else vague)
     chosen_feeds = [bench.feeds[index] for index in made.golden]
     names = [port.name for port in bench.source.inputs]
     answers = [bench.references[index] for index in made.golden]

@@ -45,7 +45,8 @@ class Recipe:
     def __str__(self) -> str:
         weights = _WEIGHTS[self.weights]
         if self.family != STATIC:
-            return ", ".join([_FAMILIES[self.family], *weights])
+            scales = [] if self.per_channel else [_ONE_SCALE.get(self.family, "per tensor")]
+            return ", ".join([_FAMILIES[self.family], *scales, *weights])
         parts = [self.ranges, "per channel" if self.per_channel else "per tensor"]
         parts += ["equalised"] if self.equalise else []
         parts += ["bias corrected"] if self.correct_bias else []
@@ -55,6 +56,8 @@ class Recipe:
 
 
 _WEIGHTS = {INT8: (), UINT8: ("unsigned weights",), PAIRED: ("room for pairs",)}
+_ONE_SCALE = {DYNAMIC: "fully connected per tensor"}
+"""What has one scale where a recipe is not per channel, if not everything."""
 _FAMILIES = {
     DYNAMIC: "ranges found at each run",
     WEIGHTS: "8-bit weights, float arithmetic",

@@ -65,6 +65,8 @@ def _noise_db(folder: Path, data: bytes) -> float:
         (Recipe("min-max", per_channel=False), 30, 163_000),
         (Recipe("min-max", followers=False), 32.5, 194_000),
         (Recipe(family=DYNAMIC), 37, 180_000),
+        # Depthwise convolutions keep a scale per channel: with one for all they were 9 dB below the answers.
+        (Recipe(family=DYNAMIC, per_channel=False), 37, 180_000),
         (Recipe(family=WEIGHTS), 39, 182_000),
         (Recipe(family=HALF), 66, 303_000),
         (Recipe(family=FLOAT), 100, 588_000),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -116,8 +117,17 @@ def _static_ports(manager: RecipeManager) -> None:
 
 
 def _dynamic(manager: RecipeManager, scope: str, recipe: Recipe) -> None:
-    weights = _weights(recipe, 8, TensorDataType.INT)
-    _add(manager, scope, OpQuantizationConfig(None, weights, ComputePrecision.INTEGER))
+    """Old runtimes lack only the product whose scales are per channel; their depthwise kernel needs them so.
+
+    Given one scale for all channels it answers with noise, in every runtime.
+    """
+    _add(manager, scope, _dynamic_config(replace(recipe, per_channel=True)))
+    if not recipe.per_channel:
+        _add(manager, scope, _dynamic_config(recipe), operation=TFLOperationName.FULLY_CONNECTED)
+
+
+def _dynamic_config(recipe: Recipe) -> OpQuantizationConfig:
+    return OpQuantizationConfig(None, _weights(recipe, 8, TensorDataType.INT), ComputePrecision.INTEGER)
 
 
 def _weights_only(manager: RecipeManager, scope: str, recipe: Recipe) -> None:
@@ -135,9 +145,13 @@ _CONFIGURE = {STATIC: _static, DYNAMIC: _dynamic, WEIGHTS: _weights_only, HALF: 
 
 
 def _add(
-    manager: RecipeManager, scope: str, config: OpQuantizationConfig, how: Any = AlgorithmName.MIN_MAX_UNIFORM_QUANT
+    manager: RecipeManager,
+    scope: str,
+    config: OpQuantizationConfig,
+    how: Any = AlgorithmName.MIN_MAX_UNIFORM_QUANT,
+    operation: TFLOperationName = TFLOperationName.ALL_SUPPORTED,
 ) -> None:
-    manager.add_quantization_config(scope, TFLOperationName.ALL_SUPPORTED, config, how)
+    manager.add_quantization_config(scope, operation, config, how)
 
 
 def _extremes(ends: Range) -> dict[str, Any]:
