@@ -110,7 +110,7 @@ def test_a_file_with_8_bit_ports_takes_and_gives_real_numbers_as_here(runtime: R
     recipe = Recipe("min-max", everything=True)
     nodes = [node.name for node in calibrated.prepared.nodes]
     path = tmp_path / "integers.tflite"
-    path.write_bytes(quantize(calibrated.prepared, recipe, nodes, calibrated.ranges("min-max", ()), integer_ports=True))
+    path.write_bytes(quantize(calibrated.prepared, recipe, nodes, calibrated.ranges("min-max", ())))
     (port,) = read_model(path.read_bytes()).inputs
     assert port.dtype == "int8"
     assert check(path, runtime, named(path, pictures()), tmp_path).problem is None

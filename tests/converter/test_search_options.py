@@ -18,11 +18,11 @@ from autoglm_edge_converter.errors import BadOption
 from autoglm_edge_converter.float_graphs import FloatGraph
 from autoglm_edge_converter.laboratory import Laboratory
 from autoglm_edge_converter.loading import Loading, load_original
-from autoglm_edge_converter.making import NO_CHANGE
 from autoglm_edge_converter.operators import VARIABLE
 from autoglm_edge_converter.pipeline import plan_conversion
 from autoglm_edge_converter.progress import Silent
 from autoglm_edge_converter.recipes import HALF, OPTIMISED, WEIGHTS, Candidate, Recipe
+from autoglm_edge_converter.searching import NO_CHANGE
 from autoglm_edge_converter.trying import identity
 from autoglm_edge_converter.workbench import open_workbench
 from autoglm_edge_protocol import bundle

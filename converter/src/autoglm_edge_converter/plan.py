@@ -68,7 +68,7 @@ TFLITE_RECIPES = (
 have, so each family has one without. LiteRT's kernels take signed activations only; scaling channels alike and
 correcting biases are ONNX rewrites."""
 
-TFLITE_INTEGERS = Recipe("min-max", everything=True)
+TFLITE_INTEGERS = tuple(Recipe(name, everything=True) for name in ("min-max", "percentile", "least-error"))
 """For accelerators that know nothing but integers."""
 
 PRUNED = (Recipe("min-max"), Recipe("percentile"), Recipe("min-max", equalise=True))
@@ -248,7 +248,7 @@ def plan_for(
 
 def _tflite_recipes(wanted: Sequence[str], nodes: Sequence[str], integers: bool) -> tuple[Recipe, ...]:
     if INT8 in wanted and nodes:
-        return (TFLITE_INTEGERS, *TFLITE_RECIPES) if integers else TFLITE_RECIPES
+        return (*TFLITE_INTEGERS, *TFLITE_RECIPES) if integers else TFLITE_RECIPES
     return (Recipe(family=HALF),) if FP16 in wanted else ()
 
 

@@ -40,7 +40,7 @@ class Recipe:
     followers: bool = True
     """Also quantize the cheap operators between weighted nodes (see `inspection`); else they stay in float."""
     everything: bool = False
-    """Also quantize what loses much by it, for accelerators that know nothing but integers; only TFLite."""
+    """Integers throughout, inputs and outputs too, for accelerators that know nothing else; only TFLite."""
 
     def __str__(self) -> str:
         weights = _WEIGHTS[self.weights]
@@ -51,7 +51,7 @@ class Recipe:
         parts += ["equalised"] if self.equalise else []
         parts += ["bias corrected"] if self.correct_bias else []
         parts += [] if self.followers else ["products only"]
-        parts += ["everything"] if self.everything else []
+        parts += ["integers throughout"] if self.everything else []
         return ", ".join([*parts, *weights, *(["signed"] if self.signed else [])])
 
 

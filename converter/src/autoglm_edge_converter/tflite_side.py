@@ -39,8 +39,7 @@ def prepare_tflite(bench: Workbench, path: Path, options: Options, done: Sequenc
     readers = demands_of(options.targets, FORMATS).oldest_for(TFLITE)
 
     def build(deadline: Deadline, cache: Cache, shown: Progress) -> Builder:
-        ports = options.int8_io
-        return TfliteCandidates(files, bench, shown, deadline, cache, integer_ports=ports, readers=readers)
+        return TfliteCandidates(files, bench, shown, deadline, cache, readers=readers)
 
     return Side(
         format=TFLITE,

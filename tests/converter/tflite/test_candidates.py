@@ -113,7 +113,7 @@ def test_neither_the_number_of_workers_nor_the_cache_changes_what_is_found(tmp_p
 
 def test_integer_ports_are_scored_against_the_real_numbers_of_the_original(bench: Workbench) -> None:
     file = FloatFile(OPTIMISED, bench.original.read_bytes())
-    candidates = TfliteCandidates([file], bench, Silent(), Deadline(1000), integer_ports=True)
+    candidates = TfliteCandidates([file], bench, Silent(), Deadline(1000))
     (trial,) = candidates.attempt([Candidate(Recipe("min-max", everything=True))])
     assert trial.score is not None
     assert trial.score.sqnr_db is not None

@@ -46,12 +46,10 @@ class TfliteWorkshop:
         files: Sequence[FloatFile],
         bench: Workbench,
         progress: Progress,
-        integer_ports: bool = False,
         readers: Sequence[Runtime] = (),
     ) -> None:
         feeds = [bench.feeds[index] for index in bench.parts.calibration]
         self.prunings: Mapping[str, float] = {file.name: file.pruning for file in files}
-        self._integer_ports = integer_ports
         self._readers = readers
         self._calibrated: dict[str, Calibrated] = {}
         for file in files:
@@ -78,7 +76,7 @@ class TfliteWorkshop:
         """See `Workshop`."""
         tools = {tool: version(tool) for tool in _TOOLS}
         readers = [str(reader) for reader in self._readers]
-        facts = [self._calibrated[candidate.graph].digest, self._integer_ports, readers, tools]
+        facts = [self._calibrated[candidate.graph].digest, readers, tools]
         return sha256_of(json.dumps(facts, sort_keys=True).encode())
 
     def make(self, candidate: Candidate, chosen: Sequence[str]) -> bytes:
@@ -86,7 +84,7 @@ class TfliteWorkshop:
         calibrated = self._calibrated[candidate.graph]
         recipe = candidate.recipe
         ranges = calibrated.ranges(recipe.ranges, candidate.tuned) if recipe.family == STATIC else {}
-        data = quantize(calibrated.prepared, recipe, chosen, ranges, integer_ports=self._integer_ports)
+        data = quantize(calibrated.prepared, recipe, chosen, ranges)
         self._refuse_new_operators(data)
         return data
 
@@ -99,11 +97,7 @@ class TfliteWorkshop:
 
 
 class TfliteCandidates(Trying):
-    """Tries TFLite candidates.
-
-    `integer_ports`: inputs and outputs are int8 where that can be had. `readers`: the oldest runtimes that have to load
-    what is made.
-    """
+    """Tries TFLite candidates. `readers`: the oldest runtimes that have to load what is made."""
 
     def __init__(
         self,
@@ -113,8 +107,7 @@ class TfliteCandidates(Trying):
         deadline: Deadline,
         cache: Cache = NoCache(),  # noqa: B008
         *,
-        integer_ports: bool = False,
         readers: Sequence[Runtime] = (),
     ) -> None:
-        workshop = TfliteWorkshop(files, bench, progress, integer_ports, readers)
+        workshop = TfliteWorkshop(files, bench, progress, readers)
         super().__init__(workshop, bench, progress, deadline, cache)

@@ -38,21 +38,19 @@ def quantize(
     recipe: Recipe,
     chosen: Collection[str],
     ranges: Mapping[int, Range],
-    *,
-    integer_ports: bool = False,
 ) -> bytes:
-    """Return the file with the nodes named on fewer bits; inputs and outputs keep their names, order and dtype.
+    """Return the file with the nodes named on fewer bits; inputs and outputs keep their names and order.
 
-    `ranges` holds what the float tensors of the prepared file take, by index; only static recipes need it.
-    `integer_ports` makes them int8 where a static recipe quantizes what reads and makes them. Raises ValueError and
-    whatever else the quantizer raises on operators that it cannot do.
+    They keep their dtype too, but for a recipe with integers throughout, which makes them int8 where what reads and
+    makes them is. `ranges` holds what the float tensors of the prepared file take, by index; only static recipes need
+    it. Raises ValueError and whatever else the quantizer raises on operators that it cannot do.
     """
     changed = unpack(prepared.data)
     outputs = _outputs(prepared, recipe, chosen)
     if outputs and recipe.family != FLOAT:
         manager = RecipeManager()
         _CONFIGURE[recipe.family](manager, _scope(outputs), recipe)
-        if recipe.family == STATIC and not integer_ports:
+        if recipe.family == STATIC and not recipe.everything:
             for port in (TFLOperationName.INPUT, TFLOperationName.OUTPUT):
                 manager.add_quantization_config(".*", port, None, AlgorithmName.NO_QUANTIZE)
         elif recipe.family == STATIC:
