@@ -1,4 +1,4 @@
-"""Variants with integers throughout, for accelerators: chosen by their answers, whatever this processor makes of them."""
+"""Variants with integers throughout, for accelerators: chosen by their answers, not by speed on this processor."""
 
 from __future__ import annotations
 
