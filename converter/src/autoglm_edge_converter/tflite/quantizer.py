@@ -115,11 +115,14 @@ def _static_ports(manager: RecipeManager) -> None:
 
 
 def _dynamic(manager: RecipeManager, scope: str, recipe: Recipe) -> None:
-    """Old runtimes lack only the product whose scales are per channel; their depthwise kernel needs them so.
+    """Depthwise convolutions compute in float, and old runtimes lack only the fully connected one with many scales.
 
-    Given one scale for all channels it answers with noise, in every runtime.
+    XNNPACK has no depthwise kernel that finds ranges itself; LiteRT's own takes many times as long as the float one,
+    and answers with noise where all channels have one scale.
     """
-    _add(manager, scope, _dynamic_config(replace(recipe, per_channel=True)))
+    per_channel = replace(recipe, per_channel=True)
+    _add(manager, scope, _dynamic_config(per_channel))
+    _add(manager, scope, _widened_config(per_channel), operation=TFLOperationName.DEPTHWISE_CONV_2D)
     if not recipe.per_channel:
         _add(manager, scope, _dynamic_config(recipe), operation=TFLOperationName.FULLY_CONNECTED)
 
@@ -129,8 +132,12 @@ def _dynamic_config(recipe: Recipe) -> OpQuantizationConfig:
 
 
 def _weights_only(manager: RecipeManager, scope: str, recipe: Recipe) -> None:
+    _add(manager, scope, _widened_config(recipe))
+
+
+def _widened_config(recipe: Recipe) -> OpQuantizationConfig:
     weights = _weights(recipe, 8, TensorDataType.INT)
-    _add(manager, scope, OpQuantizationConfig(None, weights, ComputePrecision.FLOAT, explicit_dequantize=True))
+    return OpQuantizationConfig(None, weights, ComputePrecision.FLOAT, explicit_dequantize=True)
 
 
 def _half(manager: RecipeManager, scope: str, recipe: Recipe) -> None:
