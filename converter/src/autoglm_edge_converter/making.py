@@ -70,8 +70,10 @@ def make(bench: Workbench, options: Options, notes: Sequence[str], progress: Pro
     sides, lacking = _prepare(bench, options, progress)
     formats = [side.format for side in sides]
     nodes = next((side.nodes for side in sides if side.format == ONNX), ())
-    tflite_nodes = next((side.tflite_nodes for side in sides if side.format == TFLITE), ())
-    plan = plan_for(options, bench.parts, nodes, formats, tflite_nodes)
+    tflite_nodes, tflite_ends = next(
+        ((side.tflite_nodes, side.tflite_ends) for side in sides if side.format == TFLITE), ((), ())
+    )
+    plan = plan_for(options, bench.parts, nodes, formats, tflite_nodes, tflite_ends)
     cache = open_cache(options)
     oldest = ready_oldest(plan.demands, options.run_oldest, cache, progress)
     for note in oldest.notes:

@@ -24,9 +24,10 @@ RUNTIMES = {"onnx": (ONNX,), "tflite": (LITERT, TFLITE_RUNTIME)}
 
 OLDEST_READER = {
     13: "1.6", 14: "1.8", 15: "1.10", 16: "1.11", 17: "1.12", 18: "1.14", 19: "1.15", 20: "1.17", 21: "1.18",
-    22: "1.20", 23: "1.23",
+    22: "1.21", 23: "1.23", 24: "1.24", 25: "1.24", 26: "1.25", 27: "1.32", 28: "1.32",
 }  # fmt: skip
-"""The oldest onnxruntime that reads an operator set. Source: its compatibility table."""
+"""The oldest onnxruntime that reads an operator set. Source: its compatibility table; from 21 on tried in each release,
+since 1.20 is said to read 22 and does not."""
 
 NEWEST_OPSET = onnx.defs.onnx_opset_version()
 """No model here can have a newer one; the bound where no target sets another."""

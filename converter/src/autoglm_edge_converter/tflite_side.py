@@ -17,7 +17,7 @@ from autoglm_edge_converter.selection import Builder
 from autoglm_edge_converter.sides import Pruned, Side
 from autoglm_edge_converter.targets import demands_of
 from autoglm_edge_converter.tflite.candidates import FloatFile, TfliteCandidates
-from autoglm_edge_converter.tflite.nodes import prepare
+from autoglm_edge_converter.tflite.nodes import ends, prepare
 from autoglm_edge_converter.tflite.quantizer import quantize
 from autoglm_edge_converter.workbench import Workbench
 
@@ -47,6 +47,7 @@ def prepare_tflite(bench: Workbench, path: Path, options: Options, done: Sequenc
         pruned=pruned,
         open=build,
         tflite_nodes=tuple(node.name for node in prepared.nodes),
+        tflite_ends=ends(prepared),
     )
 
 

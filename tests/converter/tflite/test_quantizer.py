@@ -17,6 +17,7 @@ from autoglm_edge_converter.tensors import Array
 from autoglm_edge_converter.tflite.calibration import Calibrated, calibrate
 from autoglm_edge_converter.tflite.editing import constant, serialize, unpack
 from autoglm_edge_converter.tflite.flatbuffer import TfliteModel, read_model
+from autoglm_edge_converter.tflite.nodes import ends, prepare
 from autoglm_edge_converter.tflite.operators import unreadable
 from autoglm_edge_converter.tflite.quantizer import quantize
 from autoglm_edge_converter.tflite.schema import tables
@@ -119,6 +120,20 @@ def test_names_that_mean_something_to_a_pattern_are_taken_literally() -> None:
     only = read_model(quantize(found.prepared, Recipe("min-max"), ["a(b|.;"], found.ranges("min-max")))
     assert _kinds_on(only, "int8") == ["QUANTIZE", "FULLY_CONNECTED"]
     assert [port.name for port in only.outputs] == ["a(b|.;"]
+
+
+def test_the_ends_of_a_network_are_the_products_that_read_inputs_and_give_outputs(calibrated: Calibrated) -> None:
+    names = [node.name for node in calibrated.prepared.nodes]
+    assert ends(calibrated.prepared) == ((names[-1],), (names[0], names[-1]))
+    specs = [Spec("w", (4, 4), value=np.eye(4, dtype=np.float32)), Spec("x", (1, 4))]
+    # In a row, but for two heads that both read the last but one; the sum of the heads is an output too.
+    specs += [Spec(name, (1, 4)) for name in ("a", "b", "c", "d", "e", "left", "right", "sum")]
+    read = {2: 1, 3: 2, 4: 3, 5: 4, 6: 5, 7: 6, 8: 6}
+    options = tables.FullyConnectedOptionsT()
+    steps = [Step("FULLY_CONNECTED", (data, 0, -1), (made,), options) for made, data in read.items()]
+    steps += [Step("ADD", (7, 8), (9,), tables.AddOptionsT())]
+    assert ends(prepare(make(specs, steps, (1,), (7, 9)))) == (("right", "left"), ("a", "right", "left"))
+    assert ends(prepare(make(specs, [*steps[:3], *steps[5:]], (1, 6), (4, 9)))) == ()  # five, of which four are ends
 
 
 def test_versions_say_what_a_runtime_needs(make_file: Quantize) -> None:
