@@ -78,15 +78,15 @@ def sheet(original: Runner, variant: Runner, pictures: list[Path], labels: list[
 
 
 def main() -> None:
-    """Compare over all pictures and draw the photographs."""
+    """Compare over the pictures held out and draw the photographs."""
     folder, bundle, target = (Path(word) for word in sys.argv[1:4])
     labels = (folder / LABELS).read_text().splitlines()
     original, variant = open_runner(folder / MODEL), open_runner(fastest(bundle))
-    total, found, same = kept(original, variant, sorted((folder / "pictures").iterdir()))
+    total, found, same = kept(original, variant, sorted((folder / "held_out").iterdir()))
     shown = [folder / "photographs" / name for name in ("astronaut.png", "chelsea.png", "coffee.png", "camera.png")]
     sheet(original, variant, shown, labels).save(target)
-    told = f"{same} of the original's {total} boxes are kept ({same / total:.1%}), the variant has {found}: {target}"
-    sys.stdout.write(f"{told}\n")
+    told = f"{same} of the original's {total} boxes on pictures held out are kept ({same / total:.1%})"
+    sys.stdout.write(f"{told}, the variant has {found}: {target}\n")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,7 @@
-"""Make many pictures of a few photographs: crops, mirrored, brighter and darker, and some of four side by side."""
+"""Make many pictures of a few photographs: crops, mirrored, brighter and darker, and some of four side by side.
+
+Pictures that calibrate and pictures that judge show different photographs.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +17,23 @@ COUNT = 160
 FOUR_IN = 4
 """Every fourth picture shows four crops."""
 
+HELD_OUT = ("camera.png", "chelsea.png")
+"""Photographs that no picture for calibration shows: the boxes are counted on pictures of these."""
+HELD_OUT_COUNT = 80
 
-def prepare(folder: Path, count: int = COUNT, seed: int = 0) -> Path:
-    """Write `count` pictures of 300 x 300 into `folder/pictures`, equal seeds to equal pictures; return that folder."""
-    sources = [Image.open(path).convert("RGB") for path in sorted((folder / "photographs").iterdir())]
+
+def prepare(folder: Path) -> tuple[Path, Path]:
+    """Write pictures of 300 x 300 into `pictures`, to calibrate, and into `held_out`; return both folders."""
+    photographs = sorted((folder / "photographs").iterdir())
+    pictures = _write(folder / "pictures", [path for path in photographs if path.name not in HELD_OUT], COUNT, 0)
+    held_out = _write(folder / "held_out", [path for path in photographs if path.name in HELD_OUT], HELD_OUT_COUNT, 1)
+    return pictures, held_out
+
+
+def _write(pictures: Path, photographs: list[Path], count: int, seed: int) -> Path:
+    """Write so many pictures of the photographs, equal seeds to equal pictures, in place of any that are there."""
+    sources = [Image.open(path).convert("RGB") for path in photographs]
     chance = np.random.default_rng(seed)
-    pictures = folder / "pictures"
     pictures.mkdir(exist_ok=True)
     for number in range(count):
         first = sources[number % len(sources)]
@@ -50,4 +64,4 @@ def _four(sources: list[Image.Image], chance: np.random.Generator) -> Image.Imag
 if __name__ == "__main__":
     target = Path(sys.argv[1] if len(sys.argv) > 1 else "detector")
     fetch(target)
-    sys.stdout.write(f"{prepare(target)}\n")
+    sys.stdout.write("".join(f"{made}\n" for made in prepare(target)))

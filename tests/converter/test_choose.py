@@ -26,8 +26,9 @@ from autoglm_edge_converter.metrics.shares import wilson
 from autoglm_edge_converter.quality import TOP1, Figure, OutputScore, Score
 from autoglm_edge_converter.recipes import HALF, WEIGHTS, Candidate, Recipe
 from autoglm_edge_converter.results import Considered, Measured
-from autoglm_edge_converter.search import Demand, Trial
+from autoglm_edge_converter.search import Demand, SearchResult, Trial
 from autoglm_edge_converter.selection import Selection
+from autoglm_edge_converter.shipping import tell_of_float_arithmetic
 
 
 def trial(recipe: Recipe, drop: float = 0.0, sqnr_db: float = 30.0, floats: tuple[str, ...] = ()) -> Trial:
@@ -113,6 +114,23 @@ def test_fewer_errors_count_more_than_less_noise() -> None:
     exact = Considered(trial(Recipe(), drop=0.0, sqnr_db=35), "exact", 100, None, 2.0)
     assert steps_up([exact], [lossy]) == (exact,)
     assert steps_up([lossy], [replace(exact, speedup=3.0)]) == ()
+
+
+def test_where_8_bit_weights_are_all_that_is_shipped_it_is_said_why_nothing_computes_on_8_bits() -> None:
+    slow = replace(considered("candidate-0", 0.7, 35), outcome="it is slower than float here (0.70 times its speed)")
+    slower = replace(considered("candidate-1", 0.6, 36, Recipe(followers=False)), outcome="it is slower still")
+    weights = replace(considered("int8-weights", 1.0, 40, Recipe(family=WEIGHTS)), outcome="shipped")
+    entries = [slower, slow, weights]
+
+    def told(result: SearchResult, *shipped: str) -> str | None:
+        return tell_of_float_arithmetic(result, 0.01, entries, shipped)
+
+    result = SearchResult(None, tuple(entry.trial for entry in entries))
+    assert slow.outcome in (told(result, "fp32", "int8-weights") or "")
+    lossy = SearchResult(None, (trial(Recipe(), drop=0.3), weights.trial))
+    assert "the best of 1 candidates loses 30.00%" in (told(lossy, "int8-weights") or "")
+    assert told(result, "fp32") is None
+    assert told(result, "int8-weights", "candidate-0") is None
 
 
 def reported(wrong: int, samples: int, finite: bool = True) -> Score:

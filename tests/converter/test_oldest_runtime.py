@@ -20,11 +20,10 @@ from autoglm_edge_converter.oldest_runtime import (
     check_in_oldest,
     difference,
     ready_runtime,
-    runtimes_for,
 )
 from autoglm_edge_converter.recipes import Recipe
 from autoglm_edge_converter.runners import open_runner
-from autoglm_edge_converter.targets import Runtime, find_target
+from autoglm_edge_converter.targets import Runtime
 from autoglm_edge_converter.tensors import Array, Feed
 from autoglm_edge_converter.tflite.calibration import calibrate
 from autoglm_edge_converter.tflite.editing import serialize, unpack
@@ -111,7 +110,7 @@ def test_a_file_with_8_bit_ports_takes_and_gives_real_numbers_as_here(runtime: R
     recipe = Recipe("min-max", everything=True)
     nodes = [node.name for node in calibrated.prepared.nodes]
     path = tmp_path / "integers.tflite"
-    path.write_bytes(quantize(calibrated.prepared, recipe, nodes, calibrated.ranges("min-max", ()), integer_ports=True))
+    path.write_bytes(quantize(calibrated.prepared, recipe, nodes, calibrated.ranges("min-max", ())))
     (port,) = read_model(path.read_bytes()).inputs
     assert port.dtype == "int8"
     assert check(path, runtime, named(path, pictures()), tmp_path).problem is None
@@ -159,13 +158,6 @@ def test_what_cannot_be_run_is_judged_by_the_table_and_says_so(tmp_path: Path) -
         "operator set 17 is too new",
         "not run in onnxruntime 1.3, judged by its table of operators: no packages are locked for onnxruntime 1.3",
     )
-
-
-def test_each_runtime_of_the_targets_is_asked_once() -> None:
-    targets = [find_target("rpi4"), find_target("rpi5"), find_target("armv7")]
-    assert runtimes_for(Path("m.onnx"), targets) == (ONNX_RUNTIME,)
-    assert runtimes_for(Path("m.tflite"), targets) == (LITERT, TFLITE)
-    assert runtimes_for(Path("m.onnx"), targets[2:]) == ()
 
 
 @pytest.mark.parametrize(

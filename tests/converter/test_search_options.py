@@ -18,11 +18,12 @@ from autoglm_edge_converter.errors import BadOption
 from autoglm_edge_converter.float_graphs import FloatGraph
 from autoglm_edge_converter.laboratory import Laboratory
 from autoglm_edge_converter.loading import Loading, load_original
-from autoglm_edge_converter.making import NO_CHANGE
 from autoglm_edge_converter.operators import VARIABLE
 from autoglm_edge_converter.pipeline import plan_conversion
+from autoglm_edge_converter.plan import TFLITE_ENDS
 from autoglm_edge_converter.progress import Silent
 from autoglm_edge_converter.recipes import HALF, OPTIMISED, WEIGHTS, Candidate, Recipe
+from autoglm_edge_converter.searching import NO_CHANGE
 from autoglm_edge_converter.trying import identity
 from autoglm_edge_converter.workbench import open_workbench
 from autoglm_edge_protocol import bundle
@@ -141,7 +142,10 @@ def test_the_plan_of_a_tflite_file_is_of_tflite(tmp_path: Path) -> None:
     assert plan.formats == ("tflite",)
     assert plan.most_candidates > len(plan.tflite_recipes) > 5
     assert "tflite     min-max, per channel; percentile, per channel" in str(plan)
-    assert f"search     {len(plan.tflite_recipes)} whole candidates" in str(plan)
+    ends = len(plan.tflite_ends) * len(TFLITE_ENDS)
+    assert ends > 0
+    assert f"search     {len(plan.tflite_recipes) + ends} whole candidates" in str(plan)
+    assert "least-error, per channel with float ends" in str(plan)
     assert "operator set" not in str(plan)
     assert "quantize   nothing" not in str(plan)
 

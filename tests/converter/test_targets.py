@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import itertools
 
+import onnxruntime
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from onnx import TensorProto, helper
+from onnxruntime.capi.onnxruntime_pybind11_state import Fail
 
 from autoglm_edge_converter.errors import BadOption
-from autoglm_edge_converter.targets import ONNX, TARGETS, demands_of, newest_opset
+from autoglm_edge_converter.targets import NEWEST_OPSET, OLDEST_READER, ONNX, TARGETS, demands_of, newest_opset
 
 ABLE = [name for name, target in TARGETS.items() if target.runtime(ONNX)]
 
@@ -24,6 +27,7 @@ def test_names_are_keys_and_every_board_has_a_runtime() -> None:
 def test_the_oldest_runtime_decides_the_operator_set() -> None:
     assert newest_opset("1.12") == newest_opset("1.13.1") == 17
     assert newest_opset("1.17") == 20
+    assert newest_opset("1.20") == 21
     assert newest_opset("0.1") == 0
 
 
@@ -58,5 +62,21 @@ def test_a_target_needs_a_runtime_for_one_of_the_formats() -> None:
     both = demands_of(["armv7", "rpi5"], ("onnx", "tflite"))
     assert [runtime.name for runtime in both.oldest_for("tflite")] == ["litert", "tflite"]
     assert [runtime.name for runtime in both.oldest_for("onnx")] == ["onnxruntime"]
+    # A device of one target may have either runtime installed.
+    assert demands_of(["rpi4"], ("tflite",)).oldest_for("tflite") == both.oldest_for("tflite")
     with pytest.raises(BadOption, match="add --format tflite"):
         demands_of(["armv7"], ("onnx",))
+
+
+def test_every_operator_set_that_the_installed_runtime_reads_is_in_the_table() -> None:
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, (1,)) for name in "xy"]
+    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "relu", values[:1], values[1:])
+    for opset in range(min(OLDEST_READER), NEWEST_OPSET + 1):
+        imports = [helper.make_opsetid("", opset)]
+        model = helper.make_model(graph, opset_imports=imports, ir_version=8).SerializeToString()
+        try:
+            onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+        except Fail:
+            continue
+        assert opset in OLDEST_READER
+        assert newest_opset(onnxruntime.__version__) >= opset

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from autoglm_edge_converter.quality import Score
 from autoglm_edge_converter.recipes import HALF, STATIC, WEIGHTS, Candidate
-from autoglm_edge_converter.results import Considered, Refusal
+from autoglm_edge_converter.results import Considered
 from autoglm_edge_converter.search import Demand, SearchResult, Trial, safe, within
 from autoglm_edge_converter.search.trials import best, by_quality, standard_error
 
@@ -51,7 +51,9 @@ class Limits:
         """Return the limit that a timed candidate breaks, in words."""
         if self.max_size_bytes is not None and entry.size_bytes > self.max_size_bytes:
             return f"{entry.size_bytes:,} bytes are more than --max-size allows"
-        if self.max_latency_us is not None and entry.timing and entry.timing.wall_us > self.max_latency_us:
+        timed_here = not entry.trial.candidate.recipe.everything
+        late = self.max_latency_us is not None and entry.timing and entry.timing.wall_us > self.max_latency_us
+        if timed_here and late and entry.timing:
             return f"{entry.timing.wall_us / 1000:.2f} ms a run are more than --max-latency-ms allows"
         return None
 
@@ -61,7 +63,8 @@ def shortlist(trials: Sequence[Trial], max_drop: float) -> tuple[Trial, ...]:
 
     Those are the best whole one of each float graph and family, and the mixed ones with the fewest nodes in float.
     Equalised ones are a family of their own, since they carry multiplications that cost time, and so are those
-    without followers, which go to float and back more often, and each kind of numbers, which has kernels of its own.
+    without followers, which go to float and back more often, those with integers throughout, which other processors
+    run, and each kind of numbers, which has kernels of its own.
     """
     kept = [trial for trial in trials if within(trial, max_drop)]
     groups: dict[tuple[object, ...], list[Trial]] = {}
@@ -69,7 +72,8 @@ def shortlist(trials: Sequence[Trial], max_drop: float) -> tuple[Trial, ...]:
         if not trial.candidate.float_nodes:
             recipe = trial.candidate.recipe
             numbers = (recipe.weights, recipe.signed)
-            kind = (trial.candidate.graph, recipe.family, recipe.equalise, recipe.followers, *numbers)
+            ways = (recipe.equalise, recipe.followers, recipe.everything)
+            kind = (trial.candidate.graph, recipe.family, *ways, *numbers)
             groups.setdefault(kind, []).append(trial)
     whole = [top for top in map(best, groups.values()) if top is not None]
     by_floats: dict[tuple[str, ...], list[Trial]] = {}
@@ -169,22 +173,26 @@ def _clearer(score: Score | None, other: Score | None) -> bool:
     return least_db > (math.inf if other.sqnr_db is None else other.sqnr_db) + CLEARER_DB
 
 
-def refuse_search(result: SearchResult | None, max_drop: float) -> Refusal | None:
-    """Return why the search gives nothing to measure, None when it does."""
+def refuse_search(result: SearchResult | None, max_drop: float, integers: bool = False) -> str | None:
+    """Return why the search gives no static candidate to measure, None when it does.
+
+    `integers`: of those with integers throughout, otherwise of the others.
+    """
     if result is None:
-        return Refusal("int8", "the model has no convolution or matrix product with constant weights to quantize")
-    if any(within(trial, max_drop) for trial in result.trials if trial.candidate.recipe.family == STATIC):
+        return "the model has no convolution or matrix product with constant weights to quantize"
+    recipes = ((trial, trial.candidate.recipe) for trial in result.trials)
+    trials = [trial for trial, recipe in recipes if recipe.family == STATIC and recipe.everything == integers]
+    if any(within(trial, max_drop) for trial in trials):
         return None
-    top = best([trial for trial in result.trials if trial.candidate.recipe.family == STATIC])
+    top = best(trials)
     late = " before the time was up (--budget-s)" if result.out_of_time else ""
-    scored = sum(trial.score is not None for trial in result.trials)
+    scored = sum(trial.score is not None for trial in trials)
     if top is None or top.score is None:
-        problem = next((trial.problem for trial in result.trials if trial.problem), "none gave finite answers")
-        return Refusal("int8", f"no candidate could be run: {problem}")
-    return Refusal(
-        "int8",
+        problem = next((trial.problem for trial in trials if trial.problem), "none gave finite answers")
+        return f"no candidate could be run: {problem}"
+    return (
         f"the best of {scored} candidates{late} loses {top.score.drop:.2%} of {top.score.metric} on the "
-        f"search samples, at most {max_drop:.2%} is allowed: raise --max-drop, or give more samples",
+        f"search samples, at most {max_drop:.2%} is allowed: raise --max-drop, or give more samples"
     )
 
 

@@ -106,12 +106,17 @@ class BadOption(ConversionError):
     """An option does not fit the model or is not well formed."""
 
 
+_FIRST = {"torch": "; without a GPU install the CPU build of torch 2.13 before it (pytorch.org, Get started, CPU)"}
+"""By module: what pip cannot choose. The package index has PyTorch with CUDA, ten times the size."""
+
+
 class MissingPackage(ConversionError):
     """What is asked for needs packages that the light installation does not bring."""
 
     def __init__(self, what: str, extra: str, module: str) -> None:
         super().__init__(
             f"{what} need the package {module}, which is not installed: pip install 'autoglm-edge-converter[{extra}]'"
+            f"{_FIRST.get(module, '')}"
         )
         self.extra = extra
 

@@ -2,48 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from autoglm_edge_converter.acceptance import Acceptance
 from autoglm_edge_converter.assemble import Shipped
 from autoglm_edge_converter.cache import Cache, FolderCache, NoCache
-from autoglm_edge_converter.choose import CLEARER_DB, Limits, clearest_db, worth_judging
-from autoglm_edge_converter.deadline import Deadline
+from autoglm_edge_converter.choose import Limits
 from autoglm_edge_converter.errors import ConversionError, MissingPackage
 from autoglm_edge_converter.faithful import check_rendition
-from autoglm_edge_converter.formats import format_of
+from autoglm_edge_converter.formats import format_of, unfit
 from autoglm_edge_converter.golden_set import golden_positions
-from autoglm_edge_converter.laboratory import Timing
-from autoglm_edge_converter.measure import Form, measure_form, time_forms, time_together
+from autoglm_edge_converter.measure import time_together
 from autoglm_edge_converter.oldest import ready_oldest
 from autoglm_edge_converter.onnx_side import prepare_onnx
 from autoglm_edge_converter.original import FORMATS, ONNX, TFLITE, Original
-from autoglm_edge_converter.plan import FP16, Plan, plan_for
+from autoglm_edge_converter.plan import Plan, plan_for
 from autoglm_edge_converter.progress import Progress
 from autoglm_edge_converter.pruned_graphs import OFF
-from autoglm_edge_converter.recipes import Candidate
 from autoglm_edge_converter.results import Findings, Measured, Options, Refusal
-from autoglm_edge_converter.rungs import fill_fastest, fill_rungs
-from autoglm_edge_converter.search import Demand, SearchResult, Trial, joined, search
-from autoglm_edge_converter.selection import Builder, Selection, consider
+from autoglm_edge_converter.search import joined
+from autoglm_edge_converter.searching import Done, search_sides
 from autoglm_edge_converter.shipping import (
-    Reported,
     by_acceptance,
     float_wanted,
     is_on_8_bits,
     refusals_of,
-    report_quality,
     ship,
+    tell_of_float_arithmetic,
 )
-from autoglm_edge_converter.sides import Side, steps_of
+from autoglm_edge_converter.sides import Side
+from autoglm_edge_converter.targets import demands_of
 from autoglm_edge_converter.workbench import Workbench
-
-NO_CHANGE = "not tried: it changes nothing in this graph"
-
-MOST_ROUNDS = 4
-"""How often is searched altogether."""
 
 
 @dataclass(frozen=True)
@@ -57,30 +48,6 @@ class Made:
     shipped: tuple[Shipped, ...]
     golden: tuple[int, ...]
     findings: Findings
-
-
-@dataclass(frozen=True)
-class Found:
-    """What one builder's search found, and which of it was timed and chosen."""
-
-    result: SearchResult
-    selection: Selection
-
-
-@dataclass(frozen=True)
-class Done:
-    """One format, done: what was found, and its figures."""
-
-    side: Side
-    found: Found | None
-    reference: Mapping[str, Measured]
-    """The original, where it is of this format, and the float variant, by id."""
-    reported: Reported
-
-    @property
-    def float_variant(self) -> Measured:
-        """The float variant as it was measured."""
-        return self.reference[self.side.float_variant.id]
 
 
 Prepare = Callable[[Workbench, Path, Options, Sequence[Side], Progress], Side]
@@ -103,20 +70,23 @@ def make(bench: Workbench, options: Options, notes: Sequence[str], progress: Pro
     sides, lacking = _prepare(bench, options, progress)
     formats = [side.format for side in sides]
     nodes = next((side.nodes for side in sides if side.format == ONNX), ())
-    tflite_nodes = next((side.tflite_nodes for side in sides if side.format == TFLITE), ())
-    plan = plan_for(options, bench.parts, nodes, formats, tflite_nodes)
+    tflite_nodes, tflite_ends = next(
+        ((side.tflite_nodes, side.tflite_ends) for side in sides if side.format == TFLITE), ((), ())
+    )
+    plan = plan_for(options, bench.parts, nodes, formats, tflite_nodes, tflite_ends)
     cache = open_cache(options)
     oldest = ready_oldest(plan.demands, options.run_oldest, cache, progress)
     for note in oldest.notes:
         progress.note(note)
     notes = (*notes, *oldest.notes)
     acceptance = Acceptance(bench, limits_of(plan), plan.demands, golden_positions(bench), oldest)
-    done = [_do(side, acceptance, plan, cache, plan.budget_s / len(sides), progress) for side in sides]
+    done = search_sides(sides, acceptance, plan, cache, progress)
     return _finish(done, acceptance, plan, lacking, notes, progress)
 
 
 def _prepare(bench: Workbench, options: Options, progress: Progress) -> tuple[list[Side], list[Refusal]]:
     """Prepare each format that the original was rendered in; say why another has none. Raises ConversionError."""
+    demands = demands_of(options.targets, FORMATS)
     lacking = lacking_formats(bench.source)
     found = [entry for form in FORMATS if (entry := bench.source.rendition(form)) is not None]
     if options.prune != OFF and options.finetune is None and not any(entry.format == ONNX for entry in found):
@@ -125,10 +95,15 @@ def _prepare(bench: Workbench, options: Options, progress: Progress) -> tuple[li
     for rendition in found:
         assert rendition.path is not None
         problem = check_rendition(bench, rendition)
-        if problem is None:
-            sides.append(_PREPARE[rendition.format](bench, rendition.path, options, sides, progress))
-        else:
+        if problem is not None:
             lacking.append(Refusal(rendition.format, f"{rendition.road}: {problem}"))
+            continue
+        side = _PREPARE[rendition.format](bench, rendition.path, options, sides, progress)
+        # No recipe takes an operator out or lowers its version, so there is nothing to search either.
+        if (problem := unfit(side.float_variant.path, None, demands)) is not None:
+            lacking.append(Refusal(rendition.format, problem))
+        else:
+            sides.append(side)
     if not sides:
         raise no_format(bench.source, lacking)
     return sides, lacking
@@ -164,65 +139,6 @@ def limits_of(plan: Plan) -> Limits:
     return Limits(plan.max_drop, plan.max_size_bytes, latency_us)
 
 
-def _do(side: Side, acceptance: Acceptance, plan: Plan, cache: Cache, budget_s: float, progress: Progress) -> Done:
-    """Search one format, fill its rungs and measure what they hold. Raises CandidateFailed, OSError."""
-    bench = acceptance.bench
-    pruned = [entry.name for entry in side.pruned]
-    planned = plan.candidates(pruned) if side.format == ONNX else plan.tflite_candidates(pruned)
-    if not planned:
-        progress.stage("measure", 1)
-        timings, _ = time_forms(side.floats, bench)
-        progress.step("latency")
-        return Done(side, None, _measure(side.floats, bench, timings), Reported(()))
-    progress.stage("search", steps_of(side, len(bench.parts.calibration), planned))
-    builder = side.open(Deadline(budget_s), cache, progress)
-    found = find(builder, planned, side.floats, acceptance, progress)
-    if found.result.out_of_time:
-        progress.note(f"the search ended after {budget_s:g} s: a larger --budget-s may find better")
-    reference = _measure(side.floats, bench, found.selection.timings)
-    halves_wanted = FP16 in plan.precisions or plan.max_size_bytes is not None
-    float_bytes = reference[side.float_variant.id].size_bytes
-    fill_rungs(found.selection, acceptance, float_bytes, halves_wanted, progress)
-    return Done(side, found, reference, report_quality(found.selection, bench, plan.max_drop))
-
-
-def find(
-    builder: Builder,
-    planned: Sequence[Candidate],
-    floats: Sequence[Form],
-    acceptance: Acceptance,
-    progress: Progress,
-) -> Found:
-    """Search, time what is within the budget and fill the first place; again, stricter, while all is refused.
-
-    Raises CandidateFailed, OSError.
-    """
-    limits, usable = acceptance.limits, builder.usable(planned)
-
-    def look(demand: Demand, kind: str, judged: Collection[Candidate] = ()) -> Found:
-        result = search(usable, builder.work(), demand, builder)
-        trials = worth_judging(result.trials, demand, judged)
-        return Found(result, consider(trials, floats, builder, acceptance.bench, limits, progress, kind))
-
-    found = look(Demand(limits.max_drop), "candidate")
-    for number in range(1, MOST_ROUNDS + 1):
-        if not fill_fastest(found.selection, acceptance) or found.result.out_of_time or number == MOST_ROUNDS:
-            break
-        refused = found.selection.turned_down
-        demand = Demand(limits.max_drop, clearest_db(refused) + CLEARER_DB)
-        progress.stage("search", len(usable))
-        stricter = look(demand, f"stricter-{number}", {trial.candidate for trial in refused})
-        stricter.selection.remember(found.selection)
-        found = stricter
-    left_out = [Trial(entry, None, problem=NO_CHANGE) for entry in planned if entry not in usable]
-    return replace(found, result=replace(found.result, trials=(*found.result.trials, *left_out)))
-
-
-def _measure(floats: Sequence[Form], bench: Workbench, timings: Mapping[str, Timing]) -> dict[str, Measured]:
-    """Measure the original and the float variant. Raises CandidateFailed where the latter fails."""
-    return {form.id: measure_form(form, bench, timings, bench.parts.evaluation) for form in floats}
-
-
 def _finish(
     done: Sequence[Done],
     acceptance: Acceptance,
@@ -245,7 +161,11 @@ def _finish(
         ship(item, acceptance, plan, base, refused.get(format_of(item.path), 0)) for item in (*leading, *variants)
     ]
     kept = tuple(entry for entry in shipped if entry is not None)
-    findings = _findings(done, plan, [entry.measured.id for entry in kept], lacking, notes)
+    names = [entry.measured.id for entry in kept]
+    told = _told_of_float_arithmetic(done, plan, names)
+    for note in told:
+        progress.note(note)
+    findings = _findings(done, plan, names, lacking, (*notes, *told))
     for refusal in findings.refusals:
         progress.note(f"no {refusal.precision} variant: {refusal.reason}")
     floats = {entry.side.format: items[entry.float_variant.id] for entry in done}
@@ -275,6 +195,17 @@ def in_speeds_of(item: Measured, floats: Mapping[str, float]) -> Measured:
     `floats`: the speeds of the float variants, by format.
     """
     return replace(item, speedup=item.speedup * floats[format_of(item.path)])
+
+
+def _told_of_float_arithmetic(done: Sequence[Done], plan: Plan, shipped: Sequence[str]) -> list[str]:
+    told = []
+    for entry in done:
+        if entry.found is None:
+            continue
+        considered = entry.found.selection.considered
+        note = tell_of_float_arithmetic(entry.found.result, plan.max_drop, considered, shipped)
+        told += [f"{entry.side.format}: {note}"] if note is not None else []
+    return told
 
 
 def _findings(

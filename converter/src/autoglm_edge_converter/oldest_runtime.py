@@ -23,7 +23,7 @@ from autoglm_edge_converter.environments import ENVIRONMENTS, ready_environment
 from autoglm_edge_converter.errors import EnvironmentUnavailable
 from autoglm_edge_converter.operators import libraries_in_use
 from autoglm_edge_converter.progress import Progress
-from autoglm_edge_converter.targets import Runtime, Target
+from autoglm_edge_converter.targets import Runtime
 from autoglm_edge_converter.tensors import Array, Feed
 from autoglm_edge_protocol.digests import sha256_of, sha256_of_file
 from autoglm_edge_protocol.golden import OutputAgreement, compare
@@ -43,7 +43,6 @@ _PREAMBLE = re.compile(
 )
 """What ONNX Runtime says before it comes to the point: a code, our path, its source and function, a reminder."""
 
-_READERS = {".onnx": ("onnxruntime",), ".tflite": ("litert", "tflite")}
 _PROGRAM = Path("isolated") / "programs" / "old_runtime.py"
 
 
@@ -68,13 +67,6 @@ class Verdict:
     problem: str | None
     """Why the variant cannot be used there; None: nothing speaks against it."""
     note: str | None = None
-
-
-def runtimes_for(path: Path, targets: Sequence[Target]) -> tuple[Runtime, ...]:
-    """Return the oldest version of each runtime by which one of the targets reads a file of this format."""
-    names = _READERS.get(path.suffix, ())
-    found = (runtime for target in targets for name in names if (runtime := target.runtime(name)) is not None)
-    return tuple(dict.fromkeys(found))
 
 
 def ready_runtime(runtime: Runtime, progress: Progress | None = None) -> OldRuntime:

@@ -106,16 +106,18 @@ def plan_conversion(model: Path | str, calibration: Path, options: Options = Opt
         if not formats:
             raise no_format(source, lacking_formats(source))
         nodes = weighted_nodes(source.proto.graph) if ONNX in formats else ()
-        return plan_for(options, data.parts, nodes, formats, _tflite_nodes(source))
+        return plan_for(options, data.parts, nodes, formats, *_tflite_nodes(source))
 
 
-def _tflite_nodes(source: Original) -> tuple[str, ...]:
+def _tflite_nodes(source: Original) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
+    """Return the products of the TFLite file, and those that are left in float on trial."""
     rendition = source.rendition(TFLITE)
     if rendition is None or rendition.path is None:
-        return ()
-    from autoglm_edge_converter.tflite.nodes import prepare  # needs packages that ONNX does without
+        return (), ()
+    from autoglm_edge_converter.tflite.nodes import ends, prepare  # needs packages that ONNX does without
 
-    return tuple(node.name for node in prepare(rendition.path.read_bytes()).nodes)
+    prepared = prepare(rendition.path.read_bytes())
+    return tuple(node.name for node in prepared.nodes), ends(prepared)
 
 
 def _loading(options: Options, calibration: Path, scratch: Path) -> Loading:
@@ -146,7 +148,9 @@ def _stand_ins(made: Made) -> dict[str, Path]:
 
 def _contents(bench: Workbench, made: Made, options: Options, data: Data, identity: tuple[str, str]) -> Contents:
     if not made.shipped:
-        raise ConversionError("no variant could be given a golden set that tells it from a damaged one")
+        reasons = "; ".join(f"{entry.precision}: {entry.reason}" for entry in made.findings.refusals)
+        vague = "no variant could be given a golden set that tells it from a damaged one"
+        raise ConversionError(f"no variant can be shipped: {reasons}" if reasons else vague)
     chosen_feeds = [bench.feeds[index] for index in made.golden]
     names = [port.name for port in bench.source.inputs]
     answers = [bench.references[index] for index in made.golden]

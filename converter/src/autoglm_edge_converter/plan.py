@@ -68,8 +68,11 @@ TFLITE_RECIPES = (
 have, so each family has one without. LiteRT's kernels take signed activations only; scaling channels alike and
 correcting biases are ONNX rewrites."""
 
-TFLITE_INTEGERS = Recipe("min-max", everything=True)
+TFLITE_INTEGERS = tuple(Recipe(name, everything=True) for name in ("min-max", "percentile", "least-error"))
 """For accelerators that know nothing but integers."""
+
+TFLITE_ENDS = (Recipe("min-max"), Recipe("least-error"))
+"""Static ones tried with the layers in float that give the outputs, and with those that read the inputs too."""
 
 PRUNED = (Recipe("min-max"), Recipe("percentile"), Recipe("min-max", equalise=True))
 """Static ones for pruned graphs, which have fewer nodes that could go back to float."""
@@ -96,10 +99,13 @@ class Plan:
     tflite_recipes: tuple[Recipe, ...] = ()
     tflite_nodes: tuple[str, ...] = ()
     """Names of the TFLite file's tensors that its products give."""
+    tflite_ends: tuple[tuple[str, ...], ...] = ()
+    """Those of them that are left in float on trial."""
 
     def tflite_candidates(self, pruned: Sequence[str] = ()) -> tuple[Candidate, ...]:
         """Return the whole-graph candidates in TFLite, those of pruned files too."""
         found = [Candidate(recipe, format=TFLITE) for recipe in self.tflite_recipes]
+        found += [Candidate(recipe, floats, format=TFLITE) for floats, recipe in self._tflite_ends]
         for graph in pruned:
             recipes = [Recipe(family=FLOAT), *(PRUNED[:2] if INT8 in self.precisions else ())]
             found += [Candidate(recipe, graph=graph, format=TFLITE) for recipe in recipes]
@@ -123,9 +129,14 @@ class Plan:
         return (self.nodes[0],), (self.nodes[0], self.nodes[-1])
 
     @property
+    def _tflite_ends(self) -> list[tuple[tuple[str, ...], Recipe]]:
+        wanted = INT8 in self.precisions and TFLITE in self.formats
+        return [(floats, recipe) for floats in self.tflite_ends for recipe in TFLITE_ENDS] if wanted else []
+
+    @property
     def most_candidates(self) -> int:
         """How many builds the search may need in all formats, refinement included."""
-        ends = len(self._ends) * len(ENDS)
+        ends = len(self._ends) * len(ENDS) + len(self._tflite_ends)
         return ends + _most(self.recipes, len(self.nodes)) + _most(self.tflite_recipes, len(self.tflite_nodes))
 
     def to_dict(self) -> dict[str, object]:
@@ -160,7 +171,7 @@ class Plan:
         weights = ", weights that do not saturate without VNNI" if self.demands.saturates else ""
         opset = self.demands.newest_opset
         onnx = f": operator set up to {opset}, {signs} activations{weights}" if ONNX in self.formats else ""
-        whole = len(self.recipes) + len(self._ends) * len(ENDS) + len(self.tflite_recipes)
+        whole = len(self.recipes) + len(self._ends) * len(ENDS) + len(self.tflite_recipes) + len(self._tflite_ends)
         return "\n".join(
             [
                 f"targets    {targets}{onnx}",
@@ -182,7 +193,8 @@ class Plan:
 
     def _tflite(self) -> list[str]:
         recipes = "; ".join(str(recipe) for recipe in self.tflite_recipes) or "nothing"
-        return [f"tflite     {recipes}; {len(self.tflite_nodes)} nodes to rank"] if TFLITE in self.formats else []
+        ends = "; " + "; ".join(f"{recipe} with float ends" for recipe in TFLITE_ENDS) if self._tflite_ends else ""
+        return [f"tflite     {recipes}{ends}; {len(self.tflite_nodes)} nodes to rank"] if TFLITE in self.formats else []
 
     def _samples(self) -> str:
         parts = self.parts
@@ -211,11 +223,12 @@ def plan_for(
     nodes: Sequence[WeightedNode],
     formats: Sequence[str] = (ONNX,),
     tflite_nodes: Sequence[str] = (),
+    tflite_ends: Sequence[tuple[str, ...]] = (),
 ) -> Plan:
     """Resolve the options against a model: one without weights worth quantizing gets no INT8 recipe.
 
-    `nodes` are those of the ONNX graph, `tflite_nodes` those of the TFLite file. Raises BadOption for a target that is
-    not known or has no runtime.
+    `nodes` are those of the ONNX graph, `tflite_nodes` and `tflite_ends` those of the TFLite file. Raises BadOption for
+    a target that is not known or has no runtime.
     """
     demands = demands_of(options.targets, formats)
     wanted = tuple(name for name in PRECISIONS if name in options.precisions)
@@ -243,12 +256,13 @@ def plan_for(
         formats=tuple(formats),
         tflite_recipes=_tflite_recipes(wanted, tflite_nodes, options.int8_io),
         tflite_nodes=tuple(tflite_nodes),
+        tflite_ends=tuple(tflite_ends),
     )
 
 
 def _tflite_recipes(wanted: Sequence[str], nodes: Sequence[str], integers: bool) -> tuple[Recipe, ...]:
     if INT8 in wanted and nodes:
-        return (TFLITE_INTEGERS, *TFLITE_RECIPES) if integers else TFLITE_RECIPES
+        return (*TFLITE_INTEGERS, *TFLITE_RECIPES) if integers else TFLITE_RECIPES
     return (Recipe(family=HALF),) if FP16 in wanted else ()
 
 

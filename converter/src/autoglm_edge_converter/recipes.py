@@ -40,21 +40,24 @@ class Recipe:
     followers: bool = True
     """Also quantize the cheap operators between weighted nodes (see `inspection`); else they stay in float."""
     everything: bool = False
-    """Also quantize what loses much by it, for accelerators that know nothing but integers; only TFLite."""
+    """Integers throughout, inputs and outputs too, for accelerators that know nothing else; only TFLite."""
 
     def __str__(self) -> str:
         weights = _WEIGHTS[self.weights]
         if self.family != STATIC:
-            return ", ".join([_FAMILIES[self.family], *weights])
+            scales = [] if self.per_channel else [_ONE_SCALE.get(self.family, "per tensor")]
+            return ", ".join([_FAMILIES[self.family], *scales, *weights])
         parts = [self.ranges, "per channel" if self.per_channel else "per tensor"]
         parts += ["equalised"] if self.equalise else []
         parts += ["bias corrected"] if self.correct_bias else []
         parts += [] if self.followers else ["products only"]
-        parts += ["everything"] if self.everything else []
+        parts += ["integers throughout"] if self.everything else []
         return ", ".join([*parts, *weights, *(["signed"] if self.signed else [])])
 
 
 _WEIGHTS = {INT8: (), UINT8: ("unsigned weights",), PAIRED: ("room for pairs",)}
+_ONE_SCALE = {DYNAMIC: "fully connected per tensor"}
+"""What has one scale where a recipe is not per channel, if not everything."""
 _FAMILIES = {
     DYNAMIC: "ranges found at each run",
     WEIGHTS: "8-bit weights, float arithmetic",

@@ -17,18 +17,20 @@ from autoglm_edge_converter.choose import (
 from autoglm_edge_converter.progress import Progress
 from autoglm_edge_converter.recipes import HALF, SPARSE
 from autoglm_edge_converter.results import Considered
+from autoglm_edge_converter.search.trials import by_quality
 from autoglm_edge_converter.selection import Selection, fill_place
 
 FASTEST = "the fastest within the budget"
 HALF_SIZE = "weights on 16 bits: half the size, nearly the float answers"
 SMALLEST = "the smallest within the budget"
 SPARSEST = "the smallest weights are zero: smaller under compression, no faster"
+INTEGERS = "integers throughout, inputs and outputs too, for accelerators: chosen by its answers, not by speed here"
 BETTER = "clearly better answers than the faster ones, faster than float"
 
 
 def fill_fastest(selection: Selection, acceptance: Acceptance) -> bool:
     """Fill the first place; tell whether there were candidates for it, and each was refused."""
-    fast = fastest_first([entry for entry in selection.undecided if not is_half(entry) and not is_sparse(entry)])
+    fast = fastest_first([entry for entry in selection.undecided if not is_half(entry) and not _has_own_place(entry)])
     fill_place(selection, fast, FASTEST, acceptance)
     return bool(fast) and not selection.chosen
 
@@ -47,7 +49,8 @@ def fill_rungs(
     progress.step("16 bits")
     smallest = min([float_bytes, *(item.size_bytes for item in selection.chosen)])
     fill_place(selection, _by_compressed_size(selection), SPARSEST, acceptance)
-    left = [entry for entry in selection.undecided if not is_half(entry) and not is_sparse(entry)]
+    fill_place(selection, _integers_by_quality(selection), INTEGERS, acceptance)
+    left = [entry for entry in selection.undecided if not is_half(entry) and not _has_own_place(entry)]
     fill_place(selection, smallest_first(left, smallest, size_matters), SMALLEST, acceptance)
     progress.step("smallest")
     _fill_between(selection, acceptance)
@@ -67,8 +70,8 @@ def _drop_useless_halves(selection: Selection, float_bytes: int) -> None:
 
 def _fill_between(selection: Selection, acceptance: Acceptance) -> None:
     while selection.chosen and len(selection.chosen) + 1 < MOST_VARIANTS:
-        dense = [entry for entry in selection.undecided if not is_sparse(entry)]
-        order = steps_up(dense, selection.shipped)
+        others = [entry for entry in selection.undecided if not _has_own_place(entry)]
+        order = steps_up(others, [entry for entry in selection.shipped if not is_on_integers(entry)])
         if fill_place(selection, order, BETTER, acceptance) is None:
             return
 
@@ -77,6 +80,20 @@ def _by_compressed_size(selection: Selection) -> list[Considered]:
     """Order the candidates with zeros by their size under compression (zlib), the smallest first."""
     sparse = [entry for entry in selection.undecided if is_sparse(entry)]
     return sorted(sparse, key=lambda entry: len(zlib.compress(selection.paths[entry.form].read_bytes())))
+
+
+def _integers_by_quality(selection: Selection) -> list[Considered]:
+    able = [entry for entry in selection.undecided if is_on_integers(entry)]
+    return sorted(able, key=lambda entry: by_quality(entry.trial), reverse=True)
+
+
+def _has_own_place(entry: Considered) -> bool:
+    return is_sparse(entry) or is_on_integers(entry)
+
+
+def is_on_integers(entry: Considered) -> bool:
+    """Tell whether a candidate has integers throughout, which accelerators run and this processor need not."""
+    return entry.trial.candidate.recipe.everything
 
 
 def is_sparse(entry: Considered) -> bool:

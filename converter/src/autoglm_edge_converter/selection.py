@@ -51,6 +51,7 @@ def variant_id(candidate: Candidate) -> str:
     """Return what a variant made by a candidate is called, `int8`, `int8-mixed`, `fp16`, `int8-pruned`, ..."""
     family = candidate.recipe.family
     name = {HALF: "fp16", FLOAT: FP32, WEIGHTS: "int8-weights", DYNAMIC: "int8-dynamic"}.get(family, "int8")
+    name += "-io" if candidate.recipe.everything else ""
     name += "-mixed" if candidate.float_nodes else ""
     name += {OPTIMISED: "", SPARSE: "-sparse"}.get(candidate.graph, "-pruned")
     return name if candidate.format == ONNX else f"{candidate.format}-{name}"

@@ -15,7 +15,7 @@ from autoglm_edge_converter.plan import FP16, FP32, INT8, Plan
 from autoglm_edge_converter.quality import Score
 from autoglm_edge_converter.recipes import DYNAMIC, SPARSE, STATIC, WEIGHTS, Candidate
 from autoglm_edge_converter.results import Considered, Measured, Refusal
-from autoglm_edge_converter.rungs import is_half
+from autoglm_edge_converter.rungs import is_half, is_on_integers
 from autoglm_edge_converter.search import SearchResult
 from autoglm_edge_converter.selection import UNDECIDED, Selection
 from autoglm_edge_converter.targets import own_signed
@@ -111,9 +111,12 @@ def refusals_of(
     there = [entry for entry in considered if entry.form in shipped]
     if INT8 in plan.precisions and not any(map(is_on_8_bits, there)):
         reason = _reason([entry for entry in considered if is_on_8_bits(entry)])
-        refusals.append(refuse_search(result, plan.max_drop) or Refusal(INT8, reason))
+        refusals.append(Refusal(INT8, refuse_search(result, plan.max_drop) or reason))
     if FP16 in plan.precisions and not any(map(is_half, there)):
         refusals.append(Refusal(FP16, _reason([entry for entry in considered if is_half(entry)])))
+    if result is not None and _tried_integers(result) and not any(map(is_on_integers, there)):
+        reason = _reason(list(filter(is_on_integers, considered)))
+        refusals.append(Refusal("int8-io", refuse_search(result, plan.max_drop, integers=True) or reason))
     limit = plan.max_size_bytes
     if limit is not None and float_bytes > limit and not there:
         refusals.append(Refusal("small", f"nothing within the budget has at most {limit:,} bytes"))
@@ -123,6 +126,25 @@ def refusals_of(
 def is_on_8_bits(entry: Considered) -> bool:
     """Tell whether a candidate keeps its weights on 8 bits."""
     return entry.trial.candidate.recipe.family in (STATIC, DYNAMIC, WEIGHTS)
+
+
+def _tried_integers(result: SearchResult) -> bool:
+    return any(trial.candidate.recipe.everything for trial in result.trials)
+
+
+def tell_of_float_arithmetic(
+    result: SearchResult | None, max_drop: float, considered: Sequence[Considered], shipped: Sequence[str]
+) -> str | None:
+    """Return why 8-bit weights are shipped for their size alone, and nothing that computes on 8 bits.
+
+    None where that is not so. It is no refusal: what was asked for is there.
+    """
+    there = [entry for entry in considered if entry.form in shipped and is_on_8_bits(entry)]
+    if not there or any(entry.trial.candidate.recipe.family != WEIGHTS for entry in there):
+        return None
+    on_8_bits = [entry for entry in considered if entry.trial.candidate.recipe.family in (STATIC, DYNAMIC)]
+    reason = refuse_search(result, max_drop) or _reason(on_8_bits)
+    return f"8-bit weights are shipped for their size and computed in float; nothing that computes on 8 bits: {reason}"
 
 
 def _reason(entries: Sequence[Considered]) -> str:

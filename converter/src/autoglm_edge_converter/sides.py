@@ -43,6 +43,8 @@ class Side:
     """Of the optimised ONNX graph."""
     tflite_nodes: tuple[str, ...] = ()
     """Of the TFLite file."""
+    tflite_ends: tuple[tuple[str, ...], ...] = ()
+    """Those of them that are left in float on trial."""
     passes: tuple[PassOutcome, ...] = ()
     pruning: Pruning | None = None
 

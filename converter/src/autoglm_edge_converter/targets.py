@@ -24,9 +24,10 @@ RUNTIMES = {"onnx": (ONNX,), "tflite": (LITERT, TFLITE_RUNTIME)}
 
 OLDEST_READER = {
     13: "1.6", 14: "1.8", 15: "1.10", 16: "1.11", 17: "1.12", 18: "1.14", 19: "1.15", 20: "1.17", 21: "1.18",
-    22: "1.20", 23: "1.23",
+    22: "1.21", 23: "1.23", 24: "1.24", 25: "1.24", 26: "1.25", 27: "1.32", 28: "1.32",
 }  # fmt: skip
-"""The oldest onnxruntime that reads an operator set. Source: its compatibility table."""
+"""The oldest onnxruntime that reads an operator set. Source: its compatibility table; from 21 on tried in each release,
+since 1.20 is said to read 22 and does not."""
 
 NEWEST_OPSET = onnx.defs.onnx_opset_version()
 """No model here can have a newer one; the bound where no target sets another."""
@@ -147,7 +148,7 @@ def demands_of(names: Sequence[str], formats: Sequence[str] = ("onnx",)) -> Dema
     """
     chosen = [find_target(name) for name in names] or [own_kind()]
     for target in chosen:
-        if not any(_runtime_for(target, form) for form in formats):
+        if not any(_runtimes_for(target, form) for form in formats):
             raise BadOption(
                 f"--target {target.name}: {_NAMES[formats[0]]} has no wheel for {target.architecture}: "
                 f"{_remedy(target, formats)}"
@@ -168,19 +169,18 @@ _NAMES = {"onnx": "ONNX Runtime", "tflite": "LiteRT"}
 
 
 def _remedy(target: Target, formats: Sequence[str]) -> str:
-    others = [form for form in RUNTIMES if form not in formats and _runtime_for(target, form)]
+    others = [form for form in RUNTIMES if form not in formats and _runtimes_for(target, form)]
     return f"add --format {others[0]}" if others else "choose another target"
 
 
-def _runtime_for(target: Target, form: str) -> Runtime | None:
-    """Return the runtime of a target that runs a format, the maintained one where there are two."""
-    return next((found for name in RUNTIMES[form] if (found := target.runtime(name)) is not None), None)
+def _runtimes_for(target: Target, form: str) -> tuple[Runtime, ...]:
+    """Return the runtimes of a target that run a format: a device may have any one of them installed."""
+    return tuple(found for name in RUNTIMES[form] if (found := target.runtime(name)) is not None)
 
 
 def _oldest(targets: Sequence[Target], formats: Sequence[str]) -> list[tuple[str, Runtime]]:
-    found = {(form, _runtime_for(target, form)) for form in formats for target in targets}
-    known = [(form, runtime) for form, runtime in found if runtime is not None]
-    return sorted(known, key=lambda entry: (entry[0], entry[1].name, _numbers(entry[1].oldest)))
+    found = {(form, runtime) for form in formats for target in targets for runtime in _runtimes_for(target, form)}
+    return sorted(found, key=lambda entry: (entry[0], entry[1].name, _numbers(entry[1].oldest)))
 
 
 def find_target(name: str) -> Target:

@@ -8,15 +8,16 @@ from pathlib import Path
 from autoglm_edge_converter.cache import Cache
 from autoglm_edge_converter.deadline import Deadline
 from autoglm_edge_converter.measure import FP32, ORIGINAL, Form, float_id
-from autoglm_edge_converter.original import ONNX, TFLITE
+from autoglm_edge_converter.original import FORMATS, ONNX, TFLITE
 from autoglm_edge_converter.progress import Progress
 from autoglm_edge_converter.recipes import FLOAT, OPTIMISED, SPARSE, Recipe
 from autoglm_edge_converter.results import Options
 from autoglm_edge_converter.roads.onnx_to_tflite import to_tflite
 from autoglm_edge_converter.selection import Builder
 from autoglm_edge_converter.sides import Pruned, Side
+from autoglm_edge_converter.targets import demands_of
 from autoglm_edge_converter.tflite.candidates import FloatFile, TfliteCandidates
-from autoglm_edge_converter.tflite.nodes import prepare
+from autoglm_edge_converter.tflite.nodes import ends, prepare
 from autoglm_edge_converter.tflite.quantizer import quantize
 from autoglm_edge_converter.workbench import Workbench
 
@@ -35,9 +36,10 @@ def prepare_tflite(bench: Workbench, path: Path, options: Options, done: Sequenc
     progress.step("float file")
     pruned = (*_finetuned(bench), *_from_onnx(bench, done, progress))
     files = (FloatFile(OPTIMISED, data), *(FloatFile(e.name, e.path.read_bytes(), e.pruning) for e in pruned))
+    readers = demands_of(options.targets, FORMATS).oldest_for(TFLITE)
 
     def build(deadline: Deadline, cache: Cache, shown: Progress) -> Builder:
-        return TfliteCandidates(files, bench, shown, deadline, cache, integer_ports=options.int8_io)
+        return TfliteCandidates(files, bench, shown, deadline, cache, readers=readers)
 
     return Side(
         format=TFLITE,
@@ -45,6 +47,7 @@ def prepare_tflite(bench: Workbench, path: Path, options: Options, done: Sequenc
         pruned=pruned,
         open=build,
         tflite_nodes=tuple(node.name for node in prepared.nodes),
+        tflite_ends=ends(prepared),
     )
 
 

@@ -67,7 +67,9 @@ class Workshop(Protocol):
         """Return the SHA-256 of all that the candidate's bytes depend on besides itself and the samples."""
 
     def make(self, candidate: Candidate, chosen: Sequence[str]) -> bytes:
-        """Build the file that has these nodes quantized. Not called by two threads at once; may raise anything."""
+        """Build the file that has these nodes quantized. Not called by two threads at once; may raise anything.
+
+        CandidateFailed where the file is made and is of no use."""
 
 
 class Trying:
@@ -227,6 +229,8 @@ class Trying:
         with self._building:
             try:
                 return self._workshop.make(candidate, chosen)
+            except CandidateFailed:
+                raise
             except Exception as error:
                 # The quantizers raise what they like on graphs that they cannot do; each is a finding.
                 reason = (str(error) or type(error).__name__).strip().splitlines()[0][:200]

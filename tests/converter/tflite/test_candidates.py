@@ -113,7 +113,7 @@ def test_neither_the_number_of_workers_nor_the_cache_changes_what_is_found(tmp_p
 
 def test_integer_ports_are_scored_against_the_real_numbers_of_the_original(bench: Workbench) -> None:
     file = FloatFile(OPTIMISED, bench.original.read_bytes())
-    candidates = TfliteCandidates([file], bench, Silent(), Deadline(1000), integer_ports=True)
+    candidates = TfliteCandidates([file], bench, Silent(), Deadline(1000))
     (trial,) = candidates.attempt([Candidate(Recipe("min-max", everything=True))])
     assert trial.score is not None
     assert trial.score.sqnr_db is not None
@@ -121,19 +121,18 @@ def test_integer_ports_are_scored_against_the_real_numbers_of_the_original(bench
 
 
 @pytest.mark.slow
-def test_static_int8_is_much_faster_than_float_and_dynamic_is_known_to_be_slow(bench: Workbench) -> None:
+def test_static_int8_is_much_faster_than_float_where_the_processor_is_made_for_it(bench: Workbench) -> None:
     candidates = _candidates(bench)
     forms = [Form(FP32, FP32, bench.original)]
     for name, recipe in {"static": Recipe("min-max"), "dynamic": Recipe(family=DYNAMIC)}.items():
         forms.append(Form(name, "int8", candidates.write(Candidate(recipe), name)))
     timings, problems = time_forms(forms, bench)
     assert not problems
-    assert timings[FP32].cpu_us < 0.9 * timings["dynamic"].cpu_us
-    # 1.75 and 0.26 on a quiet machine with VNNI. Without such instructions XNNPACK is slower on 8 bits than in float.
+    # Four times as long as float while depthwise convolutions were on 8 bits; half as long again on AVX2 now.
+    assert timings["dynamic"].cpu_us < 2.5 * timings[FP32].cpu_us
+    # 1.75 on a quiet machine with VNNI. Without such instructions XNNPACK is slower on 8 bits than in float.
     if "vnni" in own_units() or "dotprod" in own_units():
         assert timings[FP32].cpu_us > 1.15 * timings["static"].cpu_us
-    else:
-        assert timings["static"].cpu_us < timings["dynamic"].cpu_us
 
 
 def test_what_is_for_another_kind_of_processor_is_timed_again_as_its_twin(bench: Workbench) -> None:

@@ -98,6 +98,7 @@ def _without(module: torch.nn.Module, examples: Examples, ratio: float) -> torch
         pruner = torch_pruning.pruner.BasePruner(
             copied,
             dict(given) if examples.kwargs else given,
+            forward_fn=_call_with_all_layers,
             importance=torch_pruning.importance.GroupMagnitudeImportance(p=2),
             global_pruning=True,
             pruning_ratio=ratio,
@@ -109,6 +110,22 @@ def _without(module: torch.nn.Module, examples: Examples, ratio: float) -> torch
     except Exception as error:
         raise BadOption(f"--prune: torch-pruning cannot take channels out of this module: {said(error)}") from None
     return copied
+
+
+def _call_with_all_layers(module: torch.nn.Module, given: Any) -> list[Any]:
+    """Call a module and return, with its outputs, what each layer gave.
+
+    A layer whose answer no output needs is called all the same, and has to lose the channels that what it reads loses.
+    """
+    answers: list[Any] = []
+    layers = [layer for layer in module.modules() if isinstance(layer, _LAYERS)]
+    hooks = [layer.register_forward_hook(lambda _, __, answer: answers.append(answer)) for layer in layers]
+    try:
+        outputs = module(**given) if isinstance(given, dict) else module(*given)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return [outputs, *answers]
 
 
 def _last_layers(module: torch.nn.Module, examples: Examples) -> list[torch.nn.Module]:

@@ -66,15 +66,20 @@ def search(
 
 
 def _refinable(trial: Trial) -> bool:
-    return trial.candidate.recipe.family == STATIC and trial.candidate.graph == OPTIMISED
+    return _quantized(trial) and trial.candidate.graph == OPTIMISED
 
 
 def _quantized(trial: Trial) -> bool:
-    return trial.candidate.recipe.family == STATIC
+    return _is_static(trial.candidate)
+
+
+def _is_static(candidate: Candidate) -> bool:
+    """Integers throughout are for accelerators: nothing of them may go back to float, and no CPU is served by them."""
+    return candidate.recipe.family == STATIC and not candidate.recipe.everything
 
 
 def _first_refinable(candidates: Sequence[Candidate]) -> Candidate | None:
-    return next((entry for entry in candidates if entry.recipe.family == STATIC and entry.graph == OPTIMISED), None)
+    return next((entry for entry in candidates if _is_static(entry) and entry.graph == OPTIMISED), None)
 
 
 def _refine(

@@ -10,9 +10,13 @@ from importlib.metadata import version
 
 from autoglm_edge_converter.cache import Cache, NoCache
 from autoglm_edge_converter.deadline import Deadline
+from autoglm_edge_converter.errors import CandidateFailed
 from autoglm_edge_converter.progress import Progress
 from autoglm_edge_converter.recipes import OPTIMISED, STATIC, Candidate
+from autoglm_edge_converter.targets import Runtime
 from autoglm_edge_converter.tflite.calibration import Calibrated, calibrate
+from autoglm_edge_converter.tflite.flatbuffer import read_model
+from autoglm_edge_converter.tflite.operators import unreadable
 from autoglm_edge_converter.tflite.quantizer import quantize
 from autoglm_edge_converter.trying import Trying
 from autoglm_edge_converter.workbench import Workbench
@@ -38,11 +42,15 @@ class TfliteWorkshop:
     suffix = ".tflite"
 
     def __init__(
-        self, files: Sequence[FloatFile], bench: Workbench, progress: Progress, integer_ports: bool = False
+        self,
+        files: Sequence[FloatFile],
+        bench: Workbench,
+        progress: Progress,
+        readers: Sequence[Runtime] = (),
     ) -> None:
         feeds = [bench.feeds[index] for index in bench.parts.calibration]
         self.prunings: Mapping[str, float] = {file.name: file.pruning for file in files}
-        self._integer_ports = integer_ports
+        self._readers = readers
         self._calibrated: dict[str, Calibrated] = {}
         for file in files:
             self._calibrated[file.name] = calibrate(file.data, feeds, partial(progress.step, f"calibrate {file.name}"))
@@ -67,7 +75,8 @@ class TfliteWorkshop:
     def digest(self, candidate: Candidate) -> str:
         """See `Workshop`."""
         tools = {tool: version(tool) for tool in _TOOLS}
-        facts = [self._calibrated[candidate.graph].digest, self._integer_ports, tools]
+        readers = [str(reader) for reader in self._readers]
+        facts = [self._calibrated[candidate.graph].digest, readers, tools]
         return sha256_of(json.dumps(facts, sort_keys=True).encode())
 
     def make(self, candidate: Candidate, chosen: Sequence[str]) -> bytes:
@@ -75,11 +84,20 @@ class TfliteWorkshop:
         calibrated = self._calibrated[candidate.graph]
         recipe = candidate.recipe
         ranges = calibrated.ranges(recipe.ranges, candidate.tuned) if recipe.family == STATIC else {}
-        return quantize(calibrated.prepared, recipe, chosen, ranges, integer_ports=self._integer_ports)
+        data = quantize(calibrated.prepared, recipe, chosen, ranges)
+        self._refuse_new_operators(data)
+        return data
+
+    def _refuse_new_operators(self, data: bytes) -> None:
+        """Leave the place to the recipe that makes the same with older operators. Raises CandidateFailed."""
+        model = read_model(data)
+        for reader in self._readers:
+            if found := unreadable(model, reader.name, reader.oldest):
+                raise CandidateFailed(f"the oldest runtime of the targets cannot load it: {found[0]}")
 
 
 class TfliteCandidates(Trying):
-    """Tries TFLite candidates. `integer_ports`: inputs and outputs are int8 where that can be had."""
+    """Tries TFLite candidates. `readers`: the oldest runtimes that have to load what is made."""
 
     def __init__(
         self,
@@ -89,7 +107,7 @@ class TfliteCandidates(Trying):
         deadline: Deadline,
         cache: Cache = NoCache(),  # noqa: B008
         *,
-        integer_ports: bool = False,
+        readers: Sequence[Runtime] = (),
     ) -> None:
-        workshop = TfliteWorkshop(files, bench, progress, integer_ports)
+        workshop = TfliteWorkshop(files, bench, progress, readers)
         super().__init__(workshop, bench, progress, deadline, cache)

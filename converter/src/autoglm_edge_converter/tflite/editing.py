@@ -43,6 +43,10 @@ def constant(model: Table, tensor: Table) -> Array | None:
 
 def serialize(model: Table) -> bytes:
     """Return a changed model as a file of its own. Equal models give equal bytes."""
+    for buffer in model.buffers:
+        # What is no array the bindings write byte by byte, and unaligned: seconds for each candidate of a large model.
+        if buffer.data is not None and not isinstance(buffer.data, np.ndarray):
+            buffer.data = np.frombuffer(bytes(buffer.data), np.uint8)
     builder = _Builder(1024)
     builder.Finish(model.Pack(builder), file_identifier=IDENTIFIER)
     return bytes(builder.Output())

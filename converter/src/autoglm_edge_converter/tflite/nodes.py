@@ -151,6 +151,36 @@ def _unique(names: list[str]) -> tuple[str, ...]:
     return tuple(found)
 
 
+def ends(prepared: Prepared) -> tuple[tuple[str, ...], ...]:
+    """Return the products to leave in float on trial: those that give the outputs, then those that read inputs too.
+
+    The heads of a detector give raw numbers, and a first layer has few channels: both lose more by 8 bits, and gain
+    less, than what lies between. Nothing where little would lie between.
+    """
+    names = {node.output: node.name for node in prepared.nodes}
+    steps = [(names.get(entry.outputs[0]), entry.inputs, entry.outputs) for entry in prepared.graph.operations]
+    first = _foremost(steps)
+    last = _foremost([(name, outputs, inputs) for name, inputs, outputs in reversed(steps)])
+    both = tuple(dict.fromkeys((*first, *last)))
+    return (last, both) if 2 * len(both) < len(names) else ()
+
+
+def _foremost(steps: Iterable[tuple[str | None, tuple[int, ...], tuple[int, ...]]]) -> tuple[str, ...]:
+    """Return the products that are come to with no other one on the way.
+
+    `steps`: the name of each product, None for another operator, and which tensors it is come to from and leads to.
+    """
+    behind: set[int] = set()
+    found: list[str] = []
+    for name, come_from, lead_to in steps:
+        reached = not behind.isdisjoint(come_from)
+        if name is not None and not reached:
+            found.append(name)
+        if name is not None or reached:
+            behind.update(lead_to)
+    return tuple(found)
+
+
 def quantized_operations(
     prepared: Prepared, chosen: Collection[str], *, followers: bool, everything: bool = False
 ) -> tuple[Operation, ...]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -37,21 +38,19 @@ def quantize(
     recipe: Recipe,
     chosen: Collection[str],
     ranges: Mapping[int, Range],
-    *,
-    integer_ports: bool = False,
 ) -> bytes:
-    """Return the file with the nodes named on fewer bits; inputs and outputs keep their names, order and dtype.
+    """Return the file with the nodes named on fewer bits; inputs and outputs keep their names and order.
 
-    `ranges` holds what the float tensors of the prepared file take, by index; only static recipes need it.
-    `integer_ports` makes them int8 where a static recipe quantizes what reads and makes them. Raises ValueError and
-    whatever else the quantizer raises on operators that it cannot do.
+    They keep their dtype too, but for a recipe with integers throughout, which makes them int8 where what reads and
+    makes them is. `ranges` holds what the float tensors of the prepared file take, by index; only static recipes need
+    it. Raises ValueError and whatever else the quantizer raises on operators that it cannot do.
     """
     changed = unpack(prepared.data)
     outputs = _outputs(prepared, recipe, chosen)
     if outputs and recipe.family != FLOAT:
         manager = RecipeManager()
         _CONFIGURE[recipe.family](manager, _scope(outputs), recipe)
-        if recipe.family == STATIC and not integer_ports:
+        if recipe.family == STATIC and not recipe.everything:
             for port in (TFLOperationName.INPUT, TFLOperationName.OUTPUT):
                 manager.add_quantization_config(".*", port, None, AlgorithmName.NO_QUANTIZE)
         elif recipe.family == STATIC:
@@ -116,13 +115,29 @@ def _static_ports(manager: RecipeManager) -> None:
 
 
 def _dynamic(manager: RecipeManager, scope: str, recipe: Recipe) -> None:
-    weights = _weights(recipe, 8, TensorDataType.INT)
-    _add(manager, scope, OpQuantizationConfig(None, weights, ComputePrecision.INTEGER))
+    """Depthwise convolutions compute in float, and old runtimes lack only the fully connected one with many scales.
+
+    XNNPACK has no depthwise kernel that finds ranges itself; LiteRT's own takes many times as long as the float one,
+    and answers with noise where all channels have one scale.
+    """
+    per_channel = replace(recipe, per_channel=True)
+    _add(manager, scope, _dynamic_config(per_channel))
+    _add(manager, scope, _widened_config(per_channel), operation=TFLOperationName.DEPTHWISE_CONV_2D)
+    if not recipe.per_channel:
+        _add(manager, scope, _dynamic_config(recipe), operation=TFLOperationName.FULLY_CONNECTED)
+
+
+def _dynamic_config(recipe: Recipe) -> OpQuantizationConfig:
+    return OpQuantizationConfig(None, _weights(recipe, 8, TensorDataType.INT), ComputePrecision.INTEGER)
 
 
 def _weights_only(manager: RecipeManager, scope: str, recipe: Recipe) -> None:
+    _add(manager, scope, _widened_config(recipe))
+
+
+def _widened_config(recipe: Recipe) -> OpQuantizationConfig:
     weights = _weights(recipe, 8, TensorDataType.INT)
-    _add(manager, scope, OpQuantizationConfig(None, weights, ComputePrecision.FLOAT, explicit_dequantize=True))
+    return OpQuantizationConfig(None, weights, ComputePrecision.FLOAT, explicit_dequantize=True)
 
 
 def _half(manager: RecipeManager, scope: str, recipe: Recipe) -> None:
@@ -135,9 +150,13 @@ _CONFIGURE = {STATIC: _static, DYNAMIC: _dynamic, WEIGHTS: _weights_only, HALF: 
 
 
 def _add(
-    manager: RecipeManager, scope: str, config: OpQuantizationConfig, how: Any = AlgorithmName.MIN_MAX_UNIFORM_QUANT
+    manager: RecipeManager,
+    scope: str,
+    config: OpQuantizationConfig,
+    how: Any = AlgorithmName.MIN_MAX_UNIFORM_QUANT,
+    operation: TFLOperationName = TFLOperationName.ALL_SUPPORTED,
 ) -> None:
-    manager.add_quantization_config(scope, TFLOperationName.ALL_SUPPORTED, config, how)
+    manager.add_quantization_config(scope, operation, config, how)
 
 
 def _extremes(ends: Range) -> dict[str, Any]:
