@@ -17,6 +17,8 @@ from tests.converter.graphs import linear, linear_samples
 
 from autoglm_edge_agent.inference.backends.onnxruntime import open_onnxruntime
 from autoglm_edge_agent.inference.errors import ModelUnusable
+from autoglm_edge_agent.inference.opening import open_variant
+from autoglm_edge_agent.inference.options import Plan, SessionOptions
 from autoglm_edge_converter import Options, convert
 from autoglm_edge_converter.errors import BadOption, UnknownOperator
 from autoglm_edge_converter.operators import (
@@ -77,8 +79,8 @@ def test_libraries_travel_in_the_bundle_by_machine(tmp_path: Path) -> None:
     assert carried.read_bytes() == LIBRARY.read_bytes()
     assert VARIABLE not in os.environ
     with pytest.raises(ModelUnusable, match="NegPos"):
-        open_onnxruntime(result.directory / variant.model, ["x"], ["y"], 1)
-    session = open_onnxruntime(result.directory / variant.model, ["x"], ["y"], 1, [carried])
+        open_onnxruntime(result.directory / variant.model, variant.inputs, variant.outputs, SessionOptions())
+    session = open_variant(result.directory, variant, Plan(runtime="onnxruntime"))
     assert (session.run([np.ones((2, 8), np.float32)])[0] >= 0).all()
 
 

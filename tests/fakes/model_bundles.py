@@ -69,13 +69,15 @@ def make_model_bundle(
     model_bytes: bytes | None = None,
     golden_bytes: bytes | None = None,
     memory_bytes: int | None = None,
+    runtime: str = "onnxruntime",
+    form: str = "onnx",
 ) -> ModelBundle:
     """Write a bundle of one variant, `fp32`, [N, width] -> [N, 10].
 
     `damage` ships other weights than those that the golden set was made with: well-formed, digests right, wrong.
     `body` puts a square layer of `width` before the others, random by this number alone; `note` is text before the
     tensors. `model_bytes` ships these bytes as the model, `golden_bytes` these as the golden set. The model has
-    about 4 * width * 10 bytes, without a body.
+    about 4 * width * 10 bytes, without a body. `runtime` and `form` are what the variant says of itself.
     """
     random = np.random.default_rng(seed)
     outputs = 10 if repeat == 1 else width
@@ -93,7 +95,7 @@ def make_model_bundle(
     manifest = Manifest(
         name=name,
         version=version,
-        variants=(_variant(width, outputs, memory_bytes),),
+        variants=(_variant(width, outputs, memory_bytes, runtime, form),),
         files=tuple(sorted((*entries, write_chunk_index(directory, entries)), key=lambda entry: entry.path)),
         golden=GOLDEN_PATH,
         provenance=Provenance(
@@ -123,15 +125,17 @@ def _golden(
     return samples
 
 
-def _variant(width: int, outputs: int, memory_bytes: int | None) -> Variant:
+def _variant(width: int, outputs: int, memory_bytes: int | None, runtime: str, form: str) -> Variant:
     path = "variants/fp32/model.onnx"
     return Variant(
         id="fp32",
-        format="onnx",
+        format=form,
         precision="fp32",
         model=path,
         files=(path,),
-        needs=RuntimeNeeds(runtime="onnxruntime", min_version="1.16", memory_bytes=memory_bytes),
+        needs=RuntimeNeeds(
+            runtime=runtime, min_version="1.16" if runtime == "onnxruntime" else None, memory_bytes=memory_bytes
+        ),
         inputs=(TensorSpec(name="x", datatype="FP32", shape=(-1, width)),),
         outputs=(TensorSpec(name="y", datatype="FP32", shape=(-1, outputs)),),
         quality=Quality(metric="top1-agreement", value=1.0, samples=8),

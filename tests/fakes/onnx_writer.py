@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 FLOAT = 1
+INT8 = 3
 OPSET = 17
 IR_VERSION = 8
 
@@ -48,6 +49,26 @@ def linear_model(
         + _message(7, graph)
         + _message(8, opset)
     )
+
+
+def running_sum_model(width: int) -> bytes:
+    """y = x + before, after = y, all [1, width]: a model that remembers the sum of what it was given."""
+    graph = _message(1, _node("Add", ["x", "before"], "y")) + _message(1, _node("Identity", ["y"], "after"))
+    graph += _text(2, "running-sum")
+    graph += _message(11, _value("x", width)) + _message(11, _value("before", width))
+    graph += _message(12, _value("y", width)) + _message(12, _value("after", width))
+    opset = _text(1, "") + _number(2, OPSET)
+    return _number(1, IR_VERSION) + _message(7, graph) + _message(8, opset)
+
+
+def identity_model(shape: tuple[int, ...], element: int) -> bytes:
+    """y = x, of this shape and element type."""
+    sizes = b"".join(_message(1, _number(1, size)) for size in shape)
+    kind = _message(2, _message(1, _number(1, element) + _message(2, sizes)))
+    graph = _message(1, _node("Identity", ["x"], "y")) + _text(2, "identity")
+    graph += _message(11, _text(1, "x") + kind) + _message(12, _text(1, "y") + kind)
+    opset = _text(1, "") + _number(2, OPSET)
+    return _number(1, IR_VERSION) + _message(7, graph) + _message(8, opset)
 
 
 def _node(operator: str, inputs: list[str], output: str) -> bytes:

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import os
 import platform
-from importlib import metadata
 from pathlib import Path
 
 import psutil
 
 from autoglm_edge_agent import __version__
+from autoglm_edge_agent.inference.runtimes import installed_runtimes
 from autoglm_edge_protocol.deployment import DeviceFacts
-
-RUNTIME_PACKAGES = {"onnxruntime": ("onnxruntime", "onnxruntime-gpu")}
-"""Runtime -> the packages that provide it. Read from package metadata: importing one would cost tens of megabytes."""
 
 
 def read_facts(device_tree: Path = Path("/proc/device-tree")) -> DeviceFacts:
@@ -26,18 +23,6 @@ def read_facts(device_tree: Path = Path("/proc/device-tree")) -> DeviceFacts:
         memory_bytes=psutil.virtual_memory().total,
         runtimes=installed_runtimes(),
     )
-
-
-def installed_runtimes() -> dict[str, str]:
-    """Return the installed runtimes with their versions."""
-    found: dict[str, str] = {}
-    for runtime, packages in RUNTIME_PACKAGES.items():
-        for package in packages:
-            try:
-                found.setdefault(runtime, metadata.version(package))
-            except metadata.PackageNotFoundError:
-                continue
-    return found
 
 
 def _board(device_tree: Path) -> str:

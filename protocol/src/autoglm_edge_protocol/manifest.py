@@ -25,6 +25,19 @@ class FileEntry(Part):
     sha256: Sha256
 
 
+class Stored(Part):
+    """How a variant's file takes or gives a tensor, where that is not what applications see; the device converts."""
+
+    datatype: str | None = Field(default=None, pattern=r"^[A-Z][A-Z0-9]{1,15}$")
+    """Absent: the same."""
+    axes: tuple[int, ...] = Field(default=(), max_length=16)
+    """Axis i of the file's tensor is axis `axes[i]` of what applications see: (0, 2, 3, 1) for a file in NHWC whose
+    applications speak NCHW. Absent: the same order."""
+    scale: float | None = Field(default=None, gt=0)
+    """Of a whole-number datatype that stands for real numbers: real = scale * (whole - zero_point)."""
+    zero_point: int = Field(default=0, ge=-(2**31), lt=2**31)
+
+
 class TensorSpec(Part):
     """An input or output of a model.
 
@@ -35,6 +48,32 @@ class TensorSpec(Part):
     name: str = Field(min_length=1, max_length=512)
     datatype: str = Field(pattern=r"^[A-Z][A-Z0-9]{1,15}$")
     shape: tuple[int, ...] = Field(max_length=16)
+    stored: Stored | None = None
+
+    @model_validator(mode="after")
+    def _permutes(self) -> TensorSpec:
+        axes = self.stored.axes if self.stored else ()
+        if axes and sorted(axes) != list(range(len(self.shape))):
+            raise ValueError(f"{self.name}: {axes} are not the axes of {len(self.shape)} dimensions, each once")
+        return self
+
+
+class State(Part):
+    """What a model remembers: an output that goes in again with the next run.
+
+    Applications neither give it nor see it. The device begins with zeros. The golden set of such a variant is one
+    sequence, from the beginning.
+    """
+
+    input: TensorSpec
+    output: str = Field(min_length=1, max_length=512)
+    """The output of the same shape and datatype."""
+
+    @model_validator(mode="after")
+    def _sized(self) -> State:
+        if any(size < 0 for size in self.input.shape) or self.input.stored is not None:
+            raise ValueError(f"the state {self.input.name} has a free dimension or another form in the file")
+        return self
 
 
 class Tolerance(Part):
@@ -118,6 +157,7 @@ class Variant(Part):
     needs: RuntimeNeeds
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
+    states: tuple[State, ...] = Field(default=(), max_length=64)
     quality: Quality
     latency: Latency
     tolerances: tuple[Tolerance, ...]
@@ -131,6 +171,9 @@ class Variant(Part):
         libraries = {path for paths in self.needs.custom_ops.values() for path in paths}
         if missing := sorted(libraries - set(self.files)):
             raise ValueError(f"variant {self.id}: {missing[0]} is not among its files")
+        seen = {tensor.name for tensor in (*self.inputs, *self.outputs)}
+        if public := [s.input.name for s in self.states if {s.input.name, s.output} & seen]:
+            raise ValueError(f"variant {self.id}: the state {public[0]} is among the inputs or outputs")
         judged = [tolerance.output for tolerance in self.tolerances]
         if judged and judged != [output.name for output in self.outputs]:
             raise ValueError(f"variant {self.id}: not one tolerance for each output, in their order")

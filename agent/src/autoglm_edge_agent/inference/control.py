@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
+from autoglm_edge_agent.inference.options import Plan
 from autoglm_edge_protocol.deployment import Reason
 from autoglm_edge_protocol.documents import Part
 from autoglm_edge_protocol.histogram import Histogram
@@ -44,6 +45,8 @@ class WorkerOrder(Part):
     """The end of the socket pair on which live inputs and their answers go to the shadow, or come from there."""
     shadow: ShadowOrder | None = None
     """None: an ordinary worker."""
+    plan: Plan | None = None
+    """How to run the variant; None: as is usual, with `threads`."""
 
 
 class Beat(Part):

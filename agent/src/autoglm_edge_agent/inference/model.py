@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-import platform
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -12,9 +11,10 @@ from typing import Any
 import numpy.typing as npt
 import psutil
 
-from autoglm_edge_agent.inference.backends import BACKENDS, DATATYPES, Session
+from autoglm_edge_agent.inference.backends import Session
 from autoglm_edge_agent.inference.control import Beat, WorkerOrder
 from autoglm_edge_agent.inference.errors import ModelUnusable, RequestError
+from autoglm_edge_agent.inference.opening import open_variant, usual_plan
 from autoglm_edge_agent.inference.sampling import Sampler
 from autoglm_edge_protocol.bundle import read_manifest
 from autoglm_edge_protocol.histogram import HistogramRecorder
@@ -91,11 +91,5 @@ def load(order: WorkerOrder) -> tuple[Manifest, Variant, Session]:
     variant = manifest.variant(order.variant)
     if variant is None:
         raise ModelUnusable(f"{manifest.id} has no variant {order.variant}")
-    if strange := [t.datatype for t in (*variant.inputs, *variant.outputs) if t.datatype not in (*DATATYPES, "BYTES")]:
-        raise ModelUnusable(f"the datatype {strange[0]} is unknown here")
-    open_session = BACKENDS.get(variant.needs.runtime)
-    if open_session is None:
-        raise ModelUnusable(f"the runtime {variant.needs.runtime} is unknown here")
-    inputs, outputs = [t.name for t in variant.inputs], [t.name for t in variant.outputs]
-    ops = [order.bundle / path for path in variant.needs.custom_ops.get(platform.machine(), ())]
-    return manifest, variant, open_session(order.bundle / variant.model, inputs, outputs, order.threads, ops)
+    plan = order.plan or usual_plan(variant, order.threads)
+    return manifest, variant, open_variant(order.bundle, variant, plan)

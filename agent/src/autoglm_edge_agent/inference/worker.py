@@ -20,6 +20,7 @@ from autoglm_edge_agent.inference.errors import ModelUnusable
 from autoglm_edge_agent.inference.http import HttpServer
 from autoglm_edge_agent.inference.model import Model, load
 from autoglm_edge_agent.inference.oip import InferenceApi, Response
+from autoglm_edge_agent.inference.opening import replay
 from autoglm_edge_agent.inference.sampling import Sampler
 from autoglm_edge_agent.inference.shadow import LOWEST_PRIORITY, Shadow
 from autoglm_edge_protocol import golden
@@ -34,7 +35,7 @@ def disagreement(order: WorkerOrder, manifest: Manifest, variant: Variant, sessi
     """Replay the golden set; returns how the model disagrees with it, None when it agrees. Raises ProtocolError."""
     samples = golden.load(order.bundle / manifest.golden)
     try:
-        violations = golden.replay(samples, variant.tolerances, session.run)
+        violations = replay(samples, variant, session)
     except (ValueError, IndexError) as error:
         return Reason(code="golden-disagreement", message=f"the golden set cannot be replayed: {error}")
     if not violations:

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import platform
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from autoglm_edge_agent.errors import Refusal
+from autoglm_edge_agent.inference.runtimes import readers, usable_runtimes
 from autoglm_edge_protocol.manifest import Manifest, Variant
 
 MEMORY_SHARE = 0.75
 """A model may take this share of the board's memory, so that the rest of the system lives."""
-
-_FORMAT_OF_RUNTIME = {"onnxruntime": "onnx"}
 
 
 @dataclass(frozen=True)
@@ -46,11 +44,8 @@ def choose_variant(manifest: Manifest, requested: str | None, capabilities: Capa
 
 def _lacking(variant: Variant, capabilities: Capabilities) -> str | None:
     needs = variant.needs
-    installed = capabilities.runtimes.get(needs.runtime)
-    if installed is None or _FORMAT_OF_RUNTIME.get(needs.runtime) != variant.format:
-        return f"needs the runtime {needs.runtime} for {variant.format}"
-    if needs.min_version is not None and _version(installed) < _version(needs.min_version):
-        return f"needs {needs.runtime} {needs.min_version}, {installed} is installed"
+    if lack := _lacking_runtime(variant, capabilities.runtimes):
+        return lack
     if needs.custom_ops and capabilities.machine not in needs.custom_ops:
         return f"has custom operators for {', '.join(needs.custom_ops)} only, this is {capabilities.machine}"
     if needs.memory_bytes is not None and needs.memory_bytes > MEMORY_SHARE * capabilities.memory_bytes:
@@ -61,9 +56,11 @@ def _lacking(variant: Variant, capabilities: Capabilities) -> str | None:
     return None
 
 
-def _version(text: str) -> tuple[int, ...]:
-    # Trailing zeros do not count: 1.20 is 1.20.0.
-    numbers = [int(number) for number in re.findall(r"\d+", text.partition("+")[0])[:4]]
-    while numbers and numbers[-1] == 0:
-        numbers.pop()
-    return tuple(numbers)
+def _lacking_runtime(variant: Variant, installed: Mapping[str, str]) -> str | None:
+    if usable_runtimes(variant, installed):
+        return None
+    for name, oldest in readers(variant):
+        if name in installed:
+            return f"needs {name} {oldest}, {installed[name]} is installed"
+    names = " or ".join((variant.needs.runtime, *variant.needs.alternatives))
+    return f"needs the runtime {names} for {variant.format}"

@@ -1,8 +1,10 @@
-"""ONNX Runtime."""
+"""ONNX Runtime, with the execution providers that it was built with and those that plug in."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +12,36 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
+from autoglm_edge_agent.inference.backends import Backend
 from autoglm_edge_agent.inference.errors import ModelUnusable
+from autoglm_edge_agent.inference.options import SessionOptions
+from autoglm_edge_protocol.manifest import TensorSpec
+
+CPU = "cpu"
+PROVIDERS = {
+    CPU: "CPUExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "tensorrt": "TensorrtExecutionProvider",
+    "coreml": "CoreMLExecutionProvider",
+    "directml": "DmlExecutionProvider",
+    "xnnpack": "XnnpackExecutionProvider",
+    "acl": "ACLExecutionProvider",
+    "qnn": "QNNExecutionProvider",
+    "openvino": "OpenVINOExecutionProvider",
+}
+"""What a person writes, and ONNX Runtime's name; any other name is a plug-in provider's own."""
+PLUGIN_LIBRARY = "library"
+"""Among the options of a plug-in provider: its library."""
+_NAMES = {name: short for short, name in PROVIDERS.items()}
+_LEVELS = {
+    "none": onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL,
+    "basic": onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC,
+    "all": onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL,
+}
 
 
 class OnnxSession:
-    """A model loaded by ONNX Runtime on the CPU provider."""
+    """A model loaded by ONNX Runtime."""
 
     def __init__(self, session: Any, inputs: Sequence[str], outputs: Sequence[str]) -> None:
         self._session = session
@@ -34,30 +61,101 @@ class OnnxSession:
             raise ValueError("an output is no tensor")
         return result
 
+    def reset(self) -> None:
+        """See `Session.reset`. A graph of ONNX has no variables."""
+
+    def placement(self) -> Mapping[str, int]:
+        """See `Session.placement`. An older ONNX Runtime tells only when there is no more than one provider."""
+        recorded = getattr(self._session, "get_provider_graph_assignment_info", None)
+        if recorded is None:
+            used = self._session.get_providers()
+            return {_short(used[0]): 1} if len(used) == 1 else {}
+        placed: Counter[str] = Counter()
+        for part in recorded():
+            placed[_short(part.ep_name)] += len(part.get_nodes())
+        return dict(placed)
+
 
 def open_onnxruntime(
-    path: Path, inputs: Sequence[str], outputs: Sequence[str], threads: int, custom_ops: Sequence[Path] = ()
+    path: Path, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], options: SessionOptions
 ) -> OnnxSession:
-    """Load a model file, with libraries of custom operators. Raises ModelUnusable."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    # Spinning threads double the processor time of a board that has other work, for little.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.log_severity_level = 3
-    try:
-        for library in custom_ops:
-            options.register_custom_ops_library(str(library))
-        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:
-        raise ModelUnusable(f"ONNX Runtime cannot load it: {_first_line(error)}") from None
-    missing = set(inputs) - {i.name for i in session.get_inputs()} or set(outputs) - {
-        o.name for o in session.get_outputs()
-    }
+    """Load a model file. Raises ModelUnusable."""
+    session = _session(path, options)
+    wanted, given = {spec.name for spec in inputs}, {spec.name for spec in outputs}
+    missing = wanted - {i.name for i in session.get_inputs()} or given - {o.name for o in session.get_outputs()}
     if missing:
         raise ModelUnusable(f"the manifest names {sorted(missing)[0]!r}, which the model does not have")
-    return OnnxSession(session, inputs, outputs)
+    return OnnxSession(session, [spec.name for spec in inputs], [spec.name for spec in outputs])
+
+
+def _session(path: Path, options: SessionOptions) -> Any:
+    provider = options.provider or CPU
+    try:
+        asked = _settings(options)
+        if provider in PROVIDERS:
+            name, more = PROVIDERS[provider], dict(options.provider_options)
+            named: list[tuple[str, dict[str, str]]] = [(name, more)]
+            if provider != CPU and not options.strict:
+                named.append((PROVIDERS[CPU], {}))
+            with warnings.catch_warnings():
+                # That a provider is not in this build is told below, by what the session uses.
+                warnings.simplefilter("ignore", UserWarning)
+                session = onnxruntime.InferenceSession(str(path), asked, providers=named)
+        else:
+            name = provider
+            _plug_in(asked, provider, dict(options.provider_options))
+            session = onnxruntime.InferenceSession(str(path), asked)
+    except ModelUnusable:
+        raise
+    except Exception as error:
+        raise ModelUnusable(f"ONNX Runtime cannot load it: {_first_line(error)}") from None
+    if name not in session.get_providers():
+        # Whoever asked for an accelerator would measure and serve the processor without a word.
+        raise ModelUnusable(
+            f"ONNX Runtime fell back from {provider} to {', '.join(map(_short, session.get_providers()))}"
+        )
+    return session
+
+
+def _settings(options: SessionOptions) -> Any:
+    settings = onnxruntime.SessionOptions()
+    settings.intra_op_num_threads = options.threads
+    settings.inter_op_num_threads = 1
+    settings.graph_optimization_level = _LEVELS[options.optimisation]
+    settings.add_session_config_entry("session.intra_op.allow_spinning", "1" if options.spinning else "0")
+    settings.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    if options.strict and options.provider not in ("", CPU):
+        settings.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+    settings.log_severity_level = 3
+    for library in options.custom_ops:
+        settings.register_custom_ops_library(str(library))
+    return settings
+
+
+def _plug_in(settings: Any, name: str, options: dict[str, str]) -> None:
+    library = options.pop(PLUGIN_LIBRARY, None)
+    if not hasattr(onnxruntime, "get_ep_devices"):
+        raise ModelUnusable(f"ONNX Runtime {onnxruntime.__version__} takes no plug-in providers such as {name}")
+    if library is not None and not any(device.ep_name == name for device in onnxruntime.get_ep_devices()):
+        onnxruntime.register_execution_provider_library(name, library)
+    devices = [device for device in onnxruntime.get_ep_devices() if device.ep_name == name]
+    if not devices:
+        raise ModelUnusable(f"ONNX Runtime has no provider {name}, or that finds no device")
+    settings.add_provider_for_devices(devices, options)
+
+
+def providers() -> tuple[str, ...]:
+    """Return the providers that were compiled in, the CPU first; whether there is a device for them is not known."""
+    built = [_NAMES[name] for name in onnxruntime.get_available_providers() if name in _NAMES]
+    return (CPU, *(name for name in built if name != CPU))
+
+
+def _short(name: str) -> str:
+    return _NAMES.get(name, name)
 
 
 def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0][:500]
+
+
+BACKEND = Backend(open_onnxruntime, providers)

@@ -1,0 +1,77 @@
+"""From a variant and a plan to a session in the terms of the applications."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from autoglm_edge_agent.inference.backends import DATATYPES, Session, load_backend
+from autoglm_edge_agent.inference.conversion import Converted, in_file
+from autoglm_edge_agent.inference.errors import ModelUnusable
+from autoglm_edge_agent.inference.options import Plan, SessionOptions
+from autoglm_edge_agent.inference.runtimes import installed_runtimes, usable_runtimes
+from autoglm_edge_agent.inference.state import Stateful
+from autoglm_edge_protocol import golden
+from autoglm_edge_protocol.golden import GoldenSample, Violation
+from autoglm_edge_protocol.manifest import TensorSpec, Variant
+
+
+def usual_plan(variant: Variant, threads: int, installed: Mapping[str, str] | None = None) -> Plan:
+    """Return how a variant is run where nothing was measured: by the first of its runtimes that is installed."""
+    usable = usable_runtimes(variant, installed_runtimes() if installed is None else installed)
+    runtime = usable[0] if usable else variant.needs.runtime
+    return Plan(runtime=runtime, options=SessionOptions(threads=threads))
+
+
+def open_variant(bundle: Path, variant: Variant, plan: Plan) -> Session:
+    """Load a variant of an installed bundle. Raises ModelUnusable, OSError."""
+    tensors = (*variant.inputs, *variant.outputs, *(state.input for state in variant.states))
+    if strange := [t.datatype for t in (*tensors, *map(in_file, tensors)) if t.datatype not in (*DATATYPES, "BYTES")]:
+        raise ModelUnusable(f"the datatype {strange[0]} is unknown here")
+    if text := [state.input.name for state in variant.states if state.input.datatype not in DATATYPES]:
+        raise ModelUnusable(f"the state {text[0]} is text")
+    session = load_backend(plan.runtime).open(
+        bundle / variant.model, _file_inputs(variant), _file_outputs(variant), _with_custom_ops(bundle, variant, plan)
+    )
+    if variant.states:
+        session = Stateful(session, variant.states)
+    if any(tensor.stored for tensor in tensors):
+        session = Converted(session, variant.inputs, variant.outputs)
+    return session
+
+
+def replay(samples: Sequence[GoldenSample], variant: Variant, session: Session) -> list[Violation]:
+    """Run the golden set: as one sequence where the manifest names states, each sample by itself where it does not.
+
+    Leaves nothing behind in the model. Raises what `golden.replay` and the session raise.
+    """
+
+    def alone(inputs: Sequence[golden.Array]) -> Sequence[golden.Array]:
+        session.reset()
+        return session.run(inputs)
+
+    session.reset()
+    try:
+        return golden.replay(samples, variant.tolerances, session.run if variant.states else alone)
+    finally:
+        session.reset()
+
+
+def _file_inputs(variant: Variant) -> list[TensorSpec]:
+    return [in_file(spec) for spec in (*variant.inputs, *(state.input for state in variant.states))]
+
+
+def _file_outputs(variant: Variant) -> list[TensorSpec]:
+    states = [state.input.model_copy(update={"name": state.output}) for state in variant.states]
+    return [in_file(spec) for spec in (*variant.outputs, *states)]
+
+
+def _with_custom_ops(bundle: Path, variant: Variant, plan: Plan) -> SessionOptions:
+    paths = variant.needs.custom_ops.get(platform.machine(), ())
+    registerers = variant.needs.custom_op_registerers
+    update = {
+        "custom_ops": tuple(bundle / path for path in paths),
+        "registerers": tuple(registerers.get(path, "") for path in paths),
+    }
+    return plan.options.model_copy(update=update)

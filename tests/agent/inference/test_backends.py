@@ -1,0 +1,139 @@
+"""Each backend with real files: what it answers, what it refuses, and where the nodes ran."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.fakes.onnx_writer import INT8, identity_model, linear_model, running_sum_model
+from tests.fakes.tflite_layers import INPUT_SCALE, OUTPUT_SCALE, linear_tflite
+
+from autoglm_edge_agent.inference.backends import Session, load_backend
+from autoglm_edge_agent.inference.conversion import Converted, in_file, quantized
+from autoglm_edge_agent.inference.errors import ModelUnusable
+from autoglm_edge_agent.inference.options import SessionOptions
+from autoglm_edge_agent.inference.runtimes import installed_runtimes
+from autoglm_edge_agent.inference.state import Stateful
+from autoglm_edge_protocol.manifest import State, Stored, TensorSpec
+
+RANDOM = np.random.default_rng(7)
+WEIGHTS = RANDOM.standard_normal((16, 4), dtype=np.float32) / 4
+BIAS = RANDOM.standard_normal(4, dtype=np.float32)
+X = RANDOM.standard_normal((1, 16), dtype=np.float32)
+INPUTS = [TensorSpec(name="x", datatype="FP32", shape=(1, 16))]
+OUTPUTS = [TensorSpec(name="y", datatype="FP32", shape=(1, 4))]
+
+TFLITE = [name for name in ("litert", "tflite") if name in installed_runtimes()]
+with_tflite = pytest.mark.skipif(not TFLITE, reason="no TFLite runtime is installed here")
+
+
+def _write(directory: Path, data: bytes) -> Path:
+    path = directory / "model"
+    path.write_bytes(data)
+    return path
+
+
+def _open(runtime: str, path: Path, **options: object) -> Session:
+    return load_backend(runtime).open(path, INPUTS, OUTPUTS, SessionOptions.model_validate(options))
+
+
+@pytest.fixture
+def onnx(tmp_path: Path) -> Path:
+    return _write(tmp_path, linear_model(WEIGHTS, BIAS))
+
+
+@pytest.mark.parametrize("options", [{}, {"threads": 2, "spinning": True}, {"optimisation": "none"}, {"strict": True}])
+def test_onnxruntime_answers_with_every_option(onnx: Path, options: dict[str, object]) -> None:
+    session = _open("onnxruntime", onnx, **options)
+    np.testing.assert_allclose(session.run([X])[0], X @ WEIGHTS + BIAS, rtol=1e-5, atol=1e-6)
+    assert set(session.placement()) == {"cpu"}
+
+
+@pytest.mark.parametrize("provider", ["cuda", "tensorrt", "qnn", "openvino", "NoSuchPlugin"])
+@pytest.mark.parametrize("strict", [False, True])
+def test_a_provider_that_is_not_there_is_no_silent_fall_back(onnx: Path, provider: str, strict: bool) -> None:
+    if provider in load_backend("onnxruntime").providers():
+        pytest.skip(f"this ONNX Runtime has {provider}")
+    with pytest.raises(ModelUnusable, match=provider if not strict else "."):
+        _open("onnxruntime", onnx, provider=provider, strict=strict)
+
+
+def test_onnxruntime_says_what_is_wrong_with_inputs(onnx: Path) -> None:
+    session = _open("onnxruntime", onnx)
+    with pytest.raises(ValueError, match="x"):
+        session.run([X[:, :3]])
+
+
+@pytest.mark.parametrize("runtime", TFLITE)
+@pytest.mark.parametrize("provider", ["", "cpu", "xnnpack"])
+def test_tflite_answers(tmp_path: Path, runtime: str, provider: str) -> None:
+    session = _open(runtime, _write(tmp_path, linear_tflite(WEIGHTS, BIAS)), provider=provider, strict=True)
+    np.testing.assert_allclose(session.run([X])[0], X @ WEIGHTS + BIAS, rtol=1e-5, atol=1e-6)
+    assert session.placement() == {provider or "xnnpack": 1}
+
+
+@pytest.mark.parametrize("runtime", TFLITE)
+def test_tflite_takes_real_numbers_for_a_quantized_file(tmp_path: Path, runtime: str) -> None:
+    session = _open(runtime, _write(tmp_path, linear_tflite(WEIGHTS, BIAS, int8=True)))
+    (y,) = session.run([X])
+    assert y.dtype == np.float32
+    # Each of 16 inputs is off by half a step at most, and so are weights and the answer itself.
+    bound = OUTPUT_SCALE / 2 + np.abs(WEIGHTS).sum(axis=0) * INPUT_SCALE / 2 + 16 * np.abs(WEIGHTS).max() / 254 * 3
+    assert (np.abs(y - (X @ WEIGHTS + BIAS)) <= bound).all()
+    np.testing.assert_allclose(y / OUTPUT_SCALE, np.rint(y / OUTPUT_SCALE), atol=1e-4)
+
+
+@pytest.mark.parametrize("runtime", TFLITE)
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [({"provider": "edgetpu"}, "edgetpu"), ({"provider": "mine"}, "mine"), ({}, "cannot load")],
+)
+def test_what_tflite_cannot_use_is_said(tmp_path: Path, runtime: str, change: dict[str, str], message: str) -> None:
+    data = linear_tflite(WEIGHTS, BIAS) if change else b"no model"
+    if change.get("provider") in load_backend(runtime).providers():
+        pytest.skip("this machine has it")
+    with pytest.raises(ModelUnusable, match=message):
+        _open(runtime, _write(tmp_path, data), **change)
+
+
+@pytest.mark.parametrize("runtime", ["no-such-runtime", "litert", "tflite"])
+def test_a_runtime_that_is_not_installed_is_said(runtime: str) -> None:
+    if runtime in installed_runtimes():
+        pytest.skip(f"{runtime} is installed here")
+    with pytest.raises(ModelUnusable, match=runtime):
+        load_backend(runtime)
+
+
+def test_a_state_goes_in_again_and_is_forgotten_at_a_reset(tmp_path: Path) -> None:
+    path = _write(tmp_path, running_sum_model(3))
+    x, y = (TensorSpec(name=name, datatype="FP32", shape=(1, 3)) for name in ("x", "y"))
+    state = State(input=TensorSpec(name="before", datatype="FP32", shape=(1, 3)), output="after")
+    inner = load_backend("onnxruntime").open(
+        path, [x, state.input], [y, state.input.model_copy(update={"name": "after"})], SessionOptions()
+    )
+    session = Stateful(inner, [state])
+    one = np.ones((1, 3), np.float32)
+    assert [float(session.run([one])[0][0, 0]) for _ in range(3)] == [1.0, 2.0, 3.0]
+    with pytest.raises(ValueError, match="x"):
+        session.run([one.astype(np.float64)])
+    assert float(session.run([one])[0][0, 0]) == 4.0, "a refused run leaves the state as it was"
+    session.reset()
+    assert float(session.run([one])[0][0, 0]) == 1.0
+
+
+def test_axes_datatypes_and_scales_of_the_file_are_converted(tmp_path: Path) -> None:
+    how = Stored(datatype="INT8", axes=(0, 2, 3, 1), scale=0.5, zero_point=-10)
+    x, y = (TensorSpec(name=name, datatype="FP32", shape=(1, 3, 4, 5), stored=how) for name in ("x", "y"))
+    inner = load_backend("onnxruntime").open(
+        _write(tmp_path, identity_model((1, 4, 5, 3), INT8)), [in_file(x)], [in_file(y)], SessionOptions()
+    )
+    image = RANDOM.uniform(-30, 30, x.shape).astype(np.float32)
+    (back,) = Converted(inner, [x], [y]).run([image])
+    assert (back.dtype, back.shape, back.flags.c_contiguous) == (np.float32, image.shape, True)
+    np.testing.assert_array_equal(back, np.rint(image / 0.5) * 0.5)
+
+
+def test_quantizing_saturates_and_rounds_half_to_even() -> None:
+    whole = quantized(np.array([-1e9, 0.25, 0.75, 1e9, np.nan], np.float32), 0.5, 3, np.uint8)
+    assert whole.tolist() == [0, 3, 5, 255, 3]
