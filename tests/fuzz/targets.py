@@ -20,7 +20,9 @@ from tests.protocol.example_documents import EXAMPLES, MANIFEST, VARIANT
 
 from autoglm_edge_agent.config import load_config
 from autoglm_edge_agent.errors import ConfigurationError
+from autoglm_edge_agent.inference.messages import Request
 from autoglm_edge_agent.inference.oip import InferenceApi
+from autoglm_edge_agent.inference.terms import Terms
 from autoglm_edge_agent.storage.ledger import Ledger
 from autoglm_edge_agent.storage.slots import salvage
 from autoglm_edge_agent.storage.store import Store
@@ -65,12 +67,14 @@ def _text(read: Callable[[str], object]) -> Callable[[bytes], object]:
     return lambda data: read(data.decode("utf-8", "replace"))
 
 
-async def _model(inputs: Sequence[Any]) -> list[Any]:
+async def _model(inputs: Sequence[Any], _terms: Terms) -> list[Any]:
     return [np.zeros((len(inputs[0]), 10), np.float32)]
 
 
 def _infer(body: bytes) -> object:
-    response = asyncio.run(InferenceApi(MANIFEST, VARIANT, _model).answer("POST", "/v2/models/magika/infer", body))
+    response = asyncio.run(
+        InferenceApi(MANIFEST, VARIANT, _model).answer(Request("POST", "/v2/models/magika/infer", body=body))
+    )
     assert response.status in (200, 400), response
     return response
 

@@ -63,6 +63,7 @@ class Agent:
             config.inference.run_timeout_s,
             self._on_beat,
             self._reports.changed,
+            config.inference.serving(),
         )
         self._entrance = Entrance(
             config, disk, self._uplink, self._desire, lambda: self._updater.report(), self._reports.changed

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from autoglm_edge_agent.inference import http
 from autoglm_edge_agent.inference.http import HttpServer
-from autoglm_edge_agent.inference.oip import Response
+from autoglm_edge_agent.inference.messages import Request, Response
 from autoglm_edge_protocol.limits import LIMITS
 
 GET = b"GET /v2 HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -29,7 +29,8 @@ class Served:
     asked: list[tuple[str, str, bytes]] = field(default_factory=list)
     hold: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def answer(self, method: str, target: str, body: bytes) -> Response:
+    async def answer(self, request: Request) -> Response:
+        method, target, body = request.method, request.target, bytes(request.body)
         self.asked.append((method, target, body))
         if method == "CONNECT":
             return Response(405, b"{}")
@@ -64,7 +65,7 @@ async def served(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Served]:
     listener = socket.create_server(("127.0.0.1", 0), backlog=256)
     listener.setblocking(False)
     holder: list[Served] = []
-    served = Served(HttpServer(lambda *request: holder[0].answer(*request)), listener)
+    served = Served(HttpServer(lambda request: holder[0].answer(request)), listener)
     holder.append(served)
     served.server.start([listener])
     yield served
@@ -133,7 +134,7 @@ async def _fuzz(pieces: list[bytes]) -> None:
     problems: list[object] = []
     asyncio.get_running_loop().set_exception_handler(lambda _loop, context: problems.append(context))
 
-    async def answer(_method: str, _target: str, body: bytes) -> Response:
+    async def answer(_request: Request) -> Response:
         return Response(200, b"{}")
 
     server = HttpServer(answer)
@@ -225,6 +226,18 @@ async def test_too_many_connections_are_told_so(served: Served) -> None:
     assert statuses.count(200) == http.MAX_CONNECTIONS
     for _, writer in connections:
         writer.close()
+
+
+@pytest.mark.parametrize(
+    "head", ["GET / HTTP/1.1\r\nHost: x\r\nConnection: close", "GET / HTTP/1.0", "POST / HTTP/1.0\r\nContent-Length: 1"]
+)
+async def test_a_connection_ends_when_the_client_wants_that(served: Served, head: str) -> None:
+    reader, writer = await served.connect()
+    writer.write(f"{head}\r\n\r\n".encode() + b"x" * ("POST" in head))
+    answer = await asyncio.wait_for(reader.read(), 0.15)
+    assert answer.startswith(b"HTTP/1.1 200")
+    assert b"connection: close" in answer
+    writer.close()
 
 
 # the orderly end ----

@@ -26,7 +26,8 @@ def filled(*tickets: Ticket, max_batch: int = 1) -> Scheduler:
 
 
 def drained(scheduler: Scheduler, run_s: float = 0.0) -> list[Ticket]:
-    now, found = 0.0, []
+    now = 0.0
+    found: list[Ticket] = []
     while picked := scheduler.take(now).run:
         found += picked
         now += run_s

@@ -17,7 +17,7 @@ from typing import Any
 
 from autoglm_edge_agent.cancellation import cancel
 from autoglm_edge_agent.errors import Hindrance, Refusal, WorkerError
-from autoglm_edge_agent.inference.control import Beat
+from autoglm_edge_agent.inference.control import Beat, ServingOrder
 from autoglm_edge_agent.inference.process import DRAIN_S, WorkerProcess
 from autoglm_edge_agent.inference.shadowing import Shadowing
 from autoglm_edge_protocol.deployment import Installed, Reason
@@ -47,6 +47,7 @@ class Supervisor:
         listeners: bound, listening sockets for the workers.
         on_beat: called with each worker's beats.
         on_change: called when it begins or ceases to serve.
+        serving: how each worker serves.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class Supervisor:
         run_timeout_s: float,
         on_beat: Callable[[Installed, Beat], None],
         on_change: Callable[[], None],
+        serving: ServingOrder = ServingOrder(),  # noqa: B008
     ) -> None:
         self._bundle_path = bundle_path
         self._listeners = listeners
@@ -66,6 +68,7 @@ class Supervisor:
         self._run_timeout_s = run_timeout_s
         self._on_beat = on_beat
         self._on_change = on_change
+        self._serving_order = serving
         self.on_failure: Callable[[Installed, Reason], None] = lambda _installed, _reason: None
         """Called when a serving worker has ended by itself and the board is not to blame."""
         self.shadowing = Shadowing(bundle_path, run_timeout_s)
@@ -257,8 +260,15 @@ class Supervisor:
         self._workers.add(worker)
         worker.ended.add_done_callback(lambda _: self._workers.discard(worker))
         path = self._bundle_path(installed)
-        samples, timeout_s = self.shadowing.outlet, self._trial_timeout_s
-        await worker.start(path, self._listeners, samples, threads=self._threads, trial=trial, timeout_s=timeout_s)
+        await worker.start(
+            path,
+            self._listeners,
+            self.shadowing.outlet,
+            threads=self._threads,
+            trial=trial,
+            serving=self._serving_order,
+            timeout_s=self._trial_timeout_s,
+        )
         return worker
 
     async def _serve(self, worker: WorkerProcess) -> None:
