@@ -299,3 +299,19 @@ def load_config(path: Path) -> Config:
     except ProtocolError as error:
         raise ConfigurationError(f"{path}: {error}") from None
     return config
+
+
+def serving_section(
+    http: str | None, socket: Path | None, threads: int, max_batch: int, lease_file: Path | None
+) -> InferenceSection:
+    """Return how to serve without a configuration file. Raises ConfigurationError."""
+    try:
+        return InferenceSection(
+            http=http,
+            socket=None if socket is None else socket.absolute(),
+            threads=threads,
+            max_batch=max_batch,
+            lease_file=lease_file,
+        )
+    except ValidationError as error:
+        raise ConfigurationError(first_problem(error)) from None

@@ -101,6 +101,18 @@ def test_others_never_run_together() -> None:
     assert len(scheduler.take(0.0).run) == 1
 
 
+def test_a_request_begins_at_once_only_when_it_is_alone_and_in_time() -> None:
+    scheduler = Scheduler()
+    assert scheduler.begin(None, 0.0)
+    assert not scheduler.begin(None, 0.0), "one is running"
+    scheduler.finished(2.0)
+    assert not scheduler.begin(1.9, 2.0), "a run takes two seconds"
+    waits = ticket("a")
+    scheduler.admit(waits, 2.0)
+    assert not scheduler.begin(None, 2.0), "another waits"
+    assert scheduler.take(2.0).run == (waits,)
+
+
 def test_a_withdrawn_request_is_forgotten() -> None:
     scheduler = filled(gone := ticket(), stays := ticket())
     assert scheduler.withdraw(gone)

@@ -171,14 +171,16 @@ class Client:
 
     def ask(self, slot: Slot, priority: int, timeout_s: float | None) -> bytes:
         """Ask and return what follows the head of the answer. Raises InferenceRefused, ConnectionError."""
-        until = time.monotonic() + self._retry_s
+        until = 0.0
         while True:
-            connection = self._connected(until)
+            connection = self._socket or self._connected(until or time.monotonic() + self._retry_s)
             try:
-                self._introduce(connection, slot)
+                if slot.known_to != self._generation:
+                    self._introduce(connection, slot)
                 return self._asked(connection, slot, priority, timeout_s)
             except (_Gone, BrokenPipeError, ConnectionResetError) as error:
                 self._drop()
+                until = until or time.monotonic() + self._retry_s
                 if time.monotonic() >= until:
                     raise ConnectionError(f"the worker on {self._path} went away before it answered") from error
             except TimeoutError:
@@ -191,10 +193,10 @@ class Client:
         connection.send(REQUEST.pack(REQUEST_KIND, min(priority, 255), slot.number, 0, self._numbers, timeout_us))
         while True:
             message = self._receive(connection)
-            if message[:1] != ANSWER_KIND:
+            if len(message) < ANSWER.size:
                 continue
-            _, _, status, more, number = ANSWER.unpack_from(message)
-            if number != self._numbers:
+            kind, _, status, more, number = ANSWER.unpack_from(message)
+            if kind != ANSWER_KIND or number != self._numbers:
                 continue
             rest = message[ANSWER.size :]
             if status == 200:
@@ -207,8 +209,6 @@ class Client:
 
     def _introduce(self, connection: socket.socket, slot: Slot) -> None:
         """Tell a worker that does not know it where a slot's tensors are."""
-        if slot.known_to == self._generation:
-            return
         self._control(connection, slot.described(), [slot.descriptor])
         slot.known_to = self._generation
 

@@ -17,9 +17,10 @@ import math
 import mmap
 import os
 import socket
+import struct
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -42,7 +43,7 @@ from autoglm_edge_agent.inference.backends import DATATYPES
 from autoglm_edge_agent.inference.errors import RequestError
 from autoglm_edge_agent.inference.model import Model
 from autoglm_edge_agent.inference.peers import peer_of
-from autoglm_edge_agent.inference.terms import terms_of
+from autoglm_edge_agent.inference.terms import Terms, terms_of
 from autoglm_edge_protocol.limits import LIMITS
 from autoglm_edge_protocol.manifest import TensorSpec
 
@@ -57,6 +58,8 @@ LAYOUT_BYTES = 4 * LIMITS.request_body_bytes
 """The memory of one layout."""
 MOST_BYTES = 16 * LIMITS.request_body_bytes
 """The memory of all layouts of all clients."""
+_REQUEST_BYTE = REQUEST_KIND[0]
+_AFTER_KIND = struct.Struct(f"<{REQUEST.format[2:]}").unpack_from
 _SEALS = getattr(fcntl, "F_SEAL_SHRINK", 0)
 _DESCRIPTORS = socket.CMSG_SPACE(array.array("i", [0]).itemsize) if hasattr(socket, "CMSG_SPACE") else 0
 
@@ -122,10 +125,13 @@ class _Layout:
     """Where the tensors of a client's requests are."""
 
     memory: mmap.mmap
-    inputs: list[Array]
+    inputs: list[tuple[Callable[[Array], Array], Array]]
+    """How each input is taken, and from where."""
     outputs: memoryview
     shapes: list[tuple[int, ...]] | None = None
     """Of the outputs that the client was told last."""
+    places: list[Array] = field(default_factory=list)
+    """Where outputs of these shapes go."""
 
 
 class Channel:
@@ -137,6 +143,8 @@ class Channel:
         self._model = model
         self._path = path
         self._client = peer_of(connection)
+        self._last_asked = 0, 0
+        self._last_terms = terms_of(self._client, 0, 0)
         self._layouts: dict[int, _Layout] = {}
         self._message = bytearray(MESSAGE_BYTES)
         self._waiting = 0
@@ -162,20 +170,21 @@ class Channel:
             return True
         except OSError:
             return self._end()
-        descriptors = _descriptors(ancillary)
+        if count == REQUEST.size and not ancillary and self._message[0] == _REQUEST_BYTE:
+            self._request(*_AFTER_KIND(self._message, 1))
+        else:
+            self._other(count, flags, _descriptors(ancillary))
+        return not self._ended
+
+    def _other(self, count: int, flags: int, descriptors: list[int]) -> None:
         try:
-            if count == 0 or flags & socket.MSG_TRUNC:
-                return self._end()
-            if count == REQUEST.size and self._message[:1] == REQUEST_KIND and not descriptors:
-                self._request(*REQUEST.unpack_from(self._message)[1:])
-            elif self._message[:1] == CONTROL:
+            if count and not flags & socket.MSG_TRUNC and self._message[:1] == CONTROL:
                 self._control(bytes(self._message[1:count]), descriptors)
             else:
-                return self._end()
+                self._end()
         finally:
             for descriptor in descriptors:
                 os.close(descriptor)
-        return not self._ended
 
     def take_leave(self) -> None:
         """Answer what was asked already, then say goodbye and end."""
@@ -208,24 +217,40 @@ class Channel:
             self._refuse(request, RequestError(400, f"layout {number} is unknown"))
             return
 
+        inputs = [take(place) for take, place in layout.inputs]
+        terms = self._terms(priority, timeout_us)
+        outcome = self._model.engine.run_at_once(inputs, terms.timeout_s)
+        if outcome is not None:
+            self._settle(request, layout, outcome, began)
+            return
+
         def done(outcome: list[Array] | RequestError) -> None:
             self._waiting -= 1
-            status = outcome.status if isinstance(outcome, RequestError) else self._answer(request, layout, outcome)
-            if isinstance(outcome, RequestError):
-                self._refuse(request, outcome)
-            self._model.count((time.perf_counter() - began) * 1e6, status)
+            self._settle(request, layout, outcome, began)
             self._leave_if_done()
 
         self._waiting += 1
-        inputs = [_taken(spec, each) for spec, each in zip(self._model.variant.inputs, layout.inputs, strict=True)]
         try:
-            terms = terms_of(self._client, priority, timeout_us)
             self._model.ask(inputs, terms, done, borrowed=True)
         except RequestError as error:
             done(error)
 
+    def _settle(self, request: int, layout: _Layout, outcome: list[Array] | RequestError, began: float) -> None:
+        if isinstance(outcome, RequestError):
+            status = outcome.status
+            self._refuse(request, outcome)
+        else:
+            status = self._answer(request, layout, outcome)
+        self._model.count((time.perf_counter() - began) * 1e6, status)
+
     def _answer(self, request: int, layout: _Layout, outputs: Sequence[Array]) -> int:
         """Put the outputs in their place and tell; return the status."""
+        shapes = [output.shape for output in outputs]
+        if shapes == layout.shapes:
+            for place, output in zip(layout.places, outputs, strict=True):
+                place[...] = output
+            self._send(ANSWER.pack(ANSWER_KIND, 0, 200, 0, request))
+            return 200
         need = 0
         for output in outputs:
             need = aligned(need) + output.nbytes
@@ -234,17 +259,23 @@ class Channel:
             self._refuse(request, RequestError(413, text), need)
             return 413
         at = 0
+        layout.shapes, layout.places = shapes, []
         for output in outputs:
             at = aligned(at)
-            if output.nbytes:
-                place = np.frombuffer(layout.outputs, output.dtype, output.size, at)
-                np.copyto(place, output.ravel())
+            place = (
+                np.ndarray(output.shape, output.dtype, layout.outputs, at) if output.nbytes else np.empty_like(output)
+            )
+            place[...] = output
+            layout.places.append(place)
             at += output.nbytes
-        shapes = [output.shape for output in outputs]
-        told = b"" if shapes == layout.shapes else b"".join(map(_packed, shapes))
-        layout.shapes = shapes
-        self._send(ANSWER.pack(ANSWER_KIND, 0, 200, 0, request) + told)
+        self._send(ANSWER.pack(ANSWER_KIND, 0, 200, 0, request) + b"".join(map(_packed, shapes)))
         return 200
+
+    def _terms(self, priority: int, timeout_us: int) -> Terms:
+        if (priority, timeout_us) != self._last_asked:
+            self._last_asked = priority, timeout_us
+            self._last_terms = terms_of(self._client, priority, timeout_us)
+        return self._last_terms
 
     def _refuse(self, request: int, error: RequestError, number: int = 0) -> None:
         if error.retry_after_s is not None:
@@ -317,7 +348,7 @@ class Channel:
         specs, wanted, places = self._model.variant.inputs, message.get("inputs"), message.get("outputs")
         if not isinstance(wanted, list) or len(wanted) != len(specs) or not isinstance(places, dict):
             raise RequestError(400, f"a layout has 'inputs', a list of {len(specs)}, and 'outputs'")
-        inputs = [_input(memory, size, spec, item) for spec, item in zip(specs, wanted, strict=True)]
+        inputs = [(_way(spec), _input(memory, size, spec, item)) for spec, item in zip(specs, wanted, strict=True)]
         start, room = _whole(places.get("offset"), "offset"), _whole(places.get("bytes"), "bytes")
         if start % ALIGNMENT or start + room > size:
             raise RequestError(400, f"the outputs must begin at a multiple of {ALIGNMENT} inside the memory")
@@ -358,12 +389,20 @@ def _input(memory: mmap.mmap, size: int, spec: TensorSpec, item: object) -> Arra
     return np.frombuffer(memory, np.uint8 if dtype.kind == "b" else dtype, count, offset).reshape(shape)
 
 
-def _taken(spec: TensorSpec, place: Array) -> Array:
-    """Return the input as it is now; what could be dangerous if it changed later as a copy."""
+def _way(spec: TensorSpec) -> Callable[[Array], Array]:
+    """Return how to take an input from its place; what could be dangerous if it changed later, as a copy."""
     if spec.datatype == "BOOL":
-        truth: Array = place != 0
-        return truth
-    return place.copy() if place.dtype.kind in "iu" else place
+        return _truth
+    return np.copy if np.dtype(DATATYPES[spec.datatype]).kind in "iu" else _itself
+
+
+def _truth(place: Array) -> Array:
+    truth: Array = place != 0
+    return truth
+
+
+def _itself(place: Array) -> Array:
+    return place
 
 
 def _whole(value: object, what: str) -> int:

@@ -33,6 +33,7 @@ MAX_WAITING = 64
 """Requests that may wait for the model. One more is refused, or, where it is more urgent, puts out the least urgent."""
 LONGEST_WAIT_S = 30.0
 """The longest estimated wait at which a request that names no deadline is admitted."""
+_ORDER = tuple(Priority)
 _WEIGHT = 0.2
 """Of the newest run in the estimate of a run's time."""
 
@@ -70,6 +71,9 @@ class Pick:
     expired: tuple[Ticket, ...]
 
 
+NOTHING = Pick((), ())
+
+
 @dataclass
 class _Class:
     """The waiting requests of one priority: by client, in the order of their turns."""
@@ -89,6 +93,8 @@ class _Class:
         return ticket
 
     def expire(self, now: float) -> Iterator[Ticket]:
+        if not any(waiting[0][0] <= now for waiting in self.clients.values()):
+            return
         for client, waiting in list(self.clients.items()):
             while waiting and waiting[0][0] <= now:
                 yield heapq.heappop(waiting)[2]
@@ -131,13 +137,14 @@ class Scheduler:
         self._max_batch = max_batch
         self._max_waiting = max_waiting
         self._longest_wait_s = longest_wait_s
-        self._classes = {priority: _Class() for priority in Priority}
+        self._classes = {priority: _Class() for priority in _ORDER}
+        self._waiting = 0
         self._numbers = count()
         self._run_s = 0.0
         self._began_s: float | None = None
 
     def __len__(self) -> int:
-        return sum(map(len, self._classes.values()))
+        return self._waiting
 
     @property
     def running(self) -> bool:
@@ -149,42 +156,58 @@ class Scheduler:
         """The estimate of one run's time: 0 before the first."""
         return self._run_s
 
+    def begin(self, timeout_s: float | None, now: float) -> bool:
+        """Take a request that is alone and in time: as `admit` and `take`, for less. False: it has to wait its turn."""
+        if self._waiting or self._began_s is not None or (timeout_s is not None and self._run_s > timeout_s):
+            return False
+        self._began_s = now
+        return True
+
     def admit(self, ticket: Ticket, now: float) -> Admission:
         """Let a request wait, unless it would wait too long or too many wait already."""
-        wait_s = self._wait_s(ticket, now)
+        wait_s = self._wait_s(ticket, now) if self._waiting or self._began_s is not None else 0.0
         if wait_s > self._longest_wait_s or wait_s + self._run_s > ticket.deadline_s - now:
             return Admission(refused=True, wait_s=wait_s)
         evicted = None
-        if len(self) >= self._max_waiting:
+        if self._waiting >= self._max_waiting:
             evicted = self._least_urgent_below(ticket.priority)
             if evicted is None:
                 return Admission(refused=True, wait_s=wait_s)
             self.withdraw(evicted)
         self._classes[ticket.priority].put(ticket, next(self._numbers))
+        self._waiting += 1
         return Admission(refused=False, wait_s=wait_s, evicted=evicted)
 
     def withdraw(self, ticket: Ticket) -> bool:
         """Forget a request whose client has gone; False when it does not wait."""
-        return self._classes[ticket.priority].remove(ticket)
+        found = self._classes[ticket.priority].remove(ticket)
+        self._waiting -= found
+        return found
 
     def expire(self, now: float) -> tuple[Ticket, ...]:
         """Take out what must not run any more."""
-        return tuple(ticket for waiting in self._classes.values() for ticket in waiting.expire(now))
+        expired = tuple(ticket for waiting in self._classes.values() for ticket in waiting.expire(now))
+        self._waiting -= len(expired)
+        return expired
 
     def take(self, now: float) -> Pick:
         """Take out what to run now; nothing when nothing waits. What was taken before must be finished."""
+        if not self._waiting:
+            return NOTHING
         expired = self.expire(now)
         priority = self._next_class()
         if priority is None:
             return Pick((), expired)
         self._began_s = now
         self._classes[priority].passed_over = 0
-        for other in Priority:
+        for other in _ORDER:
             if other > priority:
                 behind = self._classes[other]
                 behind.passed_over = behind.passed_over + 1 if behind.clients else 0
         first = self._classes[priority].pop()
-        return Pick((first, *self._mates(first)), expired)
+        run = (first, *self._mates(first)) if first.batch is not None and self._max_batch > 1 else (first,)
+        self._waiting -= len(run)
+        return Pick(run, expired)
 
     def finished(self, now: float) -> None:
         """Note that what was taken has run."""
@@ -194,7 +217,7 @@ class Scheduler:
         self._began_s = None
 
     def _next_class(self) -> Priority | None:
-        waiting = [priority for priority in Priority if self._classes[priority].clients]
+        waiting = [priority for priority in _ORDER if self._classes[priority].clients]
         for priority in reversed(waiting[1:]):
             if self._classes[priority].passed_over >= PATIENCE[priority]:
                 return priority
@@ -202,7 +225,7 @@ class Scheduler:
 
     def _mates(self, first: Ticket) -> Iterator[Ticket]:
         """Take those that can run with the first one, in the order of their turns."""
-        if first.priority is not Priority.LOW or first.batch is None:
+        if first.priority is not Priority.LOW:
             return
         waiting = self._classes[Priority.LOW]
         taken = 1
@@ -223,14 +246,14 @@ class Scheduler:
             yield ticket
 
     def _least_urgent_below(self, priority: Priority) -> Ticket | None:
-        for other in reversed(Priority):
+        for other in reversed(_ORDER):
             if other > priority and self._classes[other].clients:
                 return self._classes[other].newest()
         return None
 
     def _wait_s(self, ticket: Ticket, now: float) -> float:
         running_s = 0.0 if self._began_s is None else max(0.0, self._began_s + self._run_s - now)
-        ahead: float = sum(len(self._classes[other]) for other in Priority if other < ticket.priority)
+        ahead: float = sum(len(self._classes[other]) for other in _ORDER if other < ticket.priority)
         own = self._classes[ticket.priority].ahead_of(ticket)
         ahead += own / self._max_batch if ticket.batch is not None and ticket.priority is Priority.LOW else own
         return running_s + ahead * self._run_s

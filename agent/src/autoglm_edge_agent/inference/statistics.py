@@ -7,7 +7,6 @@ Source: Triton Inference Server, "Statistics Extension".
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,14 +14,14 @@ from typing import Any
 @dataclass
 class _Duration:
     count: int = 0
-    ns: int = 0
+    s: float = 0.0
 
     def add(self, seconds: float, count: int = 1) -> None:
         self.count += count
-        self.ns += max(0, int(seconds * 1e9))
+        self.s += seconds
 
     def to_json(self) -> dict[str, int]:
-        return {"count": self.count, "ns": self.ns}
+        return {"count": self.count, "ns": max(0, int(self.s * 1e9))}
 
 
 class Statistics:
@@ -37,16 +36,18 @@ class Statistics:
         self._output = _Duration()
         self._executions = 0
         self._batches: dict[int, _Duration] = {}
-        self._last_ms = 0
+        self._last_s = 0.0
 
-    def ran(self, waited_s: Sequence[float], took_s: float) -> None:
-        """Count one run of the model for so many requests, each of which had waited that long."""
+    def ran(self, waited_s: float, together: int, took_s: float) -> None:
+        """Count one run of the model for so many requests together, which had waited that long, all summed up."""
         self._executions += 1
-        self._batches.setdefault(len(waited_s), _Duration()).add(took_s)
-        for waited in waited_s:
-            self._queue.add(waited)
-            self._infer.add(took_s)
-        self._last_ms = time.time_ns() // 1_000_000
+        self._queue.add(waited_s, together)
+        self._infer.add(took_s * together, together)
+        batch = self._batches.get(together)
+        if batch is None:
+            batch = self._batches[together] = _Duration()
+        batch.add(took_s)
+        self._last_s = time.time()
 
     def answered(self, took_s: float, *, well: bool) -> None:
         """Count a request from its arrival to its answer."""
@@ -63,7 +64,7 @@ class Statistics:
         return {
             "name": name,
             "version": version,
-            "last_inference": self._last_ms,
+            "last_inference": int(self._last_s * 1000),
             "inference_count": self._queue.count,
             "execution_count": self._executions,
             "inference_stats": {
