@@ -64,6 +64,7 @@ class Agent:
             self._on_beat,
             self._reports.changed,
             config.inference.serving(),
+            standby=config.inference.standby,
         )
         self._entrance = Entrance(
             config, disk, self._uplink, self._desire, lambda: self._updater.report(), self._reports.changed

@@ -85,6 +85,8 @@ class InferenceSection(_Section):
     http: str | None = "127.0.0.1:8000"
     """Address and port; port 0 takes a free one, which the device reports. Any but a loopback address needs
     `token_file` or `client_ca_file`."""
+    standby: bool = False
+    """Whether a second worker has loaded the model, to take over at once when the serving one dies: twice the memory."""
     fast_path: bool = True
     """Whether to offer the fast path (Linux), on a socket beside `socket` whose name ends with `.fast`."""
     shared_memory: bool = True
