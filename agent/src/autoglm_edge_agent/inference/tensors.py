@@ -103,6 +103,8 @@ def _decode(item: dict[str, Any], spec: TensorSpec, raw: memoryview | None) -> A
     if raw is not None:
         return decode_raw(raw, spec, shape)
     data = item.get("data")
+    if spec.datatype == "FP16":
+        raise RequestError(400, f"input {spec.name!r}: JSON carries no FP16, send binary data")
     if not isinstance(data, list):
         raise RequestError(400, f"input {spec.name!r}: 'data' must be a list")
     flat = _to_array(data, spec)
@@ -187,7 +189,7 @@ def wanted_outputs(request: dict[str, Any], specs: Sequence[TensorSpec]) -> list
 def encode_output(spec: TensorSpec, array: Array) -> dict[str, Any]:
     """Return an output as a JSON object. Raises RequestError (400) for a dtype that JSON cannot carry."""
     if array.dtype == np.float16:
-        raise RequestError(400, f"output {spec.name!r}: JSON carries no FP16")
+        raise RequestError(400, f"output {spec.name!r}: JSON carries no FP16, ask for binary data")
     data = [_text(value) for value in array.ravel()] if array.dtype.kind in "OSU" else array.ravel().tolist()
     return {"name": spec.name, "datatype": spec.datatype, "shape": list(array.shape), "data": data}
 
