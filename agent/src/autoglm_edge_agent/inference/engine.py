@@ -180,8 +180,13 @@ class Engine:
 
     def _run(self, tickets: Sequence[Ticket]) -> None:
         began = time.monotonic()
+        outcomes: Sequence[list[Array] | RequestError]
         try:
             outcomes = self._outcomes([ticket.work for ticket in tickets])
+        except Exception:
+            # Nobody else would tell those who wait.
+            log.exception("requests could not be run")
+            outcomes = [RequestError(500, "internal error; the log of the agent tells more")] * len(tickets)
         finally:
             ended = time.monotonic()
             with self._lock:
