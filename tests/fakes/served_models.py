@@ -31,7 +31,7 @@ class ServedModel:
         serving: ServingOrder = ServingOrder(),  # noqa: B008
     ) -> None:
         self._installed = Installed(bundle=reference, variant="fp32")
-        self._bundle = bundle
+        self._bundles = {self._installed: bundle}
         self._serving = serving
         self.fast_path = directory / "inference.fast"
         self.unix_path = directory / "inference.sock"
@@ -66,6 +66,13 @@ class ServedModel:
         assert self._supervisor is not None
         self._do(self._supervisor.restart())
 
+    def switch(self, bundle: Path, reference: BundleReference) -> None:
+        """Serve another bundle from now on."""
+        assert self._supervisor is not None
+        self._installed = Installed(bundle=reference, variant="fp32")
+        self._bundles[self._installed] = bundle
+        self._do(self._supervisor.switch(self._installed))
+
     def __enter__(self) -> ServedModel:
         tcp = socket.create_server(("127.0.0.1", 0), backlog=128)
         unix = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -92,7 +99,7 @@ class ServedModel:
 
     async def _start(self) -> None:
         self._supervisor = Supervisor(
-            lambda _: self._bundle, self._sockets, 1, 30.0, 30.0, lambda *_: None, lambda: None, self._serving
+            self._bundles.__getitem__, self._sockets, 1, 30.0, 30.0, lambda *_: None, lambda: None, self._serving
         )
         await self._supervisor.switch(self._installed)
         assert self._supervisor.serving is not None
