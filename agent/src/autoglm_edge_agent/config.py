@@ -86,7 +86,7 @@ class InferenceSection(_Section):
     """Address and port; port 0 takes a free one, which the device reports. Any but a loopback address needs
     `token_file` or `client_ca_file`."""
     standby: bool = False
-    """Whether a second worker has loaded the model, to take over at once when the serving one dies: twice the memory."""
+    """Whether a second worker has the model loaded, to take over at once when the serving one dies."""
     fast_path: bool = True
     """Whether to offer the fast path (Linux), on a socket beside `socket` whose name ends with `.fast`."""
     shared_memory: bool = True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import tracemalloc
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
@@ -179,6 +180,23 @@ async def test_an_oversized_body_is_refused_while_it_is_sent(served: Served) -> 
     writer.write(b"x" * 3_000_000)
     status, headers, _ = await _read_response(reader)
     assert (status, headers["connection"]) == (413, "close")
+    writer.close()
+
+
+async def test_a_body_of_tiny_chunks_takes_no_more_memory_than_it_has(served: Served) -> None:
+    reader, writer = await served.connect()
+    chunks = b"1\r\nx\r\n" * 200_000
+    tracemalloc.start()
+    writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+    for start in range(0, len(chunks), 60_000):
+        writer.write(chunks[start : start + 60_000])
+        await writer.drain()
+    writer.write(b"0\r\n\r\n")
+    status, _, body = await _read_response(reader)
+    _, most_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert (status, body) == (200, b'{"size":200000}')
+    assert most_bytes < 4_000_000  # each piece kept by itself would have 50 bytes
     writer.close()
 
 

@@ -114,12 +114,13 @@ class Client:
         timeout_s: float | None = None,
     ) -> dict[str, Array]:
         """Run the model once: copies the inputs in and the outputs out. Raises as `Slot.run`."""
-        arrays = {info.name: np.asarray(inputs[info.name], info.dtype) for info in self.inputs if info.name in inputs}
-        if missing := [info.name for info in self.inputs if info.name not in arrays]:
+        self._check_names(inputs)
+        if missing := [info.name for info in self.inputs if info.name not in inputs]:
             raise ValueError(f"the input {missing[0]!r} is missing")
+        arrays = {info.name: np.asarray(inputs[info.name], info.dtype) for info in self.inputs}
         shapes = {name: array.shape for name, array in arrays.items()}
         slot = self._mine
-        if slot is None or slot.shapes != shapes:
+        if slot is None or slot.shapes != shapes or slot.model_inputs != self.inputs:
             if slot is not None:
                 slot.close()
             slot = self._mine = self.slot(shapes)
@@ -135,6 +136,7 @@ class Client:
             shapes: of the inputs; those of the model where a name is left out, which must then have no free dimension.
             output_bytes: room for all outputs; estimated when left out, and enlarged when an answer needs more.
         """
+        self._check_names(shapes or {})
         whole = {info.name: tuple((shapes or {}).get(info.name, info.shape)) for info in self.inputs}
         for info in self.inputs:
             if any(n < 0 for n in whole[info.name]):
@@ -159,6 +161,11 @@ class Client:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _check_names(self, given: Mapping[str, object]) -> None:
+        known = [info.name for info in self.inputs]
+        if unknown := [name for name in given if name not in known]:
+            raise ValueError(f"the model has no input {unknown[0]!r}; it has {known}")
 
     # what slots need ----
 
@@ -209,6 +216,9 @@ class Client:
 
     def _introduce(self, connection: socket.socket, slot: Slot) -> None:
         """Tell a worker that does not know it where a slot's tensors are."""
+        if slot.model_inputs != self.inputs:
+            text = "the model that is served now has other inputs than the one this slot was made for: take a new slot"
+            raise InferenceRefused(400, text)
         self._control(connection, slot.described(), [slot.descriptor])
         slot.known_to = self._generation
 
@@ -282,6 +292,8 @@ class Slot:
         self, client: Client, number: int, shapes: dict[str, tuple[int, ...]], output_bytes: int | None
     ) -> None:
         self._client = client
+        self.model_inputs = client.inputs
+        """Of the model that it was made for: another one may be served by now."""
         self.number = number
         self.shapes = shapes
         self.known_to = -1
@@ -309,20 +321,18 @@ class Slot:
             self.outputs = self._placed(shapes)
 
     def enlarge(self, output_bytes: int) -> None:
-        """Take more memory for the outputs; the inputs are kept."""
-        before = {name: array.copy() for name, array in self.inputs.items()}
-        self._unmap()
+        """Make the memory larger for the outputs. Arrays of the inputs that the caller holds stay what they are."""
+        os.ftruncate(self.descriptor, self._offsets[-1] + output_bytes)
         self.output_bytes = output_bytes
-        self._map()
-        for name, array in before.items():
-            self.inputs[name][...] = array
+        self._memory = mmap.mmap(self.descriptor, self._bytes)  # those arrays keep the memory as it was mapped before
+        self.outputs = {}
         self.known_to = -1
 
     def described(self) -> dict[str, Any]:
         """Return what the worker has to know."""
         inputs = [
             {"offset": offset, "shape": list(self.shapes[info.name])}
-            for info, offset in zip(self._client.inputs, self._offsets[:-1], strict=True)
+            for info, offset in zip(self.model_inputs, self._offsets[:-1], strict=True)
         ]
         return {
             "op": "layout",
@@ -342,7 +352,7 @@ class Slot:
     def _offsets(self) -> list[int]:
         """Where the inputs begin, and where the outputs do."""
         offsets = [0]
-        for info in self._client.inputs:
+        for info in self.model_inputs:
             offsets.append(aligned(offsets[-1] + math.prod(self.shapes[info.name]) * info.dtype.itemsize))
         return offsets
 
@@ -365,14 +375,14 @@ class Slot:
         try:
             os.ftruncate(self.descriptor, self._bytes)
             # The worker takes no memory that could become smaller while it is read.
-            fcntl.fcntl(self.descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
+            fcntl.fcntl(self.descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL)
             self._memory = mmap.mmap(self.descriptor, self._bytes)
         except BaseException:
             os.close(self.descriptor)
             raise
         self.inputs = {
             info.name: self._array(info, offset, self.shapes[info.name])
-            for info, offset in zip(self._client.inputs, self._offsets[:-1], strict=True)
+            for info, offset in zip(self.model_inputs, self._offsets[:-1], strict=True)
         }
 
     def _unmap(self) -> None:

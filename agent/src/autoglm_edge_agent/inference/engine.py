@@ -218,11 +218,16 @@ class Engine:
 
     def _run(self, tickets: Sequence[Ticket]) -> None:
         began = time.monotonic()
+        outcomes: Sequence[list[Array] | RequestError]
         try:
             if len(tickets) == 1:
-                outcomes: Sequence[list[Array] | RequestError] = (self._one(tickets[0].work.inputs),)
+                outcomes = (self._one(tickets[0].work.inputs),)
             else:
                 outcomes = self._together([ticket.work for ticket in tickets])
+        except Exception:
+            # Nobody else would tell those who wait.
+            log.exception("requests could not be run")
+            outcomes = [RequestError(500, "internal error; the log of the agent tells more")] * len(tickets)
         finally:
             ended = time.monotonic()
             with self._lock:

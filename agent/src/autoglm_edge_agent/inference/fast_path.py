@@ -54,6 +54,10 @@ Array = npt.NDArray[Any]
 MOST_CHANNELS = 64
 MOST_LAYOUTS = 64
 """Of one client."""
+MOST_LAYOUTS_TOGETHER = 256
+"""Of all clients: each takes a descriptor, of which a process often has no more than 1024."""
+ACCEPT_PAUSE_S = 1.0
+"""After the process ran out of file descriptors."""
 LAYOUT_BYTES = 4 * LIMITS.request_body_bytes
 """The memory of one layout."""
 MOST_BYTES = 16 * LIMITS.request_body_bytes
@@ -71,6 +75,7 @@ class FastPath:
         self._model = model
         self._listeners: list[socket.socket] = []
         self.channels: set[Channel] = set()
+        self._stopped = False
         self._loop = asyncio.get_running_loop()
 
     def start(self, listeners: Sequence[socket.socket]) -> None:
@@ -81,6 +86,7 @@ class FastPath:
 
     def stop_accepting(self) -> None:
         """Leave new clients to whoever else has the sockets."""
+        self._stopped = True
         for listener in self._listeners:
             self._loop.remove_reader(listener)
 
@@ -104,13 +110,24 @@ class FastPath:
         """The memory of all layouts of all clients."""
         return sum(channel.held_bytes for channel in tuple(self.channels))
 
+    @property
+    def layouts(self) -> int:
+        """How many layouts all clients have together."""
+        return sum(channel.layouts for channel in tuple(self.channels))
+
+    def _resume(self, listener: socket.socket) -> None:
+        if not self._stopped:
+            self._loop.add_reader(listener, self._accept, listener)
+
     def _accept(self, listener: socket.socket) -> None:
         try:
             accepted, _ = listener.accept()
         except (BlockingIOError, InterruptedError, ConnectionAbortedError):
             return
         except OSError as problem:
-            log.warning("cannot accept a client of the fast path: %s", problem)
+            log.warning("cannot accept clients of the fast path for a moment: %s", problem)
+            self._loop.remove_reader(listener)
+            self._loop.call_later(ACCEPT_PAUSE_S, self._resume, listener)
             return
         if len(self.channels) >= MOST_CHANNELS:
             accepted.close()
@@ -155,6 +172,11 @@ class Channel:
     def held_bytes(self) -> int:
         """The memory of all its layouts."""
         return sum(len(layout.memory) for layout in tuple(self._layouts.values()))
+
+    @property
+    def layouts(self) -> int:
+        """How many layouts it has."""
+        return len(self._layouts)
 
     def fileno(self) -> int:
         """See `Doorbell`."""
@@ -301,7 +323,7 @@ class Channel:
                 raise RequestError(400, "a control message is a JSON object")
             answer = self._controlled(message, descriptors)
         except RequestError as error:
-            answer = {"error": str(error), "status": error.status}
+            answer = {"error": str(error)[:500], "status": error.status}
         except (ValueError, RecursionError) as error:
             answer = {"error": f"not JSON: {error}"[:500], "status": 400}
         self._send(CONTROL + json.dumps(answer).encode())
@@ -327,9 +349,8 @@ class Channel:
     def _hello(self, message: dict[str, Any]) -> dict[str, Any]:
         if message.get("version") != VERSION:
             raise RequestError(400, f"version {message.get('version')!r} is unknown here, {VERSION} is")
+        self._check_carried()
         manifest, variant = self._model.manifest, self._model.variant
-        if any(spec.datatype == "BYTES" for spec in (*variant.inputs, *variant.outputs)):
-            raise RequestError(400, "the fast path carries no text tensors: use HTTP")
         return {
             "version": manifest.version,
             "model": manifest.name,
@@ -338,12 +359,19 @@ class Channel:
             "outputs": [_described(spec) for spec in variant.outputs],
         }
 
+    def _check_carried(self) -> None:
+        variant = self._model.variant
+        if any(spec.datatype == "BYTES" for spec in (*variant.inputs, *variant.outputs)):
+            raise RequestError(400, "the fast path carries no text tensors: use HTTP")
+
     def _layout(self, message: dict[str, Any], descriptor: int) -> _Layout:
         size = _whole(message.get("bytes"), "bytes")
         if size > LAYOUT_BYTES or len(self._layouts) >= MOST_LAYOUTS:
             raise RequestError(413, f"a client has at most {MOST_LAYOUTS} layouts of at most {LAYOUT_BYTES} bytes")
-        if self._path.held_bytes + size > MOST_BYTES:
-            raise RequestError(503, f"clients share {MOST_BYTES} bytes with this worker already", retry_after_s=1.0)
+        if self._path.held_bytes + size > MOST_BYTES or self._path.layouts >= MOST_LAYOUTS_TOGETHER:
+            text = f"clients share {MOST_LAYOUTS_TOGETHER} layouts or {MOST_BYTES} bytes with this worker already"
+            raise RequestError(503, text, retry_after_s=1.0)
+        self._check_carried()
         memory = _mapped(descriptor, size)
         specs, wanted, places = self._model.variant.inputs, message.get("inputs"), message.get("outputs")
         if not isinstance(wanted, list) or len(wanted) != len(specs) or not isinstance(places, dict):
@@ -385,7 +413,10 @@ def _input(memory: mmap.mmap, size: int, spec: TensorSpec, item: object) -> Arra
     if offset % ALIGNMENT or offset + count * dtype.itemsize > size:
         raise RequestError(400, f"input {spec.name!r} must begin at a multiple of {ALIGNMENT} inside the memory")
     if count == 0:
-        return np.empty([min(n, 1) for n in shape], dtype).reshape([min(n, 1) for n in shape])
+        # The other dimensions may still be more than numpy can count.
+        if math.prod(n for n in shape if n) > LAYOUT_BYTES:
+            raise RequestError(400, f"input {spec.name!r}: shape {shape} is too large")
+        return np.empty(shape, dtype)
     return np.frombuffer(memory, np.uint8 if dtype.kind == "b" else dtype, count, offset).reshape(shape)
 
 

@@ -160,7 +160,8 @@ class _Head:
     def __init__(self) -> None:
         self.target = b""
         self.headers: dict[str, str] = {}
-        self.chunks: list[bytes] = []
+        self.chunks = bytearray()
+        """Joined at once: of many pieces of a byte each most of the memory would be their own bookkeeping."""
         self.complete = False
         self.parser = httptools.HttpRequestParser(self)
         self.upgrade = False
@@ -190,7 +191,7 @@ class _Head:
 
     def on_body(self, body: bytes) -> None:
         if not self.complete:
-            self.chunks.append(body)
+            self.chunks += body
 
     def on_message_complete(self) -> None:
         self.complete = True
@@ -300,7 +301,7 @@ class _Connection(asyncio.BufferedProtocol):
         if self._received and not head.complete:
             self._take_chunks(head)
         if head.complete:
-            self._dispatch(head, b"".join(head.chunks))
+            self._dispatch(head, memoryview(head.chunks))
 
     def _take_head(self) -> bool:
         # Empty lines before a request are to be overlooked. Source: RFC 9112, 2.2.
@@ -376,10 +377,7 @@ class _Connection(asyncio.BufferedProtocol):
             self._progressed()
         self._chunked_bytes += len(data)
         self._buffer(len(data))
-        if (
-            sum(map(len, head.chunks)) > LIMITS.request_body_bytes
-            or self._chunked_bytes > 2 * LIMITS.request_body_bytes
-        ):
+        if len(head.chunks) > LIMITS.request_body_bytes or self._chunked_bytes > 2 * LIMITS.request_body_bytes:
             raise _Refused(_too_large())
 
     def _buffer(self, count: int) -> None:

@@ -87,18 +87,16 @@ class InferenceApi:
             return self._stats()
         if rest[:1] == ["models"] and len(rest) >= 2:
             return await self._model(request, rest[1], rest[2:])
-        _allow(request.method, "GET", "HEAD")
-        return self._server(rest)
+        return self._server(request, rest)
 
-    def _server(self, rest: list[str]) -> Response:
+    def _server(self, request: Request, rest: list[str]) -> Response:
+        if rest not in ([], ["health", "live"], ["health", "ready"]):
+            raise RequestError(404, "not found")
+        _allow(request.method, "GET", "HEAD")
         if not rest:
             extensions = [name for name in EXTENSIONS if self._regions is not None or name != "system_shared_memory"]
             return json_response(200, {"name": "autoglm-edge-agent", "version": __version__, "extensions": extensions})
-        if rest == ["health", "live"]:
-            return json_response(200, {"live": True})
-        if rest == ["health", "ready"]:
-            return json_response(200, {"ready": True})
-        raise RequestError(404, "not found")
+        return json_response(200, {rest[1]: True})
 
     async def _model(self, request: Request, name: str, rest: list[str]) -> Response:
         if name != self._manifest.name:

@@ -54,7 +54,7 @@ def encode_raw(array: Array) -> memoryview | bytes:
 
 
 def _texts(raw: memoryview, spec: TensorSpec, elements: int) -> Array:
-    found: list[str | bytes] = []
+    found: list[str] = []
     at = 0
     while at < raw.nbytes and len(found) <= elements:
         if at + _LENGTH.size > raw.nbytes:
@@ -63,17 +63,14 @@ def _texts(raw: memoryview, spec: TensorSpec, elements: int) -> Array:
         at += _LENGTH.size
         if at + length > raw.nbytes:
             raise RequestError(400, f"input {spec.name!r}: element {len(found)} is cut off")
-        found.append(_text(bytes(raw[at : at + length])))
+        try:
+            found.append(str(raw[at : at + length], "utf-8"))
+        except UnicodeDecodeError:
+            # ONNX Runtime would make text of it as Python prints bytes, and the model would see that.
+            raise RequestError(400, f"input {spec.name!r}: element {len(found)} is not UTF-8") from None
         at += length
     if len(found) != elements:
         raise RequestError(400, f"input {spec.name!r}: the data does not hold {elements} elements")
     array = np.empty(elements, object)
     array[:] = found
     return array
-
-
-def _text(data: bytes) -> str | bytes:
-    try:
-        return data.decode()
-    except UnicodeDecodeError:
-        return data

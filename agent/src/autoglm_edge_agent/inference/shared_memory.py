@@ -1,22 +1,22 @@
 """System shared memory that clients registered by name, as Triton's extension has it.
 
-A client may shrink its object at any time, and to touch what is gone ends the process. So its size is looked at
-before each use, and what is read is copied at once; one that shrinks it in that very moment ends its own worker,
-which is started again. Local clients that we need not trust so far use the fast path, whose memory cannot shrink.
+Read and written through the descriptor and not mapped: a client may shrink its object or punch holes into it at any
+instant, and whoever touches a mapped page that is gone is ended by a signal. A read that finds less is an error.
 Source: Triton Inference Server, "Shared-Memory Extension".
 """
 
 from __future__ import annotations
 
-import mmap
 import os
 import re
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from autoglm_edge_agent.inference.errors import RequestError
+from autoglm_edge_protocol.limits import LIMITS
 
 FOLDER = Path("/dev/shm")  # noqa: S108 - where shm_open keeps its objects on Linux
 MOST_REGIONS = 64
@@ -29,11 +29,6 @@ class _Region:
     offset: int
     byte_size: int
     descriptor: int
-    memory: mmap.mmap
-
-    def close(self) -> None:
-        self.memory.close()
-        os.close(self.descriptor)
 
 
 class SharedRegions:
@@ -44,7 +39,7 @@ class SharedRegions:
         self._regions: dict[str, _Region] = {}
 
     def register(self, name: str, wanted: Mapping[str, Any]) -> None:
-        """Map an object that the client made. Raises RequestError (400)."""
+        """Open an object that the client made. Raises RequestError (400)."""
         key, offset, size = wanted.get("key"), wanted.get("offset", 0), wanted.get("byte_size")
         if not isinstance(key, str) or not _KEY.fullmatch(key) or key.strip("/") in (".", ".."):
             raise RequestError(400, "'key' must be the name of a shared memory object, such as \"/input\"")
@@ -61,7 +56,7 @@ class SharedRegions:
         for known in [name] if name is not None else list(self._regions):
             region = self._regions.pop(known, None)
             if region is not None:
-                region.close()
+                os.close(region.descriptor)
 
     def status(self, name: str | None) -> list[dict[str, Any]]:
         """Return what is registered. Raises RequestError (400) for a name that is not."""
@@ -74,18 +69,34 @@ class SharedRegions:
         ]
 
     def read(self, name: str, offset: int, size: int) -> memoryview:
-        """Return a copy of some bytes of a region. Raises RequestError (400)."""
+        """Return a copy of some bytes of a region. Raises RequestError (400, 413)."""
         region = self._find(name, offset, size)
-        start = region.offset + offset
-        return memoryview(bytearray(region.memory[start : start + size]))
+        # The object may be larger than all memory there is, where nothing was ever written to it.
+        if size > LIMITS.request_body_bytes:
+            raise RequestError(413, f"an input has at most {LIMITS.request_body_bytes} bytes")
+        copy = bytearray(size)
+        at = 0
+        while at < size:
+            count = os.preadv(region.descriptor, [memoryview(copy)[at:]], region.offset + offset + at)
+            if count == 0:
+                raise RequestError(400, f"shared memory region '{name}' has become smaller")
+            at += count
+        return memoryview(copy)
 
     def write(self, name: str, offset: int, size: int, data: memoryview | bytes) -> None:
         """Write into a region, where there are `size` bytes for it. Raises RequestError (400)."""
         region = self._find(name, offset, size)
         if len(data) > size:
             raise RequestError(400, f"{size} bytes of shared memory region '{name}' do not hold {len(data)}")
-        start = region.offset + offset
-        region.memory[start : start + len(data)] = data
+        if os.fstat(region.descriptor).st_size < region.offset + region.byte_size:
+            raise RequestError(400, f"shared memory region '{name}' has become smaller")
+        left, at = memoryview(data), region.offset + offset
+        try:
+            while left:
+                count = os.pwrite(region.descriptor, left, at)
+                left, at = left[count:], at + count
+        except OSError as error:
+            raise RequestError(400, f"shared memory region '{name}' cannot be written: {error.strerror}") from None
 
     def close(self) -> None:
         """Forget all."""
@@ -97,22 +108,17 @@ class SharedRegions:
             raise RequestError(400, f"Unable to find shared memory region: '{name}'")
         if offset < 0 or size < 0 or offset + size > region.byte_size:
             raise RequestError(400, f"{size} bytes at {offset} are outside shared memory region '{name}'")
-        if os.fstat(region.descriptor).st_size < region.offset + region.byte_size:
-            raise RequestError(400, f"shared memory region '{name}' has become smaller")
         return region
 
     def _open(self, key: str, offset: int, size: int) -> _Region:
+        flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
         try:
-            descriptor = os.open(self._folder / key.lstrip("/"), os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
-        except OSError as error:
-            raise RequestError(400, f"Unable to open shared memory region: '{key}' ({error.strerror})") from None
-        try:
-            if os.fstat(descriptor).st_size < offset + size:
-                raise RequestError(400, f"shared memory object '{key}' has less than {offset + size} bytes")
-            return _Region(key, offset, size, descriptor, mmap.mmap(descriptor, offset + size))
+            descriptor = os.open(self._folder / key.lstrip("/"), flags)
         except (OSError, ValueError) as error:
+            text = error.strerror if isinstance(error, OSError) else "no name of a file"
+            raise RequestError(400, f"Unable to open shared memory region: {key!r} ({text})") from None
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode) or found.st_size < offset + size:
             os.close(descriptor)
-            raise RequestError(400, f"shared memory object '{key}' cannot be mapped: {error}") from None
-        except BaseException:
-            os.close(descriptor)
-            raise
+            raise RequestError(400, f"shared memory object {key!r} has less than {offset + size} bytes")
+        return _Region(key, offset, size, descriptor)

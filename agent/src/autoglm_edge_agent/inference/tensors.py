@@ -16,6 +16,7 @@ from autoglm_edge_agent.inference.backends import DATATYPES
 from autoglm_edge_agent.inference.errors import RequestError
 from autoglm_edge_agent.inference.raw_tensors import decode_raw
 from autoglm_edge_agent.inference.shared_memory import SharedRegions
+from autoglm_edge_protocol.limits import LIMITS
 from autoglm_edge_protocol.manifest import TensorSpec
 
 Array = npt.NDArray[Any]
@@ -64,7 +65,7 @@ def parameters_of(item: dict[str, Any]) -> dict[str, Any]:
 def _raw_data(inputs: list[dict[str, Any]], binary: memoryview, regions: SharedRegions | None) -> dict[str, memoryview]:
     """Return the bytes of those inputs that are no JSON, by name. Raises RequestError (400)."""
     found: dict[str, memoryview] = {}
-    at = 0
+    at = shared = 0
     for item in inputs:
         name, parameters = item["name"], parameters_of(item)
         ways = [key for key in ("binary_data_size", "shared_memory_region") if key in parameters]
@@ -85,6 +86,9 @@ def _raw_data(inputs: list[dict[str, Any]], binary: memoryview, regions: SharedR
             )
             if type(offset) is not int:
                 raise RequestError(400, f"input {name!r}: 'shared_memory_offset' must be a whole number")
+            shared += size
+            if shared > LIMITS.request_body_bytes:
+                raise RequestError(413, f"the inputs together have at most {LIMITS.request_body_bytes} bytes")
             found[name] = regions.read(str(parameters["shared_memory_region"]), offset, size)
     if at != len(binary):
         raise RequestError(400, f"{len(binary) - at} bytes of binary data belong to no input")
@@ -103,6 +107,8 @@ def _decode(item: dict[str, Any], spec: TensorSpec, raw: memoryview | None) -> A
     if raw is not None:
         return decode_raw(raw, spec, shape)
     data = item.get("data")
+    if spec.datatype == "FP16":
+        raise RequestError(400, f"input {spec.name!r}: JSON carries no FP16, send binary data")
     if not isinstance(data, list):
         raise RequestError(400, f"input {spec.name!r}: 'data' must be a list")
     flat = _to_array(data, spec)
@@ -187,7 +193,7 @@ def wanted_outputs(request: dict[str, Any], specs: Sequence[TensorSpec]) -> list
 def encode_output(spec: TensorSpec, array: Array) -> dict[str, Any]:
     """Return an output as a JSON object. Raises RequestError (400) for a dtype that JSON cannot carry."""
     if array.dtype == np.float16:
-        raise RequestError(400, f"output {spec.name!r}: JSON carries no FP16")
+        raise RequestError(400, f"output {spec.name!r}: JSON carries no FP16, ask for binary data")
     data = [_text(value) for value in array.ravel()] if array.dtype.kind in "OSU" else array.ravel().tolist()
     return {"name": spec.name, "datatype": spec.datatype, "shape": list(array.shape), "data": data}
 
