@@ -6,7 +6,8 @@ import random
 from collections.abc import Sequence
 from pathlib import Path
 
-from autoglm_edge_protocol.bundle import list_files, write_chunk_index
+from autoglm_edge_protocol.bundle import list_files
+from autoglm_edge_protocol.chunk_index import write_chunk_index
 from autoglm_edge_protocol.digests import sha256_of
 from autoglm_edge_protocol.durable import Disk
 from autoglm_edge_protocol.manifest import (

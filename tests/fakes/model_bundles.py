@@ -10,7 +10,8 @@ import numpy.typing as npt
 from tests.fakes.onnx_writer import OPSET, linear_model
 
 from autoglm_edge_protocol import golden
-from autoglm_edge_protocol.bundle import list_files, write_chunk_index
+from autoglm_edge_protocol.bundle import list_files
+from autoglm_edge_protocol.chunk_index import write_chunk_index
 from autoglm_edge_protocol.deployment import BundleReference
 from autoglm_edge_protocol.digests import sha256_of
 from autoglm_edge_protocol.golden import GoldenSample
@@ -29,6 +30,8 @@ from autoglm_edge_protocol.manifest import (
 )
 
 Array = npt.NDArray[np.float32]
+
+MODEL_PATH = "variants/fp32/model.onnx"
 
 
 @dataclass(frozen=True)
@@ -87,7 +90,27 @@ def make_model_bundle(
     shipped = weights[::-1].copy() if damage else weights
     model = linear_model(shipped, bias, repeat, square, note) if model_bytes is None else model_bytes
     reference = golden.save(_golden(weights, bias, repeat, square, random)) if golden_bytes is None else golden_bytes
-    files = {"variants/fp32/model.onnx": model, GOLDEN_PATH: reference}
+    variant = _variant(width, outputs, memory_bytes, runtime, form)
+    write_bundle(directory, name, version, model, reference, variant)
+    return ModelBundle(directory, weights, bias, square)
+
+
+def make_bundle_of(
+    directory: Path,
+    name: str,
+    model: bytes,
+    inputs: tuple[TensorSpec, ...],
+    outputs: tuple[TensorSpec, ...],
+) -> BundleReference:
+    """Write a bundle of any model, which is not to be tried out: its golden set is empty."""
+    return write_bundle(directory, name, "1.0.0", model, b"", _variant_of(inputs, outputs, None))
+
+
+def write_bundle(
+    directory: Path, name: str, version: str, model: bytes, reference: bytes, variant: Variant
+) -> BundleReference:
+    """Write the files of a bundle around a model and its golden set."""
+    files = {MODEL_PATH: model, GOLDEN_PATH: reference}
     for path, data in files.items():
         (directory / path).parent.mkdir(parents=True, exist_ok=True)
         (directory / path).write_bytes(data)
@@ -95,17 +118,18 @@ def make_model_bundle(
     manifest = Manifest(
         name=name,
         version=version,
-        variants=(_variant(width, outputs, memory_bytes, runtime, form),),
+        variants=(variant,),
         files=tuple(sorted((*entries, write_chunk_index(directory, entries)), key=lambda entry: entry.path)),
         golden=GOLDEN_PATH,
         provenance=Provenance(
-            source=Source(file="linear.onnx", format="onnx", size_bytes=len(model), sha256=sha256_of(model)),
+            source=Source(file=f"{name}.onnx", format="onnx", size_bytes=len(model), sha256=sha256_of(model)),
             calibration_sha256=sha256_of(b""),
             converter="tests",
         ),
     )
     (directory / MANIFEST_PATH).write_text(manifest.to_text(), encoding="utf-8")
-    return ModelBundle(directory, weights, bias, square)
+    data = (directory / MANIFEST_PATH).read_bytes()
+    return BundleReference(name=name, version=version, manifest_sha256=sha256_of(data), manifest_size_bytes=len(data))
 
 
 def _body(width: int, seed: int) -> Array:
@@ -126,20 +150,31 @@ def _golden(
 
 
 def _variant(width: int, outputs: int, memory_bytes: int | None, runtime: str, form: str) -> Variant:
-    path = "variants/fp32/model.onnx"
+    x = TensorSpec(name="x", datatype="FP32", shape=(-1, width))
+    y = TensorSpec(name="y", datatype="FP32", shape=(-1, outputs))
+    return _variant_of((x,), (y,), memory_bytes, runtime, form)
+
+
+def _variant_of(
+    inputs: tuple[TensorSpec, ...],
+    outputs: tuple[TensorSpec, ...],
+    memory_bytes: int | None,
+    runtime: str = "onnxruntime",
+    form: str = "onnx",
+) -> Variant:
     return Variant(
         id="fp32",
         format=form,
         precision="fp32",
-        model=path,
-        files=(path,),
+        model=MODEL_PATH,
+        files=(MODEL_PATH,),
         needs=RuntimeNeeds(
             runtime=runtime, min_version="1.16" if runtime == "onnxruntime" else None, memory_bytes=memory_bytes
         ),
-        inputs=(TensorSpec(name="x", datatype="FP32", shape=(-1, width)),),
-        outputs=(TensorSpec(name="y", datatype="FP32", shape=(-1, outputs)),),
+        inputs=inputs,
+        outputs=outputs,
         quality=Quality(metric="top1-agreement", value=1.0, samples=8),
         latency=Latency(median_us=10, speedup=1.0, machine="tests", runtime=f"opset {OPSET}", threads=1),
         # The same arithmetic in the same precision: only the order of additions differs.
-        tolerances=(Tolerance(output="y", min_sqnr_db=80.0, min_top1_agreement=1.0),),
+        tolerances=tuple(Tolerance(output=each.name, min_sqnr_db=80.0, min_top1_agreement=1.0) for each in outputs),
     )

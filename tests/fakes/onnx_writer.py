@@ -5,11 +5,29 @@ The wire format of protocol buffers by hand (field number << 3 | wire type), wit
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import numpy.typing as npt
 
 FLOAT = 1
 INT8 = 3
+ELEMENTS = {
+    "FP32": FLOAT,
+    "UINT8": 2,
+    "INT8": 3,
+    "UINT16": 4,
+    "INT16": 5,
+    "INT32": 6,
+    "INT64": 7,
+    "BYTES": 8,
+    "BOOL": 9,
+    "FP16": 10,
+    "FP64": 11,
+    "UINT32": 12,
+    "UINT64": 13,
+}
+"""The numbers of TensorProto.DataType, by the names of the Open Inference Protocol."""
 OPSET = 17
 IR_VERSION = 8
 
@@ -41,6 +59,21 @@ def linear_model(
         graph += _message(5, _tensor("body", body))
     graph += _message(5, _tensor("W", weights)) + _message(5, _tensor("b", bias))
     graph += _message(11, _value("x", weights.shape[0])) + _message(12, _value("y", weights.shape[1]))
+    return _model(graph, note)
+
+
+def identity_model(datatypes: Mapping[str, str]) -> bytes:
+    """For each name and datatype an input of two free dimensions, and an output `NAME_out` that is the same."""
+    graph = b"".join(_message(1, _node("Identity", [name], f"{name}_out")) for name in datatypes) + _text(2, "identity")
+    for field, suffix in ((11, ""), (12, "_out")):
+        for name, datatype in datatypes.items():
+            shape = b"".join(_message(1, _text(2, f"{name}_{axis}")) for axis in "nm")
+            tensor = _number(1, ELEMENTS[datatype]) + _message(2, shape)
+            graph += _message(field, _text(1, name + suffix) + _message(2, _message(1, tensor)))
+    return _model(graph)
+
+
+def _model(graph: bytes, note: str = "") -> bytes:
     opset = _text(1, "") + _number(2, OPSET)
     return (
         _number(1, IR_VERSION)
@@ -61,7 +94,7 @@ def running_sum_model(width: int) -> bytes:
     return _number(1, IR_VERSION) + _message(7, graph) + _message(8, opset)
 
 
-def identity_model(shape: tuple[int, ...], element: int) -> bytes:
+def shaped_identity_model(shape: tuple[int, ...], element: int) -> bytes:
     """y = x, of this shape and element type."""
     sizes = b"".join(_message(1, _number(1, size)) for size in shape)
     kind = _message(2, _message(1, _number(1, element) + _message(2, sizes)))

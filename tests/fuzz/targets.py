@@ -7,6 +7,10 @@ The same functions are tried by hypothesis in the normal run (test_targets.py) a
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
+import os
+import socket
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,14 +18,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tests.fakes.fast_path_channels import HostedChannel, memory_of
 from tests.fakes.onnx_writer import linear_model
 from tests.fakes.tflite_writer import flatbuffer
 from tests.fuzz import trust_targets as trust
 from tests.protocol.example_documents import EXAMPLES, MANIFEST, VARIANT
 
+from autoglm_edge_agent.client.wire import REQUEST, REQUEST_KIND
 from autoglm_edge_agent.config import load_config
 from autoglm_edge_agent.errors import ConfigurationError
+from autoglm_edge_agent.inference.backends import DATATYPES
+from autoglm_edge_agent.inference.errors import RequestError
+from autoglm_edge_agent.inference.http import HttpServer
+from autoglm_edge_agent.inference.messages import Request, Response
 from autoglm_edge_agent.inference.oip import InferenceApi
+from autoglm_edge_agent.inference.raw_tensors import decode_raw, encode_raw
+from autoglm_edge_agent.inference.shared_memory import SharedRegions
+from autoglm_edge_agent.inference.terms import Terms
 from autoglm_edge_agent.storage.ledger import Ledger
 from autoglm_edge_agent.storage.slots import salvage
 from autoglm_edge_agent.storage.store import Store
@@ -39,6 +52,7 @@ from autoglm_edge_protocol.durable import Disk
 from autoglm_edge_protocol.errors import ProtocolError, UnsupportedSchema
 from autoglm_edge_protocol.golden import GoldenSample
 from autoglm_edge_protocol.limits import LIMITS
+from autoglm_edge_protocol.manifest import TensorSpec
 from autoglm_edge_protocol.names import BundleId, check_relative_path
 from autoglm_edge_protocol.tensor_starts import tensor_starts
 from autoglm_edge_protocol.topics import parse_topic
@@ -73,14 +87,94 @@ def _text(read: Callable[[str], object]) -> Callable[[bytes], object]:
     return lambda data: read(data.decode("utf-8", "replace"))
 
 
-async def _model(inputs: Sequence[Any]) -> list[Any]:
+async def _model(inputs: Sequence[Any], _terms: Terms) -> list[Any]:
     return [np.zeros((len(inputs[0]), 10), np.float32)]
 
 
 def _infer(body: bytes) -> object:
-    response = asyncio.run(InferenceApi(MANIFEST, VARIANT, _model).answer("POST", "/v2/models/magika/infer", body))
+    response = asyncio.run(
+        InferenceApi(MANIFEST, VARIANT, _model).answer(Request("POST", "/v2/models/magika/infer", body=body))
+    )
     assert response.status in (200, 400), response
     return response
+
+
+def _raw_tensor(data: bytes) -> object:
+    """The first byte says the datatype, the next two the shape."""
+    if len(data) < 3:
+        return None
+    spec = TensorSpec(name="x", datatype=(*DATATYPES, "BYTES")[data[0] % 13], shape=(-1, -1))
+    shape = [data[1] % 8, data[2] % 8]
+    try:
+        found = decode_raw(memoryview(data)[3:], spec, shape)
+    except RequestError as error:
+        assert error.status == 400
+        return None
+    assert list(found.shape) == shape
+    if spec.datatype != "BOOL":  # of which many bytes are true
+        assert bytes(encode_raw(found)) == data[3:]
+    return found
+
+
+def _region(folder: Path) -> Callable[[bytes], object]:
+    folder.joinpath("object").write_bytes(bytes(64))
+
+    def run(data: bytes) -> object:
+        regions = SharedRegions(folder)
+        body = b"/v2/systemsharedmemory/region/r/register"
+        request = Request("POST", body.decode(), body=data)
+        response = asyncio.run(InferenceApi(MANIFEST, VARIANT, _model, regions=regions).answer(request))
+        assert response.status == 200 or (response.status == 400 and regions.status(None) == [])
+        regions.close()
+        return response
+
+    return run
+
+
+def _fast_path(data: bytes) -> object:
+    """One message with the descriptor of 8 KiB, and a request."""
+    with HostedChannel(MANIFEST, VARIANT) as hosted:
+        memory = memory_of(8192 + 64)
+        try:
+            if data and hosted.send(data[:60_000], [memory]):
+                answer = hosted.client.recv(65536)
+                assert answer[:1] in b"AJ"
+                hosted.send(REQUEST.pack(REQUEST_KIND, 0, 1, 0, 7, 0))
+        finally:
+            os.close(memory)
+    return None
+
+
+def _head(data: bytes) -> object:
+    return asyncio.run(_served(data))
+
+
+async def _served(data: bytes) -> bytes:
+    listener = socket.create_server(("127.0.0.1", 0))
+    listener.setblocking(False)
+    problems: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: problems.append(context))
+
+    async def answer(request: Request) -> Response:
+        assert not request.method or request.method.isascii()
+        return Response(200, b"{}")
+
+    server = HttpServer(answer)
+    server.start([listener])
+    reader, writer = await asyncio.open_connection(*listener.getsockname())
+    found = b""
+    with contextlib.suppress(ConnectionError):
+        writer.write(data)
+        writer.write_eof()
+        found = await asyncio.wait_for(reader.read(), 10)
+    assert found == b"" or found.startswith(b"HTTP/1.1 "), found
+    writer.close()
+    with contextlib.suppress(ConnectionError):
+        await writer.wait_closed()
+    await asyncio.wait_for(server.drain(), 10)
+    listener.close()
+    assert not problems, problems
+    return found
 
 
 def _zone(path: Path) -> object:
@@ -108,6 +202,18 @@ def _seeds(model: type[Document]) -> tuple[bytes, ...]:
 
 _CONFIG = b'[device]\nfleet = "f"\nname = "d"\n[broker]\nurl = "mqtt://h"\n[probation.default.shadow]\nrate = 0.5\n'
 _REQUEST = b'{"inputs":[{"name":"x","shape":[1,2048],"datatype":"INT32","data":[' + b"1," * 2047 + b"1]}]}"
+_RAW = bytes([10, 1, 2]) + bytes(8)
+_TEXTS = bytes([12, 1, 2]) + b"\1\0\0\0a\0\0\0\0"
+_REGION = b'{"key":"/object","offset":8,"byte_size":32}'
+_PLACES = {"inputs": [{"offset": 0, "shape": [1, 2048]}], "outputs": {"offset": 8192, "bytes": 64}}
+_LAYOUT = b"J" + json.dumps({"op": "layout", "layout": 1, "bytes": 8256, **_PLACES}).encode()
+_HEAD = (
+    b"POST /v2/models/a/infer HTTP/1.1\r\nHost: x\r\nInference-Header-Content-Length: 2\r\nContent-Length: 3\r\n\r\n{}x"
+)
+_CHUNKED = (
+    b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\nGET / HTTP/1.1\r\n\r\n"
+)
+_FOLDER = tempfile.TemporaryDirectory(prefix="autoglm-edge-regions-")
 _GOLDEN = golden.save([GoldenSample((np.zeros((1, 3), np.float32),), (np.zeros((1, 2), np.float32),))])
 _ONNX = linear_model(np.zeros((4, 3), np.float32), np.zeros(3, np.float32))
 _TFLITE = flatbuffer([b"abcdefgh", None], [b"behind"])
@@ -131,6 +237,10 @@ TARGETS: dict[str, Target] = {
         Target("tensors of an ONNX model", _in_file("model.onnx", _starts), (_ONNX,)),
         Target("tensors of a TFLite model", _in_file("model.tflite", _starts), (_TFLITE,)),
         Target("inference request", _infer, (_REQUEST,)),
+        Target("raw tensor", _raw_tensor, (_RAW, _TEXTS)),
+        Target("shared memory", _region(Path(_FOLDER.name)), (_REGION,)),
+        Target("message of the fast path", _fast_path, (_LAYOUT, b'J{"op":"hello","version":1}')),
+        Target("head of a request", _head, (_HEAD, _CHUNKED)),
         Target("agent configuration", _in_file("agent.toml", load_config), (_CONFIG,)),
         Target("kept record", _in_file("update.json", read_record), (UpdateRecord(generation=1).to_bytes(),)),
         Target("kept slots", _in_file("slots.json", lambda path: Store(path.parent, Disk()).read_slots()), (b"{}",)),

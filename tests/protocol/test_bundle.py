@@ -21,8 +21,8 @@ from autoglm_edge_protocol.bundle import (
     read_manifest,
     unpack,
     verify,
-    write_chunk_index,
 )
+from autoglm_edge_protocol.chunk_index import write_chunk_index
 from autoglm_edge_protocol.errors import DigestMismatch, MalformedBundle, MalformedDocument, UnsupportedSchema
 from autoglm_edge_protocol.limits import LIMITS
 from autoglm_edge_protocol.manifest import Manifest

@@ -15,7 +15,8 @@ from tests.fakes.onnx_writer import linear_model
 from tests.fakes.tflite_writer import flatbuffer
 
 from autoglm_edge_protocol import onnx_tensors, tflite_tensors
-from autoglm_edge_protocol.bundle import list_files, read_chunk_index, write_chunk_index
+from autoglm_edge_protocol.bundle import list_files, read_chunk_index
+from autoglm_edge_protocol.chunk_index import write_chunk_index
 from autoglm_edge_protocol.tensor_places import Data, TensorPlace
 from autoglm_edge_protocol.tensor_starts import LEAST_BYTES, tensor_starts
 

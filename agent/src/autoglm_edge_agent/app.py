@@ -63,6 +63,8 @@ class Agent:
             config.inference.run_timeout_s,
             self._on_beat,
             self._reports.changed,
+            config.inference.serving(),
+            standby=config.inference.standby,
         )
         self._entrance = Entrance(
             config, disk, self._uplink, self._desire, lambda: self._updater.report(), self._reports.changed

@@ -17,9 +17,12 @@ import typer
 from autoglm_edge_agent import __version__
 from autoglm_edge_agent.app import Agent
 from autoglm_edge_agent.board import read_facts
-from autoglm_edge_agent.config import Config, load_config
+from autoglm_edge_agent.config import Config, load_config, serving_section
 from autoglm_edge_agent.errors import AgentError
+from autoglm_edge_agent.serve import identify
+from autoglm_edge_agent.serve import serve as serve_bundle
 from autoglm_edge_agent.trust.stick import update_from
+from autoglm_edge_protocol.bundle import opened
 from autoglm_edge_protocol.errors import ProtocolError
 
 app = typer.Typer(
@@ -75,6 +78,44 @@ def update(
         typer.echo(f"autoglm-edge-agent: refused: {reason}", err=True)
         raise typer.Exit(1)
     typer.echo(f"{result.bundle} serves" if result.bundle else "no model is desired any more")
+
+
+@app.command()
+def serve(
+    bundle: Annotated[Path, typer.Argument(help="A bundle: its directory, or the packed file.")],
+    http: Annotated[
+        str, typer.Option(help="Address for HTTP; port 0 takes a free one, empty: none.")
+    ] = "127.0.0.1:8000",
+    socket: Annotated[Path | None, typer.Option(help="Unix socket; the fast path is beside it, as .fast.")] = None,
+    variant: Annotated[str | None, typer.Option(help="The variant to serve; else the fastest that fits.")] = None,
+    threads: Annotated[int, typer.Option(min=1, max=256, help="Threads of the runtime.")] = 1,
+    max_batch: Annotated[
+        int, typer.Option(min=1, max=256, help="How many requests of the lowest priority may run together.")
+    ] = 1,
+    lease: Annotated[
+        Path | None, typer.Option(help="A file that commands for several models on one accelerator share.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Say where it serves as one line of JSON.")] = False,
+) -> None:
+    """Serve a bundle to applications on this board, without a fleet or a broker, until Ctrl-C.
+
+    The golden set is replayed first. Clients: any of the Open Inference Protocol v2 (tritonclient, curl), and
+    autoglm_edge_agent.client for the fast path; docs/inference.md tells more.
+    """
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    section = serving_section(http or None, socket, threads, max_batch, lease)
+    with opened(bundle) as directory:
+        installed = identify(directory, variant)
+
+        def ready(addresses: tuple[str, ...]) -> None:
+            if as_json:
+                served = {"bundle": str(installed.bundle.id), "variant": installed.variant, "endpoints": addresses}
+                typer.echo(json.dumps(served))
+            else:
+                typer.echo(f"{installed.bundle.id} ({installed.variant}) on {', '.join(addresses)}; Ctrl-C ends it")
+            sys.stdout.flush()
+
+        asyncio.run(serve_bundle(directory, installed, section, ready))
 
 
 @app.command()

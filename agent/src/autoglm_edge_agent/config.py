@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,9 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from autoglm_edge_agent.addresses import address_of, is_loopback, split_address
 from autoglm_edge_agent.errors import ConfigurationError
+from autoglm_edge_agent.inference.control import AccessOrder, ServingOrder
 from autoglm_edge_agent.updates.allowance import QuietHours
 from autoglm_edge_agent.updates.receiving import SOURCES, SourceName, TransferPolicy
 from autoglm_edge_protocol.documents import first_problem
@@ -82,19 +83,66 @@ class InferenceSection(_Section):
 
     socket: Path | None = Path("/run/autoglm-edge/inference.sock")
     http: str | None = "127.0.0.1:8000"
-    """Loopback address and port; port 0 takes a free one, which the device reports."""
+    """Address and port; port 0 takes a free one, which the device reports. Any but a loopback address needs
+    `token_file` or `client_ca_file`."""
+    standby: bool = False
+    """Whether a second worker has the model loaded, to take over at once when the serving one dies."""
+    fast_path: bool = True
+    """Whether to offer the fast path (Linux), on a socket beside `socket` whose name ends with `.fast`."""
+    shared_memory: bool = True
+    """Whether HTTP clients may register shared memory by its name, as Triton's do."""
+    max_batch: int = Field(default=1, ge=1, le=256)
+    """How many requests of the lowest priority may run together, where the model's first dimension is free."""
+    lease_file: Path | None = None
+    """A file that agents and `serve` commands on one board share when their models share an accelerator."""
+    token_file: Path | None = None
+    """What clients over TCP must know, as `Authorization: Bearer TOKEN`."""
+    cert_file: Path | None = None
+    """With `key_file`: TLS for clients over TCP."""
+    key_file: Path | None = None
+    client_ca_file: Path | None = None
+    """Clients over TCP must have a certificate of this authority."""
     threads: int = Field(default=1, ge=1, le=256)
     trial_timeout_s: float = Field(default=120.0, gt=0)
     """How long loading a new model and replaying its golden set may take."""
     run_timeout_s: float = Field(default=60.0, gt=0)
     """How long one inference may take before the worker counts as hung."""
 
-    @field_validator("http")
-    @classmethod
-    def _loopback(cls, value: str | None) -> str | None:
-        if value is not None:
-            split_address(value)
-        return value
+    @model_validator(mode="after")
+    def _guarded(self) -> InferenceSection:
+        if (self.cert_file is None) != (self.key_file is None):
+            raise ValueError("cert_file and key_file belong together")
+        if self.client_ca_file is not None and self.cert_file is None:
+            raise ValueError("client_ca_file needs cert_file and key_file: certificates are a matter of TLS")
+        if self.http is None:
+            return self
+        if self.token_file is None and self.client_ca_file is None:
+            split_address(self.http)
+        elif self.cert_file is None and not is_loopback(address_of(self.http)[0]):
+            raise ValueError("a token must not be sent over a network in the clear: give cert_file and key_file")
+        return self
+
+    @property
+    def fast_socket(self) -> Path | None:
+        """Where the fast path is, None where it is not offered."""
+        if self.socket is None or not self.fast_path or sys.platform != "linux":
+            return None
+        return self.socket.with_suffix(".fast")
+
+    def serving(self) -> ServingOrder:
+        """Return what a worker has to know of this."""
+        access = AccessOrder(
+            token_file=self.token_file,
+            cert_file=self.cert_file,
+            key_file=self.key_file,
+            client_ca_file=self.client_ca_file,
+        )
+        return ServingOrder(
+            max_batch=self.max_batch,
+            shared_memory=self.shared_memory,
+            lease_file=self.lease_file,
+            access=access,
+        )
 
     @field_validator("socket")
     @classmethod
@@ -220,21 +268,12 @@ def _check_plain(path: Path | None) -> None:
         raise ValueError("a path cannot hold a NUL")
 
 
-def split_address(text: str) -> tuple[str, int]:
-    """Return host and port of a loopback address. Raises ValueError."""
-    host, separator, port = text.rpartition(":")
-    host = host.strip("[]")
-    if not separator or not port.isdigit() or int(port) > 65535:
-        raise ValueError(f"{text!r} is no address; write 127.0.0.1:8000")
-    if host != "localhost" and not ipaddress.ip_address(host).is_loopback:
-        raise ValueError(f"{host} is not a loopback address: requests are not authenticated, so none else is allowed")
-    return host, int(port)
-
-
 def _check_files(config: Config) -> None:
     broker, trust = config.broker, config.trust
     given = [("broker", name, getattr(broker, name)) for name in ("ca_file", "cert_file", "key_file")]
     given += [("trust", name, getattr(trust, name)) for name in ("root", "ca_file")]
+    names = ("token_file", "cert_file", "key_file", "client_ca_file")
+    given += [("inference", name, getattr(config.inference, name)) for name in names]
     for section, name, path in given:
         if path is not None and not path.is_file():
             raise FileNotFoundError(f"[{section}] {name} = {str(path)!r} is no file")
@@ -262,3 +301,19 @@ def load_config(path: Path) -> Config:
     except ProtocolError as error:
         raise ConfigurationError(f"{path}: {error}") from None
     return config
+
+
+def serving_section(
+    http: str | None, socket: Path | None, threads: int, max_batch: int, lease_file: Path | None
+) -> InferenceSection:
+    """Return how to serve without a configuration file. Raises ConfigurationError."""
+    try:
+        return InferenceSection(
+            http=http,
+            socket=None if socket is None else socket.absolute(),
+            threads=threads,
+            max_batch=max_batch,
+            lease_file=lease_file,
+        )
+    except ValidationError as error:
+        raise ConfigurationError(first_problem(error)) from None

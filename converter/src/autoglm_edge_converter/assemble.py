@@ -14,7 +14,8 @@ from autoglm_edge_converter.machine import machine_name, versions
 from autoglm_edge_converter.operators import CustomOperators, bundle_path, machine_of
 from autoglm_edge_converter.original import ONNX, TFLITE, Original
 from autoglm_edge_converter.results import Measured
-from autoglm_edge_protocol.bundle import list_files, write_chunk_index
+from autoglm_edge_protocol.bundle import list_files
+from autoglm_edge_protocol.chunk_index import write_chunk_index
 from autoglm_edge_protocol.durable import Disk
 from autoglm_edge_protocol.manifest import (
     GOLDEN_PATH,

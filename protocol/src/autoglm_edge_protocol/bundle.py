@@ -59,20 +59,6 @@ def list_files(directory: Path, paths: Iterable[str]) -> tuple[FileEntry, ...]:
     )
 
 
-def write_chunk_index(directory: Path, files: Iterable[FileEntry]) -> FileEntry:
-    """Cut the files into chunks, write `chunks.json` and return its entry for the manifest. Raises OSError."""
-    from autoglm_edge_protocol.cutting import cut  # needs numpy, which those who only read bundles may not have
-    from autoglm_edge_protocol.tensor_starts import tensor_starts
-
-    files = tuple(files)
-    starts = tensor_starts(directory, [file.path for file in files])
-    entries = {file.sha256: cut(directory / file.path, file.sha256, starts.get(file.path, ())) for file in files}
-    index = ChunkIndex(files=tuple(entries[digest] for digest in sorted(entries)))
-    data = index.to_bytes()
-    Disk().commit(directory / CHUNK_INDEX_PATH, data)
-    return FileEntry(path=CHUNK_INDEX_PATH, size_bytes=len(data), sha256=sha256_of(data))
-
-
 def verify(directory: Path, progress: Progress | None = None) -> Manifest:
     """Check that a bundle directory is complete, holds the promised bytes and nothing else.
 

@@ -17,6 +17,7 @@ from autoglm_edge_protocol.documents import Part
 
 RELATIVE_ERROR = 0.02
 _GAMMA = (1 + RELATIVE_ERROR) / (1 - RELATIVE_ERROR)
+_UNSORTED = 1024
 _LOG_GAMMA = math.log(_GAMMA)
 _MAX_BUCKET = 1100
 _MAX_US = _GAMMA**1100
@@ -53,28 +54,40 @@ class Histogram(Part):
 
 
 class HistogramRecorder:
-    """Collects values and hands them over as a Histogram."""
+    """Collects values and hands them over as a Histogram.
+
+    To record costs next to nothing: values are kept as they come, and sorted into buckets once there are many.
+    """
 
     def __init__(self) -> None:
+        self._values: list[float] = []
         self._buckets: dict[int, int] = {}
         self._sum_us = 0.0
         self._max_us = 0.0
 
     def record(self, value_us: float) -> None:
         """Count one value in microseconds; what is no number counts as 1."""
-        value = min(max(1.0, value_us), _MAX_US)
-        bucket = min(_MAX_BUCKET, math.ceil(math.log(value) / _LOG_GAMMA))
-        self._buckets[bucket] = self._buckets.get(bucket, 0) + 1
-        self._sum_us += value
-        self._max_us = max(self._max_us, value)
+        self._values.append(value_us)
+        if len(self._values) >= _UNSORTED:
+            self._sort()
 
     def take(self) -> Histogram:
         """Return what was recorded since the last call, and begin anew."""
+        self._sort()
         taken = Histogram(
             count=sum(self._buckets.values()), sum_us=self._sum_us, max_us=self._max_us, buckets=self._buckets
         )
         self._buckets, self._sum_us, self._max_us = {}, 0.0, 0.0
         return taken
+
+    def _sort(self) -> None:
+        values, self._values = self._values, []
+        for value_us in values:
+            value = min(max(1.0, value_us), _MAX_US)
+            bucket = min(_MAX_BUCKET, math.ceil(math.log(value) / _LOG_GAMMA))
+            self._buckets[bucket] = self._buckets.get(bucket, 0) + 1
+            self._sum_us += value
+            self._max_us = max(self._max_us, value)
 
 
 def merge(histograms: Iterable[Histogram]) -> Histogram:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.fakes.onnx_writer import INT8, identity_model, linear_model, running_sum_model
+from tests.fakes.onnx_writer import INT8, linear_model, running_sum_model, shaped_identity_model
 from tests.fakes.tflite_layers import INPUT_SCALE, OUTPUT_SCALE, linear_tflite
 
 from autoglm_edge_agent.inference.backends import Session, load_backend
@@ -18,7 +18,7 @@ from autoglm_edge_agent.inference.state import Stateful
 from autoglm_edge_protocol.manifest import State, Stored, TensorSpec
 
 RANDOM = np.random.default_rng(7)
-WEIGHTS = RANDOM.standard_normal((16, 4), dtype=np.float32) / 4
+WEIGHTS = RANDOM.standard_normal((16, 4), dtype=np.float32) / np.float32(4)
 BIAS = RANDOM.standard_normal(4, dtype=np.float32)
 X = RANDOM.standard_normal((1, 16), dtype=np.float32)
 INPUTS = [TensorSpec(name="x", datatype="FP32", shape=(1, 16))]
@@ -126,11 +126,11 @@ def test_axes_datatypes_and_scales_of_the_file_are_converted(tmp_path: Path) -> 
     how = Stored(datatype="INT8", axes=(0, 2, 3, 1), scale=0.5, zero_point=-10)
     x, y = (TensorSpec(name=name, datatype="FP32", shape=(1, 3, 4, 5), stored=how) for name in ("x", "y"))
     inner = load_backend("onnxruntime").open(
-        _write(tmp_path, identity_model((1, 4, 5, 3), INT8)), [in_file(x)], [in_file(y)], SessionOptions()
+        _write(tmp_path, shaped_identity_model((1, 4, 5, 3), INT8)), [in_file(x)], [in_file(y)], SessionOptions()
     )
     image = RANDOM.uniform(-30, 30, x.shape).astype(np.float32)
     (back,) = Converted(inner, [x], [y]).run([image])
-    assert (back.dtype, back.shape, back.flags.c_contiguous) == (np.float32, image.shape, True)
+    assert (back.dtype == np.float32, back.shape, back.flags.c_contiguous) == (True, image.shape, True)
     np.testing.assert_array_equal(back, np.rint(image / 0.5) * 0.5)
 
 

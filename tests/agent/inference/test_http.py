@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import tracemalloc
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from autoglm_edge_agent.inference import http
 from autoglm_edge_agent.inference.http import HttpServer
-from autoglm_edge_agent.inference.oip import Response
+from autoglm_edge_agent.inference.messages import Request, Response
 from autoglm_edge_protocol.limits import LIMITS
 
 GET = b"GET /v2 HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -29,7 +30,8 @@ class Served:
     asked: list[tuple[str, str, bytes]] = field(default_factory=list)
     hold: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def answer(self, method: str, target: str, body: bytes) -> Response:
+    async def answer(self, request: Request) -> Response:
+        method, target, body = request.method, request.target, bytes(request.body)
         self.asked.append((method, target, body))
         if method == "CONNECT":
             return Response(405, b"{}")
@@ -64,7 +66,7 @@ async def served(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Served]:
     listener = socket.create_server(("127.0.0.1", 0), backlog=256)
     listener.setblocking(False)
     holder: list[Served] = []
-    served = Served(HttpServer(lambda *request: holder[0].answer(*request)), listener)
+    served = Served(HttpServer(lambda request: holder[0].answer(request)), listener)
     holder.append(served)
     served.server.start([listener])
     yield served
@@ -133,7 +135,7 @@ async def _fuzz(pieces: list[bytes]) -> None:
     problems: list[object] = []
     asyncio.get_running_loop().set_exception_handler(lambda _loop, context: problems.append(context))
 
-    async def answer(_method: str, _target: str, body: bytes) -> Response:
+    async def answer(_request: Request) -> Response:
         return Response(200, b"{}")
 
     server = HttpServer(answer)
@@ -181,6 +183,23 @@ async def test_an_oversized_body_is_refused_while_it_is_sent(served: Served) -> 
     writer.close()
 
 
+async def test_a_body_of_tiny_chunks_takes_no_more_memory_than_it_has(served: Served) -> None:
+    reader, writer = await served.connect()
+    chunks = b"1\r\nx\r\n" * 200_000
+    tracemalloc.start()
+    writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+    for start in range(0, len(chunks), 60_000):
+        writer.write(chunks[start : start + 60_000])
+        await writer.drain()
+    writer.write(b"0\r\n\r\n")
+    status, _, body = await _read_response(reader)
+    _, most_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert (status, body) == (200, b'{"size":200000}')
+    assert most_bytes < 4_000_000  # each piece kept by itself would have 50 bytes
+    writer.close()
+
+
 @pytest.mark.parametrize("start", [b"", b"GET / HT", b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nab"])
 async def test_a_silent_client_is_left(served: Served, start: bytes) -> None:
     reader, writer = await served.connect()
@@ -225,6 +244,18 @@ async def test_too_many_connections_are_told_so(served: Served) -> None:
     assert statuses.count(200) == http.MAX_CONNECTIONS
     for _, writer in connections:
         writer.close()
+
+
+@pytest.mark.parametrize(
+    "head", ["GET / HTTP/1.1\r\nHost: x\r\nConnection: close", "GET / HTTP/1.0", "POST / HTTP/1.0\r\nContent-Length: 1"]
+)
+async def test_a_connection_ends_when_the_client_wants_that(served: Served, head: str) -> None:
+    reader, writer = await served.connect()
+    writer.write(f"{head}\r\n\r\n".encode() + b"x" * ("POST" in head))
+    answer = await asyncio.wait_for(reader.read(), 0.15)
+    assert answer.startswith(b"HTTP/1.1 200")
+    assert b"connection: close" in answer
+    writer.close()
 
 
 # the orderly end ----

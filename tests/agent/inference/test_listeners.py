@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from autoglm_edge_agent.config import InferenceSection, split_address
+from autoglm_edge_agent.addresses import split_address
+from autoglm_edge_agent.config import InferenceSection
 from autoglm_edge_agent.errors import StateError
 from autoglm_edge_agent.inference import listeners
 from autoglm_edge_agent.inference.listeners import close_listeners, endpoints, open_listeners
@@ -26,10 +27,10 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_both_endpoints_accept_and_are_told_with_their_real_port(short: Path) -> None:
     opened = open_listeners(InferenceSection(socket=short / "deep" / "a.sock", http="127.0.0.1:0"))
-    unix, http = endpoints(opened)
-    assert unix == f"unix:{short}/deep/a.sock"
-    assert http == f"http://127.0.0.1:{opened[1].getsockname()[1]}"
-    socket.create_connection(opened[1].getsockname(), 1).close()
+    unix, fast, http = endpoints(opened)
+    assert (unix, fast) == (f"unix:{short}/deep/a.sock", f"fast:{short}/deep/a.fast")
+    assert http == f"http://127.0.0.1:{opened[2].getsockname()[1]}"
+    socket.create_connection(opened[2].getsockname(), 1).close()
     close_listeners(opened)
     assert not (short / "deep" / "a.sock").exists()
 

@@ -13,8 +13,10 @@ from tests.fakes.model_bundles import make_model_bundle
 
 from autoglm_edge_agent.inference.backends import DATATYPES
 from autoglm_edge_agent.inference.errors import RequestError
-from autoglm_edge_agent.inference.oip import InferenceApi, Response
+from autoglm_edge_agent.inference.messages import Request, Response
+from autoglm_edge_agent.inference.oip import InferenceApi
 from autoglm_edge_agent.inference.tensors import decode_inputs, encode_output
+from autoglm_edge_agent.inference.terms import Terms
 from autoglm_edge_protocol.bundle import read_manifest
 from autoglm_edge_protocol.manifest import Manifest, TensorSpec
 
@@ -28,12 +30,12 @@ def manifest(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
 
 
 def _ask(manifest: Manifest, method: str, target: str, body: bytes = b"") -> Response:
-    async def run(inputs: Sequence[Array]) -> list[Array]:
+    async def run(inputs: Sequence[Array], _terms: Terms) -> list[Array]:
         if inputs[0].size and inputs[0].flat[0] == 7:
             raise RequestError(503, "busy")
         return [inputs[0].sum(axis=-1, keepdims=True).astype(np.float32) * np.ones(10, np.float32)]
 
-    return asyncio.run(InferenceApi(manifest, manifest.variants[0], run).answer(method, target, body))
+    return asyncio.run(InferenceApi(manifest, manifest.variants[0], run).answer(Request(method, target, body=body)))
 
 
 def _body(**changes: Any) -> bytes:
@@ -125,7 +127,7 @@ BAD: list[tuple[int, str, str, bytes]] = [
 def test_what_is_right_is_answered(manifest: Manifest, method: str, target: str, body: bytes) -> None:
     response = _ask(manifest, method, target, body)
     assert response.status == 200, response.body
-    assert "error" not in json.loads(response.body)
+    assert "error" not in json.loads(b"".join(response.pieces))
 
 
 @pytest.mark.parametrize(("status", "method", "target", "body"), BAD)
@@ -133,14 +135,15 @@ def test_what_is_wrong_is_one_clear_error(
     manifest: Manifest, status: int, method: str, target: str, body: bytes
 ) -> None:
     response = _ask(manifest, method, target, body)
-    error = json.loads(response.body)["error"]
+    error = json.loads(b"".join(response.pieces))["error"]
     assert response.status == status, error
     assert error and "\n" not in error
 
 
 def test_the_id_and_the_outputs_come_back(manifest: Manifest) -> None:
     body = {**json.loads(_body()), "id": "abc", "outputs": [{"name": "y"}]}
-    answer = json.loads(_ask(manifest, "POST", f"{PATH}/infer", json.dumps(body).encode()).body)
+    response = _ask(manifest, "POST", f"{PATH}/infer", json.dumps(body).encode())
+    answer = json.loads(b"".join(response.pieces))
     assert (answer["id"], answer["model_version"]) == ("abc", "1.0.0")
     assert answer["outputs"] == [{"name": "y", "datatype": "FP32", "shape": [1, 10], "data": [6.0] * 10}]
 
@@ -175,7 +178,7 @@ REQUESTS = st.one_of(
 @given(body=REQUESTS, path=st.one_of(st.just(f"{PATH}/infer"), st.text(max_size=20)))
 def test_any_request_gets_json_and_a_client_s_fault_is_4xx(manifest: Manifest, body: bytes, path: str) -> None:
     response = _ask(manifest, "POST", path, body)
-    value = json.loads(response.body)
+    value = json.loads(b"".join(response.pieces))
     assert isinstance(value, dict)
     if response.status == 500:  # NaN or infinity went in, and came out
         assert value["error"].startswith("the result holds NaN")

@@ -28,6 +28,27 @@ class ShadowOrder(Part):
     min_sqnr_db: float
 
 
+class AccessOrder(Part):
+    """Who may ask over TCP. Without a token and an authority only loopback addresses are listened on."""
+
+    token_file: Path | None = None
+    cert_file: Path | None = None
+    key_file: Path | None = None
+    client_ca_file: Path | None = None
+
+
+class ServingOrder(Part):
+    """How a worker serves."""
+
+    max_batch: int = 1
+    """How many requests of the lowest class may run together."""
+    shared_memory: bool = True
+    """Whether HTTP clients may register shared memory by its name."""
+    lease_file: Path | None = None
+    """A lock that models which share an accelerator take for each run."""
+    access: AccessOrder = AccessOrder()
+
+
 class WorkerOrder(Part):
     """What a worker is started with."""
 
@@ -43,6 +64,7 @@ class WorkerOrder(Part):
     listen_fds: tuple[int, ...]
     samples_fd: int
     """The end of the socket pair on which live inputs and their answers go to the shadow, or come from there."""
+    serving: ServingOrder = ServingOrder()
     shadow: ShadowOrder | None = None
     """None: an ordinary worker."""
     plan: Plan | None = None

@@ -19,6 +19,8 @@ class ModelUnusable(InferenceError):
 class RequestError(InferenceError):
     """A request that cannot be answered."""
 
-    def __init__(self, status: int, message: str) -> None:
+    def __init__(self, status: int, message: str, retry_after_s: float | None = None) -> None:
         super().__init__(message)
         self.status = status
+        self.retry_after_s = retry_after_s
+        """When it is worth while to ask again."""

@@ -1,7 +1,8 @@
-"""HTTP/1.1 on asyncio streams, with h11 as the parser: keep-alive, limits, slow clients, orderly end.
+"""HTTP/1.1 on asyncio, with llhttp (httptools) as the parser of heads: keep-alive, limits, slow clients, orderly end.
 
-A connection is answered one request at a time. When the server drains, each connection may finish its request; an idle
-one is told to close with its next answer, so that no client sees its request cut off.
+A connection is answered one request at a time. The body of known length is received where it stays: the tensors in it
+are not copied. When the server drains, each connection may finish its request; an idle one is told to close with its
+next answer, so that no client sees its request cut off.
 """
 
 from __future__ import annotations
@@ -9,20 +10,24 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import http
-import json
 import logging
+import math
+import re
 import socket
-import time
-from collections.abc import Awaitable, Callable, Sequence
+import ssl
+from collections.abc import Awaitable, Callable, Hashable, Sequence
+from typing import Any
 
-import h11
+import httptools
+import numpy as np
 
-from autoglm_edge_agent.inference.oip import Response
+from autoglm_edge_agent.inference.messages import Request, Response, error
+from autoglm_edge_agent.inference.peers import peer_of
 from autoglm_edge_protocol.limits import LIMITS
 
 log = logging.getLogger(__name__)
 
-Answer = Callable[[str, str, bytes], Awaitable[Response]]
+Answer = Callable[[Request], Awaitable[Response]]
 
 IDLE_S = 75.0
 """How long a connection may wait for its next request."""
@@ -37,36 +42,47 @@ ACCEPT_PAUSE_S = 1.0
 MAX_CONNECTIONS = 128
 MAX_BUFFERED_BYTES = 4 * LIMITS.request_body_bytes
 """Bodies of all connections together that may be in memory; a request that would need more is answered 503."""
-_READ_BYTES = 64 * 1024
+ALIGNMENT = 64
+"""The first tensor of a body begins at a multiple of this, as runtimes like it."""
+_READ_BYTES = 256 * 1024
+_JOINED_BYTES = 64 * 1024
+"""Answers up to this size leave in one write."""
+_HEAD_END = b"\r\n\r\n"
+_HUGE_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*\d{16}", re.IGNORECASE)
 
 
-class _Buffer:
-    """The bytes of all bodies that are in memory."""
+class _Refused(Exception):
+    """The request is answered with an error, and the connection ends."""
 
-    def __init__(self) -> None:
-        self._held_bytes = 0
-
-    def take(self, size_bytes: int) -> bool:
-        """Count more bytes; False, and nothing counted, when they are too many."""
-        if self._held_bytes + size_bytes > MAX_BUFFERED_BYTES:
-            return False
-        self._held_bytes += size_bytes
-        return True
-
-    def give_back(self, size_bytes: int) -> None:
-        """Count bytes off that are no longer held."""
-        self._held_bytes -= size_bytes
+    def __init__(self, response: Response) -> None:
+        super().__init__(response.status)
+        self.response = response
 
 
 class HttpServer:
-    """Serves on inherited sockets until drained."""
+    """Serves on inherited sockets until drained.
 
-    def __init__(self, answer: Answer) -> None:
-        self._answer = answer
+    `guard` sees each request of a TCP connection before its body is read, and answers those that may not ask.
+    """
+
+    def __init__(
+        self,
+        answer: Answer,
+        guard: Callable[[Request], Response | None] | None = None,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self.answer = answer
+        self.guard = guard
+        self._tls = tls
         self._listeners: list[socket.socket] = []
-        self._connections: set[asyncio.Task[None]] = set()
-        self._draining = asyncio.Event()
-        self._buffer = _Buffer()
+        self._accepting: set[asyncio.Task[Any]] = set()
+        self._connections: set[_Connection] = set()
+        self._empty = asyncio.Event()
+        self._empty.set()
+        self.draining = False
+        self.buffered_bytes = 0
+        self.scratch = memoryview(bytearray(_READ_BYTES))
+        """Where heads are received: nothing stays in it from one call to the next, so that all connections share it."""
 
     def start(self, listeners: Sequence[socket.socket]) -> None:
         """Begin to accept on non-blocking, listening sockets, which stay the caller's."""
@@ -78,202 +94,426 @@ class HttpServer:
 
     def stop_accepting(self) -> None:
         """Leave new connections to whoever else has the sockets; those that are open may bring one more request."""
-        self._draining.set()
+        self.draining = True
         for listener in self._listeners:
             asyncio.get_running_loop().remove_reader(listener)
+        for connection in self._connections:
+            connection.server_drains()
 
     async def drain(self) -> None:
         """Accept no more, and return when what was accepted is answered."""
         self.stop_accepting()
-        while self._connections:
-            await asyncio.wait(self._connections)
+        while self._accepting or self._connections:
+            if self._accepting:
+                await asyncio.wait(self._accepting)
+            await self._empty.wait()
+
+    def joined(self, connection: _Connection) -> bool:
+        """Count a connection; False when there are too many."""
+        self._connections.add(connection)
+        self._empty.clear()
+        return len(self._connections) <= MAX_CONNECTIONS
+
+    def left(self, connection: _Connection) -> None:
+        """Count a connection off."""
+        self._connections.discard(connection)
+        if not self._connections:
+            self._empty.set()
 
     def _accept(self, listener: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
         try:
-            connection, _ = listener.accept()
+            accepted, _ = listener.accept()
         except (BlockingIOError, InterruptedError, ConnectionAbortedError):
             return  # another worker on the same socket was faster, or the client has gone
-        except OSError as error:
-            log.warning("cannot accept connections for a moment: %s", error)
-            loop = asyncio.get_running_loop()
+        except OSError as problem:
+            log.warning("cannot accept connections for a moment: %s", problem)
             loop.remove_reader(listener)
             loop.call_later(ACCEPT_PAUSE_S, self._resume, listener)
             return
-        task = asyncio.get_running_loop().create_task(self._connected(connection))
-        self._connections.add(task)
-        task.add_done_callback(self._connections.discard)
+        task = loop.create_task(self._connect(accepted))
+        self._accepting.add(task)
+        task.add_done_callback(self._accepting.discard)
 
     def _resume(self, listener: socket.socket) -> None:
-        if not self._draining.is_set():
+        if not self.draining:
             asyncio.get_running_loop().add_reader(listener, self._accept, listener)
 
-    async def _connected(self, connection: socket.socket) -> None:
-        crowded = len(self._connections) > MAX_CONNECTIONS
-        reader, writer = await asyncio.open_connection(sock=connection, limit=_READ_BYTES)
+    async def _connect(self, accepted: socket.socket) -> None:
+        accepted.setblocking(False)
+        tls = self._tls if accepted.family != socket.AF_UNIX else None
         try:
-            await _Connection(reader, writer, self._answer, self._draining, self._buffer).run(crowded)
-        except (OSError, asyncio.TimeoutError, TimeoutError, h11.LocalProtocolError) as error:
-            log.debug("a connection broke: %s", error)
-        finally:
-            writer.close()
-            with contextlib.suppress(OSError, asyncio.TimeoutError, TimeoutError):
-                await asyncio.wait_for(writer.wait_closed(), STALL_S)
-            writer.transport.abort()
+            await asyncio.get_running_loop().connect_accepted_socket(
+                lambda: _Connection(self),
+                accepted,
+                ssl=tls,
+                ssl_handshake_timeout=STALL_S if tls is not None else None,
+            )
+        except (OSError, ssl.SSLError, asyncio.TimeoutError, TimeoutError) as problem:
+            log.debug("a connection broke before its first request: %s", problem)
+            accepted.close()
 
 
-class _Connection:
-    def __init__(
-        self,
-        reader: asyncio.StreamReader,
-        writer: asyncio.StreamWriter,
-        answer: Answer,
-        draining: asyncio.Event,
-        buffer: _Buffer,
-    ) -> None:
-        self._reader = reader
-        self._writer = writer
-        self._answer = answer
-        self._draining = draining
-        self._buffer = buffer
-        self._buffered_bytes = 0
-        self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=LIMITS.request_head_bytes)
+class _Head:
+    """What the parser tells of one request's head, and of its body where that comes in chunks."""
+
+    def __init__(self) -> None:
+        self.target = b""
+        self.headers: dict[str, str] = {}
+        self.chunks = bytearray()
+        """Joined at once: of many pieces of a byte each most of the memory would be their own bookkeeping."""
+        self.complete = False
+        self.parser = httptools.HttpRequestParser(self)
+        self.upgrade = False
+        self.keep_alive = False
+
+    def feed(self, data: bytes) -> None:
+        """Parse more. Raises _Refused."""
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self.upgrade = True
+        except httptools.HttpParserError as problem:
+            if self.headers.get("transfer-encoding", "chunked").lower() != "chunked":
+                raise _Refused(error(501, "the only transfer coding known here is chunked")) from None
+            raise _Refused(error(400, f"not HTTP/1.1 as it should be: {problem}")) from None
+
+    def on_url(self, url: bytes) -> None:
+        self.target += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self.complete:
+            self.headers[name.decode("latin-1").lower()] = value.decode("latin-1")
+
+    def on_headers_complete(self) -> None:
+        if not self.complete:
+            self.keep_alive = bool(self.parser.should_keep_alive())
+
+    def on_body(self, body: bytes) -> None:
+        if not self.complete:
+            self.chunks += body
+
+    def on_message_complete(self) -> None:
+        self.complete = True
+
+
+class _Connection(asyncio.BufferedProtocol):
+    def __init__(self, server: HttpServer) -> None:
+        self._server = server
+        self._loop = asyncio.get_running_loop()
+        self._transport: Any = None
+        self._client: Hashable = None
+        self._local = False
+        self._crowded = False
+        self._received = bytearray()
+        """What came and belongs to no body that is being received."""
+        self._head: _Head | None = None
         self._head_only = False
-        self._deadline: float | None = None
+        self._keep_alive = True
+        self._body: memoryview | None = None
+        self._body_bytes = 0
+        self._chunked_bytes = 0
+        self._buffered_bytes = 0
+        self._task: asyncio.Task[None] | None = None
+        self._ended = False
+        """The client sends no more."""
+        self._refused = False
+        self._full = False
+        """The client does not read as fast as we write."""
+        self._began: float | None = None
+        self._deadline = math.inf
+        self._alarm: asyncio.TimerHandle | None = None
+        self._alarm_at = math.inf
 
-    async def run(self, crowded: bool) -> None:
-        """Answer requests until the connection ends; with `crowded` only to say that there are too many."""
+    # what asyncio calls ----
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport
+        connection = transport.get_extra_info("socket")
+        self._local = connection.family == socket.AF_UNIX
+        self._client = peer_of(connection)
+        self._crowded = not self._server.joined(self)
+        self._expect_within(LINGER_S if self._server.draining else IDLE_S)
+
+    def connection_lost(self, problem: Exception | None) -> None:
+        self._server.left(self)
+        if self._task is not None:
+            self._task.cancel()
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._forget_body()
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        if self._body is not None and self._body_bytes < len(self._body):
+            return self._body[self._body_bytes :]
+        return self._server.scratch
+
+    def buffer_updated(self, count: int) -> None:
+        if self._refused:
+            return
         try:
-            while await self._one_request(crowded):
-                self._http.start_next_cycle()
-        except h11.RemoteProtocolError as error:
-            if self._http.our_state in (h11.IDLE, h11.SEND_RESPONSE):
-                await self._refuse(_error(error.error_status_hint, str(error)))
+            if self._body is not None and self._body_bytes < len(self._body):
+                self._body_bytes += count
+                self._buffer(count)
+                self._progressed()
+            else:
+                self._received += self._server.scratch[:count]
+            self._advance()
+        except _Refused as refused:
+            self._refuse(refused.response)
 
-    async def _one_request(self, crowded: bool) -> bool:
-        """Answer one request; returns whether the connection may bring another."""
-        self._head_only, self._deadline = False, None
-        request = await self._next_request()
-        if request is None:
+    def eof_received(self) -> bool:
+        self._ended = True
+        if self._refused or self._task is not None:
+            if self._refused:
+                self._transport.close()
+            return True
+        if self._head is not None:
+            self._refuse(error(400, "the request ends before its body does"))
+            return True
+        return False
+
+    def pause_writing(self) -> None:
+        self._full = True
+        self._expect_within(STALL_S)
+
+    def resume_writing(self) -> None:
+        self._full = False
+        if self._task is None and not self._refused:
+            self._next()
+
+    # a request ----
+
+    def _advance(self) -> None:
+        """Go as far as what was received allows. Raises _Refused."""
+        if self._task is not None or self._full:
+            if len(self._received) > _READ_BYTES:
+                self._transport.pause_reading()
+            return
+        if self._head is None and not self._take_head():
+            return
+        head = self._head
+        assert head is not None
+        if self._body is not None:
+            if self._body_bytes == len(self._body):
+                self._dispatch(head, self._body)
+            return
+        if self._received and not head.complete:
+            self._take_chunks(head)
+        if head.complete:
+            self._dispatch(head, memoryview(head.chunks))
+
+    def _take_head(self) -> bool:
+        # Empty lines before a request are to be overlooked. Source: RFC 9112, 2.2.
+        while self._received[:2] == b"\r\n":
+            del self._received[:2]
+        end = self._received.find(_HEAD_END)
+        if end < 0 or end > LIMITS.request_head_bytes:
+            if len(self._received) > LIMITS.request_head_bytes:
+                raise _Refused(error(431, f"the head has more than {LIMITS.request_head_bytes} bytes"))
+            if self._received:
+                self._progressed()
             return False
-        self._head_only = request.method == b"HEAD"
-        if crowded:
-            await self._refuse(_error(503, f"more than {MAX_CONNECTIONS} connections"))
-            return False
-        try:
-            body = await self._body(request)
-            if isinstance(body, Response):
-                await self._refuse(body)
-                return False
-            response = await self._answered(request, body)
-        finally:
-            self._buffer.give_back(self._buffered_bytes)
-            self._buffered_bytes = 0
-        await self._send(response, close=self._draining.is_set())
-        return self._http.our_state is h11.DONE and self._http.their_state is h11.DONE
+        data = bytes(self._received[: end + len(_HEAD_END)])
+        del self._received[: len(data)]
+        self._head_only = data.startswith(b"HEAD ")
+        if _HUGE_LENGTH.search(data):
+            raise _Refused(_too_large())
+        head = _Head()
+        head.feed(data)
+        self._head = head
+        self._keep_alive = head.keep_alive
+        self._check(head)
+        return True
 
-    async def _answered(self, request: h11.Request, body: bytes) -> Response:
+    def _check(self, head: _Head) -> None:
+        """Look at what the head says of the body, and make room for it. Raises _Refused."""
+        if head.upgrade:
+            # CONNECT, or a wish for another protocol: what follows would be that protocol's.
+            head.complete = True
+            self._keep_alive = False
+        if self._crowded:
+            raise _Refused(error(503, f"more than {MAX_CONNECTIONS} connections", {"retry-after": "1"}))
+        if head.parser.get_http_version() == "1.1" and "host" not in head.headers:
+            raise _Refused(error(400, "the header Host is missing"))
+        coding = head.headers.get("transfer-encoding")
+        if "content-encoding" in head.headers and head.headers["content-encoding"].lower() != "identity":
+            raise _Refused(error(415, "send the body without a content coding"))
+        if self._server.guard is not None and not self._local:
+            denied = self._server.guard(self._request(head, b""))
+            if denied is not None:
+                raise _Refused(denied)
+        if head.complete:
+            return
+        if coding is not None:
+            # Where one message ends in what came is the parser's secret: what follows it is not answered.
+            self._keep_alive = False
+        else:
+            self._make_room(head)
+        if head.headers.get("expect", "").lower() == "100-continue":
+            self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def _make_room(self, head: _Head) -> None:
+        length = int(head.headers.get("content-length", "0"))
+        if length > LIMITS.request_body_bytes:
+            raise _Refused(_too_large())
+        text = head.headers.get("inference-header-content-length", "0")
+        first = int(text) if text.isascii() and text.isdigit() and len(text) < 9 else 0
+        raw = np.empty(length + ALIGNMENT, np.uint8)
+        start = -(raw.ctypes.data + first) % ALIGNMENT
+        self._body = memoryview(raw.data)[start : start + length]
+        taken = min(length, len(self._received))
+        self._body[:taken] = self._received[:taken]
+        del self._received[:taken]
+        self._body_bytes = taken
+        self._buffer(taken)
+        self._progressed()
+
+    def _take_chunks(self, head: _Head) -> None:
+        data = bytes(self._received)
+        self._received.clear()
+        head.feed(data)
+        if not head.complete:
+            self._progressed()
+        self._chunked_bytes += len(data)
+        self._buffer(len(data))
+        if len(head.chunks) > LIMITS.request_body_bytes or self._chunked_bytes > 2 * LIMITS.request_body_bytes:
+            raise _Refused(_too_large())
+
+    def _buffer(self, count: int) -> None:
+        """Count bytes that are held for a body. Raises _Refused."""
+        if self._server.buffered_bytes + count > MAX_BUFFERED_BYTES:
+            text = f"requests of {MAX_BUFFERED_BYTES} bytes are being read already"
+            raise _Refused(error(503, text, {"retry-after": "1"}))
+        self._server.buffered_bytes += count
+        self._buffered_bytes += count
+
+    def _forget_body(self) -> None:
+        self._server.buffered_bytes -= self._buffered_bytes
+        self._buffered_bytes = self._body_bytes = self._chunked_bytes = 0
+        self._body = None
+        self._head = None
+
+    def _request(self, head: _Head, body: memoryview | bytes) -> Request:
+        method = head.parser.get_method().decode("ascii", "replace")
+        return Request(method, head.target.decode("ascii", "replace"), head.headers, body, self._client)
+
+    def _dispatch(self, head: _Head, body: memoryview | bytes) -> None:
+        self._began = None
+        self._deadline = math.inf
+        self._task = self._loop.create_task(self._answer(self._request(head, body)))
+
+    async def _answer(self, request: Request) -> None:
         try:
-            return await self._answer(request.method.decode(), request.target.decode("ascii", "replace"), body)
+            response = await self._server.answer(request)
         except Exception:
             log.exception("a request could not be answered")
-            return _error(500, "internal error; the log of the agent tells more")
+            response = error(500, "internal error; the log of the agent tells more")
+        self._task = None
+        self._forget_body()
+        close = self._ended or self._server.draining or not self._keep_alive
+        self._send(response, close=close)
+        if close:
+            self._leave()
+        elif not self._full:
+            self._next()
 
-    async def _refuse(self, response: Response) -> None:
+    def _next(self) -> None:
+        """Be ready for the next request, which may have come already."""
+        self._expect_within(LINGER_S if self._server.draining else IDLE_S)
+        with contextlib.suppress(RuntimeError):
+            self._transport.resume_reading()
+        try:
+            self._advance()
+        except _Refused as refused:
+            self._refuse(refused.response)
+
+    # an answer ----
+
+    def _send(self, response: Response, *, close: bool) -> None:
+        pieces = response.pieces
+        length = sum(piece.nbytes if isinstance(piece, memoryview) else len(piece) for piece in pieces)
+        more = "".join(f"{name}: {value}\r\n" for name, value in response.headers.items())
+        if close:
+            more += "connection: close\r\n"
+        if response.status == 503 and "retry-after" not in response.headers:
+            more += "retry-after: 1\r\n"
+        head = (
+            f"HTTP/1.1 {response.status} {http.HTTPStatus(response.status).phrase}\r\n"
+            f"content-type: {response.content_type}\r\ncontent-length: {length}\r\n{more}\r\n"
+        ).encode("latin-1", "replace")
+        if self._head_only:
+            self._transport.write(head)
+        elif length <= _JOINED_BYTES:
+            self._transport.write(b"".join((head, *pieces)))
+        else:
+            self._transport.write(head)
+            for piece in pieces:
+                self._transport.write(piece)
+
+    def _refuse(self, response: Response) -> None:
         """Answer an error and end the connection, so that the client has a chance to read it.
 
         Closed with bytes unread, the connection would be reset, and the answer lost with it.
         """
-        await self._send(response, close=True)
-        self._writer.write_eof()
-        with contextlib.suppress(asyncio.TimeoutError, TimeoutError):
-            await asyncio.wait_for(self._discard(), LINGER_S)
+        self._refused = True
+        self._forget_body()
+        self._send(response, close=True)
+        self._leave()
 
-    async def _discard(self) -> None:
-        while await self._reader.read(_READ_BYTES):
-            pass
+    def _leave(self) -> None:
+        """Send no more, and read what still comes for a moment."""
+        self._refused = True
+        self._received.clear()
+        if self._ended or not self._transport.can_write_eof():
+            self._deadline = math.inf
+            self._expect_within(STALL_S)
+            self._transport.close()
+            return
+        self._transport.write_eof()
+        self._expect_within(STALL_S if self._full else LINGER_S)
 
-    async def _next_request(self) -> h11.Request | None:
-        while True:
-            event = self._http.next_event()
-            if event is h11.NEED_DATA:
-                data = await self._read_while_idle()
-                if data is None:
-                    return None
-                self._http.receive_data(data)
-            elif isinstance(event, h11.Request):
-                return event
-            else:
-                return None
+    # time ----
 
-    async def _read_while_idle(self) -> bytes | None:
-        """Return what came next, or None when the connection may be closed."""
-        begun = bool(self._http.trailing_data[0])
-        timeout_s = self._patience_s() if begun else IDLE_S
-        read = asyncio.ensure_future(self._reader.read(_READ_BYTES))
-        drain = asyncio.ensure_future(self._draining.wait())
-        try:
-            done, _ = await asyncio.wait({read, drain}, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
-            if read not in done and drain in done:
-                await asyncio.wait({read}, timeout=LINGER_S)
-            return read.result() if read.done() else None
-        finally:
-            for future in (read, drain):
-                future.cancel()
-            await asyncio.gather(read, drain, return_exceptions=True)
+    def server_drains(self) -> None:
+        """An idle connection may bring one more request, if it does so soon."""
+        if self._task is None and self._head is None and not (self._received or self._refused or self._full):
+            self._expect_within(LINGER_S)
 
-    def _patience_s(self) -> float:
-        """Return how long to wait for the next bytes of a request that has begun."""
-        now = time.monotonic()
-        if self._deadline is None:
-            self._deadline = now + REQUEST_S
-        return max(0.0, min(STALL_S, self._deadline - now))
+    def _progressed(self) -> None:
+        """More of a request came: it may take a while, not for ever."""
+        now = self._loop.time()
+        if self._began is None:
+            self._began = now
+        self._expect_within(min(STALL_S, self._began + REQUEST_S - now))
 
-    async def _body(self, request: h11.Request) -> bytes | Response:
-        """Return the body, or the answer to one that is too large."""
-        declared = next((value for name, value in request.headers if name == b"content-length"), b"0")
-        if int(declared) > LIMITS.request_body_bytes:
-            return _too_large()
-        if self._http.they_are_waiting_for_100_continue:
-            await self._write(self._http.send(h11.InformationalResponse(status_code=100, headers=[])))
-        pieces: list[bytes] = []
-        while True:
-            event = self._http.next_event()
-            if event is h11.NEED_DATA:
-                self._http.receive_data(await asyncio.wait_for(self._reader.read(_READ_BYTES), self._patience_s()))
-            elif isinstance(event, h11.Data):
-                if self._buffered_bytes + len(event.data) > LIMITS.request_body_bytes:
-                    return _too_large()
-                if not self._buffer.take(len(event.data)):
-                    return _error(503, f"requests of {MAX_BUFFERED_BYTES} bytes are being read already")
-                self._buffered_bytes += len(event.data)
-                pieces.append(bytes(event.data))
-            else:
-                return b"".join(pieces)
+    def _expect_within(self, seconds: float) -> None:
+        self._deadline = self._loop.time() + seconds
+        if self._deadline < self._alarm_at:
+            if self._alarm is not None:
+                self._alarm.cancel()
+            self._set_alarm(self._deadline)
 
-    async def _send(self, response: Response, *, close: bool) -> None:
-        headers = [
-            ("content-type", "application/json"),
-            ("content-length", str(len(response.body))),
-            *([("connection", "close")] if close else []),
-            *([("retry-after", "1")] if response.status == 503 else []),
-        ]
-        reason = http.HTTPStatus(response.status).phrase
-        data = (
-            self._http.send(h11.Response(status_code=response.status, headers=headers, reason=reason.encode())) or b""
-        )
-        data += (b"" if self._head_only else self._http.send(h11.Data(data=response.body))) or b""
-        data += self._http.send(h11.EndOfMessage()) or b""
-        await self._write(data)
+    def _set_alarm(self, at: float) -> None:
+        self._alarm_at = at
+        self._alarm = self._loop.call_at(at, self._rings)
 
-    async def _write(self, data: bytes | None) -> None:
-        if data:
-            self._writer.write(data)
-            await asyncio.wait_for(self._writer.drain(), STALL_S)
+    def _rings(self) -> None:
+        """The alarm is set once and looked at when it rings: most deadlines move before that."""
+        self._alarm, self._alarm_at = None, math.inf
+        if self._loop.time() >= self._deadline:
+            self._time_is_up()
+        elif self._deadline < math.inf:
+            self._set_alarm(self._deadline)
+
+    def _time_is_up(self) -> None:
+        if self._full or self._transport.is_closing():
+            self._transport.abort()
+            return
+        # What was written and is still on its way to the client's side of the socket gets there.
+        self._transport.close()
+        self._expect_within(STALL_S)
 
 
 def _too_large() -> Response:
-    return _error(413, f"the body has more than {LIMITS.request_body_bytes} bytes")
-
-
-def _error(status: int, message: str) -> Response:
-    return Response(status, json.dumps({"error": message}).encode())
+    return error(413, f"the body has more than {LIMITS.request_body_bytes} bytes")

@@ -10,7 +10,8 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from autoglm_edge_agent.config import InferenceSection, split_address
+from autoglm_edge_agent.addresses import address_of
+from autoglm_edge_agent.config import InferenceSection
 from autoglm_edge_agent.errors import StateError
 
 BACKLOG = 128
@@ -23,9 +24,12 @@ def open_listeners(section: InferenceSection) -> list[socket.socket]:
     listeners: list[socket.socket] = []
     try:
         if section.socket is not None:
-            listeners.append(_patiently(partial(_unix, section.socket), str(section.socket)))
+            listeners.append(_patiently(partial(_unix, section.socket, socket.SOCK_STREAM), str(section.socket)))
+        if section.fast_socket is not None:
+            bind = partial(_unix, section.fast_socket, socket.SOCK_SEQPACKET)
+            listeners.append(_patiently(bind, str(section.fast_socket)))
         if section.http is not None:
-            listeners.append(_patiently(partial(_tcp, *split_address(section.http)), section.http))
+            listeners.append(_patiently(partial(_tcp, *address_of(section.http)), section.http))
     except BaseException:
         close_listeners(listeners)
         raise
@@ -57,13 +61,13 @@ def _patiently(bind: Callable[[], socket.socket], where: str) -> socket.socket:
             time.sleep(0.1)
 
 
-def _unix(path: Path) -> socket.socket:
+def _unix(path: Path, kind: socket.SocketKind) -> socket.socket:
     path.parent.mkdir(parents=True, exist_ok=True)
     # The state directory's lock says that no other agent of ours lives: a socket that is there is a leftover.
     with contextlib.suppress(FileNotFoundError):
         if path.is_socket():
             path.unlink()
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener = socket.socket(socket.AF_UNIX, kind)
     try:
         listener.bind(str(path))
         path.chmod(0o660)
@@ -90,6 +94,6 @@ def _tcp(host: str, port: int) -> socket.socket:
 def _endpoint(listener: socket.socket) -> str:
     name = listener.getsockname()
     if listener.family == socket.AF_UNIX:
-        return f"unix:{name}"
+        return f"{'fast' if listener.type == socket.SOCK_SEQPACKET else 'unix'}:{name}"
     host = f"[{name[0]}]" if ":" in name[0] else name[0]
     return f"http://{host}:{name[1]}"

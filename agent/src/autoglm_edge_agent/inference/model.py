@@ -1,11 +1,13 @@
-"""A loaded variant: how it is loaded, run and counted."""
+"""A loaded variant: how it is loaded, asked and counted."""
 
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
+import math
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
+from contextlib import AbstractContextManager, suppress
 from typing import Any
 
 import numpy.typing as npt
@@ -13,76 +15,128 @@ import psutil
 
 from autoglm_edge_agent.inference.backends import Session
 from autoglm_edge_agent.inference.control import Beat, WorkerOrder
+from autoglm_edge_agent.inference.engine import Engine, Work
 from autoglm_edge_agent.inference.errors import ModelUnusable, RequestError
 from autoglm_edge_agent.inference.opening import open_variant, usual_plan
 from autoglm_edge_agent.inference.sampling import Sampler
+from autoglm_edge_agent.inference.scheduler import Priority, Scheduler, Ticket
+from autoglm_edge_agent.inference.statistics import Statistics
+from autoglm_edge_agent.inference.terms import Terms
 from autoglm_edge_protocol.bundle import read_manifest
 from autoglm_edge_protocol.histogram import HistogramRecorder
 from autoglm_edge_protocol.manifest import Manifest, Variant
 
 Array = npt.NDArray[Any]
 
-MAX_WAITING = 64
-"""Requests that may wait for the model; one more is answered 503 at once."""
+LATE_S = 0.25
+"""How long after its time a request may still be answered by the engine, before its client is told without it."""
 
 
 class Model:
-    """A loaded variant that runs one inference at a time, and counts."""
+    """A loaded variant that runs one inference at a time, and counts.
 
-    def __init__(self, manifest: Manifest, variant: Variant, session: Session, sampler: Sampler) -> None:
+    `max_batch`: how many requests of the lowest class may run together, where every tensor's first dimension is free.
+    """
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        variant: Variant,
+        session: Session,
+        sampler: Sampler,
+        max_batch: int = 1,
+        lease: AbstractContextManager[object] | None = None,
+    ) -> None:
         self.manifest = manifest
         self.variant = variant
         self.sampler = sampler
-        self._session = session
-        self._thread = concurrent.futures.ThreadPoolExecutor(1, "inference")
-        self._waiting = 0
-        self._run_since: float | None = None
+        self.statistics = Statistics()
+        self._batches = max_batch > 1 and all(spec.shape[:1] == (-1,) for spec in (*variant.inputs, *variant.outputs))
+        self.engine = Engine(session, Scheduler(max_batch if self._batches else 1), sampler, self.statistics, lease)
+        self._counting = threading.Lock()
         self._latency = HistogramRecorder()
-        self._runs = HistogramRecorder()
         self._errors = 0
 
-    async def run(self, inputs: Sequence[Array]) -> list[Array]:
-        """Run the model. Raises RequestError: 503 when too many wait, 400 when the runtime refuses the inputs."""
-        if self._waiting >= MAX_WAITING:
-            raise RequestError(503, f"{MAX_WAITING} requests are waiting for the model already")
-        self._waiting += 1
+    async def run(self, inputs: Sequence[Array], terms: Terms = Terms()) -> list[Array]:  # noqa: B008
+        """Run the model when it is this request's turn.
+
+        Raises RequestError: 503 when it would wait too long or a more urgent one took its place, 504 when its time is
+        over, 400 when the runtime refuses the inputs.
+        """
+        loop = asyncio.get_running_loop()
+        settled: asyncio.Future[list[Array]] = loop.create_future()
+
+        def done(outcome: list[Array] | RequestError) -> None:
+            with suppress(RuntimeError):  # the loop is over, and with it whoever asked
+                loop.call_soon_threadsafe(_settle, settled, outcome)
+
+        ticket = self.ask(inputs, terms, done)
         try:
-            outputs = await asyncio.get_running_loop().run_in_executor(self._thread, self._run, inputs)
-        except ValueError as error:
-            raise RequestError(400, f"the model refused the inputs: {error}") from None
+            if terms.timeout_s is None:
+                return await settled
+            return await asyncio.wait_for(settled, terms.timeout_s + LATE_S)
+        except (asyncio.TimeoutError, TimeoutError):
+            raise RequestError(504, "its time was over before the model had answered") from None
         finally:
-            self._waiting -= 1
-        # Nothing is awaited from here until the answer is written to its connection; the sample comes after that.
-        asyncio.get_running_loop().call_soon(self.sampler.offer, inputs, outputs)
-        return outputs
+            if not settled.done() or settled.cancelled():
+                self.engine.withdraw(ticket)
+
+    def ask(
+        self,
+        inputs: Sequence[Array],
+        terms: Terms,
+        done: Callable[[list[Array] | RequestError], None],
+        *,
+        borrowed: bool = False,
+    ) -> Ticket:
+        """Let a request wait for its turn; `done` is called in the engine's thread. Raises RequestError (503)."""
+        now = time.monotonic()
+        ticket = Ticket(
+            terms.client,
+            now,
+            terms.priority,
+            math.inf if terms.timeout_s is None else now + terms.timeout_s,
+            self._batch(inputs) if terms.priority is Priority.LOW else None,
+            Work(inputs, done, borrowed),
+        )
+        admission = self.engine.submit(ticket)
+        if admission.refused:
+            text = f"too many requests wait for the model; this one would wait about {admission.wait_s:.3f} s"
+            raise RequestError(503, text, retry_after_s=admission.wait_s)
+        return ticket
 
     def count(self, latency_us: float, status: int) -> None:
         """Count an answered inference request."""
-        self._latency.record(latency_us)
-        self._errors += status >= 400
+        with self._counting:
+            self._latency.record(latency_us)
+            self._errors += status >= 400
+        self.statistics.answered(latency_us / 1e6, well=status < 400)
 
     def beat(self) -> Beat:
         """Return what was counted since the last beat."""
-        latency, errors, since = self._latency.take(), self._errors, self._run_since
-        self._errors = 0
+        with self._counting:
+            latency, errors = self._latency.take(), self._errors
+            self._errors = 0
         return Beat(
             requests=latency.count,
             errors=errors,
-            busy_s=0.0 if since is None else time.monotonic() - since,
+            busy_s=self.engine.busy_s,
             rss_bytes=psutil.Process().memory_info().rss,
             latency=latency,
-            run=self._runs.take(),
+            run=self.engine.take_cpu_us(),
         )
 
-    def _run(self, inputs: Sequence[Array]) -> list[Array]:
-        self._run_since = time.monotonic()
-        began_s = time.thread_time()
-        try:
-            outputs = self._session.run(inputs)
-            self._runs.record((time.thread_time() - began_s) * 1e6)
-            return outputs
-        finally:
-            self._run_since = None
+    def _batch(self, inputs: Sequence[Array]) -> Hashable:
+        return tuple(array.shape[1:] for array in inputs) if self._batches else None
+
+
+def _settle(settled: asyncio.Future[list[Array]], outcome: list[Array] | RequestError) -> None:
+    if settled.done():
+        return
+    if isinstance(outcome, RequestError):
+        settled.set_exception(outcome)
+    else:
+        settled.set_result(outcome)
 
 
 def load(order: WorkerOrder) -> tuple[Manifest, Variant, Session]:

@@ -18,6 +18,7 @@ from autoglm_edge_agent.inference.control import (
     LINE_BYTES,
     Beat,
     FromWorker,
+    ServingOrder,
     ShadowOrder,
     ToWorker,
     WorkerOrder,
@@ -73,6 +74,7 @@ class WorkerProcess:
         *,
         threads: int = 1,
         trial: bool = False,
+        serving: ServingOrder = ServingOrder(),  # noqa: B008
         shadow: ShadowOrder | None = None,
         timeout_s: float,
     ) -> None:
@@ -92,6 +94,7 @@ class WorkerProcess:
             parent_pid=os.getpid(),
             listen_fds=tuple(listener.fileno() for listener in listeners),
             samples_fd=samples.fileno(),
+            serving=serving,
             shadow=shadow,
         )
         try:

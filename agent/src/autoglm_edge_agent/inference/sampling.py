@@ -45,10 +45,12 @@ class Sampler:
         self._on_the_way = 0
         self._sent_at = 0.0
 
-    def offer(self, inputs: Sequence[Array], outputs: Sequence[Array]) -> None:
-        """Take an input and its answer as a sample, or do not. Returns at once; called from one thread only."""
-        if self._busy or random.random() >= self.rate:  # noqa: S311 - which inputs are looked at is no secret
-            return
+    def wants(self) -> bool:
+        """Whether the next input and its answer are to be a sample. Called from one thread only."""
+        return not self._busy and random.random() < self.rate  # noqa: S311 - which inputs are looked at is no secret
+
+    def hand_on(self, inputs: Sequence[Array], outputs: Sequence[Array]) -> None:
+        """Take a sample that is wanted. Returns at once; the arrays must not change any more."""
         self._busy = True
         self._thread.submit(self._hand_on, inputs, outputs)
 

@@ -17,9 +17,10 @@ from typing import Any
 
 from autoglm_edge_agent.cancellation import cancel
 from autoglm_edge_agent.errors import Hindrance, Refusal, WorkerError
-from autoglm_edge_agent.inference.control import Beat
+from autoglm_edge_agent.inference.control import Beat, ServingOrder
 from autoglm_edge_agent.inference.process import DRAIN_S, WorkerProcess
 from autoglm_edge_agent.inference.shadowing import Shadowing
+from autoglm_edge_agent.inference.standby import Standby
 from autoglm_edge_protocol.deployment import Installed, Reason
 from autoglm_edge_protocol.probation import ShadowTerms
 
@@ -47,9 +48,11 @@ class Supervisor:
         listeners: bound, listening sockets for the workers.
         on_beat: called with each worker's beats.
         on_change: called when it begins or ceases to serve.
+        serving: how each worker serves.
+        standby: whether a second worker waits, to take over when the serving one dies.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all of it is one configuration's
         self,
         bundle_path: Callable[[Installed], Path],
         listeners: Sequence[socket.socket],
@@ -58,6 +61,9 @@ class Supervisor:
         run_timeout_s: float,
         on_beat: Callable[[Installed, Beat], None],
         on_change: Callable[[], None],
+        serving: ServingOrder = ServingOrder(),  # noqa: B008
+        *,
+        standby: bool = False,
     ) -> None:
         self._bundle_path = bundle_path
         self._listeners = listeners
@@ -66,6 +72,7 @@ class Supervisor:
         self._run_timeout_s = run_timeout_s
         self._on_beat = on_beat
         self._on_change = on_change
+        self._serving_order = serving
         self.on_failure: Callable[[Installed, Reason], None] = lambda _installed, _reason: None
         """Called when a serving worker has ended by itself and the board is not to blame."""
         self.shadowing = Shadowing(bundle_path, run_timeout_s)
@@ -80,6 +87,7 @@ class Supervisor:
         self._workers: set[WorkerProcess] = set()
         """All that were started and have not ended: whatever is cancelled half-way, none is forgotten."""
         self._drains: set[asyncio.Task[None]] = set()
+        self.standby = Standby(self._start_untried, wanted=standby)
 
     @property
     def serving(self) -> Installed | None:
@@ -204,13 +212,15 @@ class Supervisor:
                 if instead != self._target:
                     self._target, failures = instead, 0
                     continue
-            backoff_s = min(LAST_BACKOFF_S, FIRST_BACKOFF_S * 2 ** (failures - 1))
-            await self._changed_within(None if self._target is None else backoff_s)
+            if failures > 1 or self._target is None:
+                backoff_s = min(LAST_BACKOFF_S, FIRST_BACKOFF_S * 2 ** (failures - 2))
+                await self._changed_within(None if self._target is None else backoff_s)
 
     async def close(self) -> None:
         """Let workers finish what they accepted, for a limited time, and end all processes."""
         self._target = None
         await self.discard_trial()
+        await self.standby.close()
         await self.end_shadow()
         self.shadowing.close()
         await cancel(*self._drains)  # they may wait longer than one who wants to end
@@ -229,7 +239,7 @@ class Supervisor:
             worker = self._worker
             if worker is None or worker.ended.done() or worker.installed != self._target:
                 try:
-                    worker = await self._start(self._target, trial=False)
+                    worker = self.standby.take(self._target) or await self._start_untried(self._target)
                     await self._serve(worker)
                 except WorkerError as error:
                     return error.reason, 0.0
@@ -251,14 +261,24 @@ class Supervisor:
             await asyncio.wait_for(self._changed.wait(), timeout_s)
         self._changed.clear()
 
+    async def _start_untried(self, installed: Installed) -> WorkerProcess:
+        return await self._start(installed, trial=False)
+
     async def _start(self, installed: Installed, *, trial: bool) -> WorkerProcess:
         """Return a worker that has loaded the bundle. Raises WorkerError."""
         worker = WorkerProcess(installed, self._on_beat, self._run_timeout_s)
         self._workers.add(worker)
         worker.ended.add_done_callback(lambda _: self._workers.discard(worker))
         path = self._bundle_path(installed)
-        samples, timeout_s = self.shadowing.outlet, self._trial_timeout_s
-        await worker.start(path, self._listeners, samples, threads=self._threads, trial=trial, timeout_s=timeout_s)
+        await worker.start(
+            path,
+            self._listeners,
+            self.shadowing.outlet,
+            threads=self._threads,
+            trial=trial,
+            serving=self._serving_order,
+            timeout_s=self._trial_timeout_s,
+        )
         return worker
 
     async def _serve(self, worker: WorkerProcess) -> None:
@@ -268,6 +288,7 @@ class Supervisor:
         self._serving_since = time.monotonic()
         self._set_rate(worker)
         self._retire(old)
+        self.standby.keep(worker.installed)
 
     def _retire(self, worker: WorkerProcess | None) -> None:
         if worker is not None:

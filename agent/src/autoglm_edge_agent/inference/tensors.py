@@ -14,13 +14,26 @@ import numpy.typing as npt
 
 from autoglm_edge_agent.inference.backends import DATATYPES
 from autoglm_edge_agent.inference.errors import RequestError
+from autoglm_edge_agent.inference.raw_tensors import decode_raw
+from autoglm_edge_agent.inference.shared_memory import SharedRegions
+from autoglm_edge_protocol.limits import LIMITS
 from autoglm_edge_protocol.manifest import TensorSpec
 
 Array = npt.NDArray[Any]
 
+NOTHING = memoryview(b"")
+_MOST_ELEMENTS = 2**40
 
-def decode_inputs(request: dict[str, Any], specs: Sequence[TensorSpec]) -> list[Array]:
+
+def decode_inputs(
+    request: dict[str, Any],
+    specs: Sequence[TensorSpec],
+    binary: memoryview = NOTHING,
+    regions: SharedRegions | None = None,
+) -> list[Array]:
     """Return the request's inputs in the order of `specs`, as arrays of the shapes that the request gives.
+
+    `binary` is what follows the JSON; `regions` is where inputs in shared memory are.
 
     Raises RequestError (400) for a missing, unknown or doubled input, another datatype, or a shape that does not fit.
     """
@@ -37,10 +50,74 @@ def decode_inputs(request: dict[str, Any], specs: Sequence[TensorSpec]) -> list[
         raise RequestError(400, f"the model has no input {unknown[0]!r}; it has {sorted(known)}")
     if missing := [spec.name for spec in specs if spec.name not in by_name]:
         raise RequestError(400, f"the input {missing[0]!r} is missing")
-    return [_decode(by_name[spec.name], spec) for spec in specs]
+    raw = _raw_data(inputs, binary, regions)
+    return [_decode(by_name[spec.name], spec, raw.get(spec.name)) for spec in specs]
 
 
-def _decode(item: dict[str, Any], spec: TensorSpec) -> Array:
+def parameters_of(item: dict[str, Any]) -> dict[str, Any]:
+    """Return the parameters of a request, an input or an output. Raises RequestError (400)."""
+    parameters = item.get("parameters", {})
+    if not isinstance(parameters, dict):
+        raise RequestError(400, "'parameters' must be an object")
+    return parameters
+
+
+def _raw_data(inputs: list[dict[str, Any]], binary: memoryview, regions: SharedRegions | None) -> dict[str, memoryview]:
+    """Return the bytes of those inputs that are no JSON, by name. Raises RequestError (400)."""
+    found: dict[str, memoryview] = {}
+    at = shared = 0
+    for item in inputs:
+        name, parameters = item["name"], parameters_of(item)
+        ways = [key for key in ("binary_data_size", "shared_memory_region") if key in parameters]
+        if len(ways) + ("data" in item) > 1:
+            raise RequestError(400, f"input {name!r}: its data is given in more than one way")
+        if ways == ["binary_data_size"]:
+            size = _bytes(parameters, "binary_data_size", name)
+            if at + size > len(binary):
+                raise RequestError(400, f"input {name!r}: {size} bytes are announced, {len(binary) - at} came")
+            found[name] = binary[at : at + size]
+            at += size
+        elif ways:
+            if regions is None:
+                raise RequestError(400, "shared memory is not offered here")
+            size, offset = (
+                _bytes(parameters, "shared_memory_byte_size", name),
+                parameters.get("shared_memory_offset", 0),
+            )
+            if type(offset) is not int:
+                raise RequestError(400, f"input {name!r}: 'shared_memory_offset' must be a whole number")
+            shared += size
+            if shared > LIMITS.request_body_bytes:
+                raise RequestError(413, f"the inputs together have at most {LIMITS.request_body_bytes} bytes")
+            found[name] = regions.read(str(parameters["shared_memory_region"]), offset, size)
+    if at != len(binary):
+        raise RequestError(400, f"{len(binary) - at} bytes of binary data belong to no input")
+    return found
+
+
+def _bytes(parameters: dict[str, Any], key: str, name: str) -> int:
+    size = parameters.get(key)
+    if type(size) is not int or size < 0:
+        raise RequestError(400, f"{name!r}: {key!r} must be a whole number of bytes")
+    return size
+
+
+def _decode(item: dict[str, Any], spec: TensorSpec, raw: memoryview | None) -> Array:
+    shape = _shape(item, spec)
+    if raw is not None:
+        return decode_raw(raw, spec, shape)
+    data = item.get("data")
+    if spec.datatype == "FP16":
+        raise RequestError(400, f"input {spec.name!r}: JSON carries no FP16, send binary data")
+    if not isinstance(data, list):
+        raise RequestError(400, f"input {spec.name!r}: 'data' must be a list")
+    flat = _to_array(data, spec)
+    if flat.size != math.prod(shape):
+        raise RequestError(400, f"input {spec.name!r}: {flat.size} elements do not fill the shape {shape}")
+    return flat.reshape(shape)
+
+
+def _shape(item: dict[str, Any], spec: TensorSpec) -> list[int]:
     shape, datatype = item.get("shape"), item.get("datatype")
     if not isinstance(shape, list) or not all(type(n) is int and n >= 0 for n in shape):
         raise RequestError(400, f"input {spec.name!r}: 'shape' must be a list of whole numbers")
@@ -48,16 +125,10 @@ def _decode(item: dict[str, Any], spec: TensorSpec) -> Array:
         raise RequestError(400, f"input {spec.name!r}: datatype is {datatype!r}, the model takes {spec.datatype}")
     if len(shape) != len(spec.shape) or any(s not in (-1, n) for s, n in zip(spec.shape, shape, strict=True)):
         raise RequestError(400, f"input {spec.name!r}: shape {shape} does not fit {list(spec.shape)}")
-    data = item.get("data")
-    if not isinstance(data, list):
-        raise RequestError(400, f"input {spec.name!r}: 'data' must be a list")
-    flat = _to_array(data, spec)
-    if flat.size != math.prod(shape):
-        raise RequestError(400, f"input {spec.name!r}: {flat.size} elements do not fill the shape {shape}")
-    try:
-        return flat.reshape(shape)
-    except (ValueError, OverflowError):  # no elements, and so many in the other dimensions that numpy cannot count them
-        raise RequestError(400, f"input {spec.name!r}: shape {shape} is too large") from None
+    # With no elements at all the other dimensions may still be more than numpy can count.
+    if math.prod(n for n in shape if n) > _MOST_ELEMENTS:
+        raise RequestError(400, f"input {spec.name!r}: shape {shape} is too large")
+    return shape
 
 
 def _to_array(data: list[Any], spec: TensorSpec) -> Array:
@@ -122,7 +193,7 @@ def wanted_outputs(request: dict[str, Any], specs: Sequence[TensorSpec]) -> list
 def encode_output(spec: TensorSpec, array: Array) -> dict[str, Any]:
     """Return an output as a JSON object. Raises RequestError (400) for a dtype that JSON cannot carry."""
     if array.dtype == np.float16:
-        raise RequestError(400, f"output {spec.name!r}: JSON carries no FP16")
+        raise RequestError(400, f"output {spec.name!r}: JSON carries no FP16, ask for binary data")
     data = [_text(value) for value in array.ravel()] if array.dtype.kind in "OSU" else array.ravel().tolist()
     return {"name": spec.name, "datatype": spec.datatype, "shape": list(array.shape), "data": data}
 

@@ -14,15 +14,20 @@ import socket
 import sys
 import time
 
+from autoglm_edge_agent.inference.access import guard_of, tls_of
 from autoglm_edge_agent.inference.backends import Session
 from autoglm_edge_agent.inference.control import BEAT_S, LINE_BYTES, FromWorker, ToWorker, WorkerOrder, to_line
 from autoglm_edge_agent.inference.errors import ModelUnusable
+from autoglm_edge_agent.inference.fast_path import FastPath
 from autoglm_edge_agent.inference.http import HttpServer
+from autoglm_edge_agent.inference.lease import Lease
+from autoglm_edge_agent.inference.messages import Request, Response
 from autoglm_edge_agent.inference.model import Model, load
-from autoglm_edge_agent.inference.oip import InferenceApi, Response
+from autoglm_edge_agent.inference.oip import InferenceApi
 from autoglm_edge_agent.inference.opening import replay
 from autoglm_edge_agent.inference.sampling import Sampler
 from autoglm_edge_agent.inference.shadow import LOWEST_PRIORITY, Shadow
+from autoglm_edge_agent.inference.shared_memory import SharedRegions
 from autoglm_edge_protocol import golden
 from autoglm_edge_protocol.deployment import Reason
 from autoglm_edge_protocol.errors import ProtocolError
@@ -50,15 +55,19 @@ class Worker:
     """The process's event loop: control messages on one side, requests on the other."""
 
     def __init__(self, order: WorkerOrder, model: Model) -> None:
+        """Raises ModelUnusable where the configuration of the access cannot be used."""
         self._order = order
         self._model = model
-        self._api = InferenceApi(model.manifest, model.variant, model.run)
-        self._http = HttpServer(self._answer)
+        serving = order.serving
+        regions = SharedRegions() if serving.shared_memory and sys.platform == "linux" else None
+        self._api = InferenceApi(model.manifest, model.variant, model.run, model.statistics, regions)
+        self._http = HttpServer(self._answer, guard_of(serving.access), tls_of(serving.access))
         self._serving = False
 
     async def run(self, control: socket.socket) -> None:
         """Serve until told to drain, or until the agent is gone."""
         reader, writer = await asyncio.open_connection(sock=control, limit=LINE_BYTES)
+        self._fast = FastPath(self._model)
         writer.write(to_line(FromWorker(event="ready")))
         beats = asyncio.create_task(self._beat(writer))
         try:
@@ -71,8 +80,9 @@ class Worker:
                     self._model.sampler.rate = message.rate
                 elif message.order == "drain":
                     self._http.stop_accepting()
+                    self._fast.stop_accepting()
                     writer.write(to_line(FromWorker(event="draining")))
-                    await self._http.drain()
+                    await asyncio.gather(self._http.drain(), self._fast.drain())
                     break
         finally:
             beats.cancel()
@@ -86,17 +96,18 @@ class Worker:
         listeners = [socket.socket(fileno=fd) for fd in self._order.listen_fds]
         for listener in listeners:
             listener.setblocking(False)
-        self._http.start(listeners)
+        self._http.start([each for each in listeners if each.type == socket.SOCK_STREAM])
+        self._fast.start([each for each in listeners if each.type == socket.SOCK_SEQPACKET])
 
     async def _beat(self, writer: asyncio.StreamWriter) -> None:
         while True:
             await asyncio.sleep(BEAT_S)
             writer.write(to_line(FromWorker(event="beat", beat=self._model.beat())))
 
-    async def _answer(self, method: str, target: str, body: bytes) -> Response:
+    async def _answer(self, request: Request) -> Response:
         started = time.perf_counter()
-        response = await self._api.answer(method, target, body)
-        if method == "POST":
+        response = await self._api.answer(request)
+        if request.method == "POST" and request.target.endswith("/infer"):
             self._model.count((time.perf_counter() - started) * 1e6, response.status)
         return response
 
@@ -112,12 +123,11 @@ def main() -> None:
     if isinstance(loaded, Reason):
         control.sendall(to_line(FromWorker(event="failed", reason=loaded)))
         sys.exit(1)
-    part = loaded if isinstance(loaded, Shadow) else Worker(order, loaded)
-    asyncio.run(part.run(control))
+    asyncio.run(loaded.run(control))
     os._exit(0)  # a runtime's own threads must not keep a drained worker
 
 
-def _load_and_try(order: WorkerOrder) -> Model | Shadow | Reason:
+def _load_and_try(order: WorkerOrder) -> Worker | Shadow | Reason:
     samples = socket.socket(fileno=order.samples_fd)
     if order.shadow is not None:
         os.nice(LOWEST_PRIORITY)  # before the runtime starts threads of its own
@@ -126,13 +136,17 @@ def _load_and_try(order: WorkerOrder) -> Model | Shadow | Reason:
         if order.shadow is not None:
             return Shadow(order.shadow, variant, session, samples)
         reason = disagreement(order, manifest, variant, session) if order.trial else None
+        if reason is not None:
+            return reason
+        serving = order.serving
+        lease = None if serving.lease_file is None else Lease(serving.lease_file)
+        return Worker(order, Model(manifest, variant, session, Sampler(samples), serving.max_batch, lease))
     except ModelUnusable as error:
         return Reason(code="model-unusable", message=str(error))
     except ProtocolError as error:
         return Reason(code="bad-bundle", message=str(error))
     except (OSError, MemoryError) as error:
         return Reason(code="worker-out-of-resources", message=f"{type(error).__name__}: {error}")
-    return reason or Model(manifest, variant, session, Sampler(samples))
 
 
 def _die_with(parent_pid: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
@@ -33,6 +34,8 @@ def show(run: Run, console: Console) -> None:
     console.print(
         f"[{colour}]{run.traffic.requests:,} files classified by the devices meanwhile, {failed} requests failed[/]"
     )
+    ways = (f"{way}: {np.median(times):.1f} ms" for way, times in sorted(run.traffic.ways_ms.items()))
+    console.print(f"  median of a request, {'; '.join(ways)}")
     for failure in run.traffic.failures[:5]:
         console.print(f"  {failure}", markup=False)
     console.print(f"Report: {run.conversion.directory / 'report.html'}", soft_wrap=True)
@@ -65,6 +68,7 @@ def summary(run: Run) -> dict[str, Any]:
             {"attack": each.attack, "device": each.device, "reason": each.reason.model_dump()} for each in run.attacks
         ],
         "requests": run.traffic.requests,
+        "requests_by_way": {way: len(times) for way, times in sorted(run.traffic.ways_ms.items())},
         "failed_requests": len(run.traffic.failures),
         "report": str(run.conversion.directory / "report.html"),
     }

@@ -15,7 +15,8 @@ import onnxruntime
 from onnx import numpy_helper
 
 from autoglm_edge_protocol import golden
-from autoglm_edge_protocol.bundle import list_files, read_manifest, write_chunk_index
+from autoglm_edge_protocol.bundle import list_files, read_manifest
+from autoglm_edge_protocol.chunk_index import write_chunk_index
 from autoglm_edge_protocol.golden import GoldenSample
 from autoglm_edge_protocol.manifest import CHUNK_INDEX_PATH, MANIFEST_PATH, Manifest
 

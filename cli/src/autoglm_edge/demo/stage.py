@@ -68,13 +68,9 @@ class Stage:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self._tear_down()
 
-    def endpoints(self) -> dict[str, str]:
-        """Return where each device serves inference over HTTP."""
-        return {
-            device.name: next(e for e in device.report.endpoints if e.startswith("http"))
-            for device in self.fleet.devices()
-            if device.report is not None
-        }
+    def endpoints(self) -> dict[str, tuple[str, ...]]:
+        """Return where each device serves inference."""
+        return {device.name: device.report.endpoints for device in self.fleet.devices() if device.report is not None}
 
     def _set_up(self) -> None:
         broker = self._stack.enter_context(LocalBroker(self._directory / "broker", self._broker))

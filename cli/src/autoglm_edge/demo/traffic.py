@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import http.client
-import json
 import threading
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
-from urllib.parse import urlsplit
 
 import numpy as np
 
+from autoglm_edge.demo.askers import Asker, asker_for
 from autoglm_edge.demo.filetypes import LabelledFile
 
 PAUSE_S = 0.03
@@ -50,9 +47,13 @@ class Traffic:
     """One thread per device that asks without end; every failed request is kept."""
 
     def __init__(
-        self, endpoints: Mapping[str, str], model: str, files: Sequence[LabelledFile], expected: Sequence[str],
+        self,
+        endpoints: Mapping[str, Sequence[str]],
+        model: str,
+        files: Sequence[LabelledFile],
+        expected: Sequence[str],
         labels: Sequence[str],
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._model = model
         self._files = files
         self._expected = expected
@@ -62,9 +63,11 @@ class Traffic:
         self.answers: dict[str, Answers] = defaultdict(Answers)
         self.failures: list[str] = []
         self.requests = 0
+        self.ways_ms: dict[str, list[float]] = defaultdict(list)
+        """By way of asking: how long each request took."""
         self._threads = [
-            threading.Thread(target=self._ask, args=(device, url, number), daemon=True)
-            for number, (device, url) in enumerate(sorted(endpoints.items()))
+            threading.Thread(target=self._ask, args=(device, addresses, number), daemon=True)
+            for number, (device, addresses) in enumerate(sorted(endpoints.items()))
         ]
 
     def __enter__(self) -> Traffic:
@@ -77,35 +80,29 @@ class Traffic:
         for thread in self._threads:
             thread.join(TIMEOUT_S)
 
-    def _ask(self, device: str, url: str, first: int) -> None:
-        parts = urlsplit(url)
-        connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=TIMEOUT_S)
+    def _ask(self, device: str, endpoints: Sequence[str], first: int) -> None:
         number = first * len(self._files) // 3
+        asker: Asker | None = None
         while not self._stop.wait(PAUSE_S):
             number = (number + 1) % len(self._files)
             try:
-                self._one(connection, number)
-            except (OSError, http.client.HTTPException, ValueError, KeyError) as error:
+                asker = asker or asker_for(endpoints, self._model, first)
+                self._one(asker, number)
+            except Exception as error:  # each way has errors of its own
                 with self._lock:
                     self.failures.append(f"{device}: {type(error).__name__}: {error}")
-                connection.close()
-        connection.close()
+        if asker is not None:
+            asker.close()
 
-    def _one(self, connection: http.client.HTTPConnection, number: int) -> None:
-        features = self._files[number].features
-        tensor = {"name": "bytes", "shape": [1, features.size], "datatype": "INT32", "data": features.tolist()}
-        body = json.dumps({"inputs": [tensor]})
+    def _one(self, asker: Asker, number: int) -> None:
         started = time.perf_counter()
-        connection.request("POST", f"/v2/models/{self._model}/infer", body, {"Content-Type": "application/json"})
-        response = connection.getresponse()
-        answer: dict[str, Any] = json.loads(response.read())
+        answer = asker.ask(self._files[number].features)
         elapsed_ms = (time.perf_counter() - started) * 1000
-        if response.status != 200:
-            raise ValueError(f"status {response.status}: {answer.get('error')}")
-        label = self._labels[int(np.argmax(answer["outputs"][0]["data"]))]
+        label = self._labels[int(np.argmax(answer.scores))]
         with self._lock:
             self.requests += 1
-            release = self.answers[f"{answer['model_version']} {answer['parameters']['variant']}"]
+            self.ways_ms[asker.way].append(elapsed_ms)
+            release = self.answers[answer.release]
             release.latencies_ms.append(elapsed_ms)
             release.predicted[number] = label
             release.disagreements += label != self._expected[number]

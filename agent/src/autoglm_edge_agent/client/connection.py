@@ -1,0 +1,414 @@
+"""The connection to the worker, and the slots that are asked through it."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import math
+import mmap
+import os
+import socket
+import struct
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from autoglm_edge_agent.client.wire import (
+    ANSWER,
+    ANSWER_KIND,
+    CONTROL,
+    DIMENSION,
+    GOODBYE,
+    MESSAGE_BYTES,
+    REQUEST,
+    REQUEST_KIND,
+    VERSION,
+    aligned,
+)
+
+Array = npt.NDArray[Any]
+
+RETRY_PAUSE_S = 0.01
+_DTYPES: dict[str, Any] = {
+    "BOOL": np.bool_,
+    "UINT8": np.uint8,
+    "UINT16": np.uint16,
+    "UINT32": np.uint32,
+    "UINT64": np.uint64,
+    "INT8": np.int8,
+    "INT16": np.int16,
+    "INT32": np.int32,
+    "INT64": np.int64,
+    "FP16": np.float16,
+    "FP32": np.float32,
+    "FP64": np.float64,
+}
+
+
+class InferenceRefused(Exception):
+    """The worker answered an error; `status` is as in HTTP, 503 and 504 may be tried again later."""
+
+    def __init__(self, status: int, message: str, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.retry_after_s = retry_after_s
+
+
+class _Gone(Exception):
+    """The connection ended before the answer came."""
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """An input or output of the model; -1 in the shape where a dimension is free."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The numpy type of its elements."""
+        found: np.dtype[Any] = np.dtype(_DTYPES[self.datatype])
+        return found
+
+
+class Client:
+    """Asks the model that is served on a fast path's socket. For one thread at a time.
+
+    Args:
+        path: the socket, `inference.fast` beside the agent's `inference.sock`.
+        retry_s: for how long to try again when the worker goes away or is not there yet; 0: an error at once.
+        timeout_s: how long to wait for any answer.
+
+    Raises ConnectionError when nobody serves there within `retry_s`, InferenceRefused for a model that the fast path
+    does not carry (text tensors).
+    """
+
+    def __init__(self, path: str | os.PathLike[str], retry_s: float = 30.0, timeout_s: float = 120.0) -> None:
+        self._path = os.fspath(path)
+        self._retry_s = retry_s
+        self._timeout_s = timeout_s
+        self._socket: socket.socket | None = None
+        self._slots: dict[int, Slot] = {}
+        self._next_slot = 0
+        self._numbers = 0
+        self._generation = 0
+        self._mine: Slot | None = None
+        self.model = self.version = self.variant = ""
+        self.inputs: tuple[TensorInfo, ...] = ()
+        self.outputs: tuple[TensorInfo, ...] = ()
+        self._connected(time.monotonic() + retry_s)
+
+    def infer(
+        self,
+        inputs: Mapping[str, npt.ArrayLike],
+        *,
+        priority: int = 0,
+        timeout_s: float | None = None,
+    ) -> dict[str, Array]:
+        """Run the model once: copies the inputs in and the outputs out. Raises as `Slot.run`."""
+        self._check_names(inputs)
+        if missing := [info.name for info in self.inputs if info.name not in inputs]:
+            raise ValueError(f"the input {missing[0]!r} is missing")
+        arrays = {info.name: np.asarray(inputs[info.name], info.dtype) for info in self.inputs}
+        shapes = {name: array.shape for name, array in arrays.items()}
+        slot = self._mine
+        if slot is None or slot.shapes != shapes or slot.model_inputs != self.inputs:
+            if slot is not None:
+                slot.close()
+            slot = self._mine = self.slot(shapes)
+        for name, array in arrays.items():
+            slot.inputs[name][...] = array
+        slot.run(priority=priority, timeout_s=timeout_s)
+        return {name: array.copy() for name, array in slot.outputs.items()}
+
+    def slot(self, shapes: Mapping[str, Sequence[int]] | None = None, output_bytes: int | None = None) -> Slot:
+        """Return memory for the tensors of one request at a time.
+
+        Args:
+            shapes: of the inputs; those of the model where a name is left out, which must then have no free dimension.
+            output_bytes: room for all outputs; estimated when left out, and enlarged when an answer needs more.
+        """
+        self._check_names(shapes or {})
+        whole = {info.name: tuple((shapes or {}).get(info.name, info.shape)) for info in self.inputs}
+        for info in self.inputs:
+            if any(n < 0 for n in whole[info.name]):
+                raise ValueError(f"give the shape of {info.name!r}: the model's {info.shape} leaves dimensions free")
+        self._next_slot += 1
+        slot = Slot(self, self._next_slot % 65536, whole, output_bytes)
+        self._slots[slot.number] = slot
+        return slot
+
+    def close(self) -> None:
+        """End the connection and give the memory back."""
+        for slot in list(self._slots.values()):
+            slot.close()
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _check_names(self, given: Mapping[str, object]) -> None:
+        known = [info.name for info in self.inputs]
+        if unknown := [name for name in given if name not in known]:
+            raise ValueError(f"the model has no input {unknown[0]!r}; it has {known}")
+
+    # what slots need ----
+
+    def forget(self, slot: Slot) -> None:
+        """Tell that a slot is closed."""
+        self._slots.pop(slot.number, None)
+        if self._socket is not None and slot.known_to == self._generation:
+            with contextlib.suppress(OSError, _Gone, InferenceRefused):
+                self._control(self._socket, {"op": "forget", "layout": slot.number})
+
+    def ask(self, slot: Slot, priority: int, timeout_s: float | None) -> bytes:
+        """Ask and return what follows the head of the answer. Raises InferenceRefused, ConnectionError."""
+        until = 0.0
+        while True:
+            connection = self._socket or self._connected(until or time.monotonic() + self._retry_s)
+            try:
+                if slot.known_to != self._generation:
+                    self._introduce(connection, slot)
+                return self._asked(connection, slot, priority, timeout_s)
+            except (_Gone, BrokenPipeError, ConnectionResetError) as error:
+                self._drop()
+                until = until or time.monotonic() + self._retry_s
+                if time.monotonic() >= until:
+                    raise ConnectionError(f"the worker on {self._path} went away before it answered") from error
+            except TimeoutError:
+                self._drop()
+                raise
+
+    def _asked(self, connection: socket.socket, slot: Slot, priority: int, timeout_s: float | None) -> bytes:
+        self._numbers += 1
+        timeout_us = 0 if timeout_s is None else max(1, int(timeout_s * 1e6))
+        connection.send(REQUEST.pack(REQUEST_KIND, min(priority, 255), slot.number, 0, self._numbers, timeout_us))
+        while True:
+            message = self._receive(connection)
+            if len(message) < ANSWER.size:
+                continue
+            kind, _, status, more, number = ANSWER.unpack_from(message)
+            if kind != ANSWER_KIND or number != self._numbers:
+                continue
+            rest = message[ANSWER.size :]
+            if status == 200:
+                return rest
+            if status == 413 and more > slot.output_bytes:
+                slot.enlarge(more)
+                self._introduce(connection, slot)
+                return self._asked(connection, slot, priority, timeout_s)
+            raise InferenceRefused(status, rest.decode("utf-8", "replace"), more / 1000 if status == 503 else None)
+
+    def _introduce(self, connection: socket.socket, slot: Slot) -> None:
+        """Tell a worker that does not know it where a slot's tensors are."""
+        if slot.model_inputs != self.inputs:
+            text = "the model that is served now has other inputs than the one this slot was made for: take a new slot"
+            raise InferenceRefused(400, text)
+        self._control(connection, slot.described(), [slot.descriptor])
+        slot.known_to = self._generation
+
+    def _control(self, connection: socket.socket, message: object, descriptors: Sequence[int] = ()) -> dict[str, Any]:
+        data = CONTROL + json.dumps(message).encode()
+        if descriptors:
+            socket.send_fds(connection, [data], list(descriptors))
+        else:
+            connection.send(data)
+        while True:
+            answer = self._receive(connection)
+            if answer[:1] == CONTROL:
+                break
+        found: dict[str, Any] = json.loads(answer[1:])
+        if "error" in found:
+            raise InferenceRefused(int(found.get("status", 400)), str(found["error"]))
+        return found
+
+    def _receive(self, connection: socket.socket) -> bytes:
+        try:
+            message = connection.recv(MESSAGE_BYTES)
+        except BlockingIOError:  # what the kernel's own limit of time looks like
+            raise TimeoutError(f"no answer from {self._path} within {self._timeout_s:.0f} s") from None
+        if not message or message[:1] == GOODBYE:
+            raise _Gone
+        return message
+
+    def _connected(self, until: float) -> socket.socket:
+        while self._socket is None:
+            try:
+                self._connect()
+            except (OSError, _Gone) as error:
+                if time.monotonic() >= until:
+                    raise ConnectionError(f"nobody serves on {self._path}: {error}") from error
+                time.sleep(RETRY_PAUSE_S)
+        return self._socket
+
+    def _connect(self) -> None:
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            # Limits of time in the kernel: a call with Python's own would cost a second system call.
+            limit = struct.pack("ll", int(self._timeout_s), int(self._timeout_s % 1 * 1e6))
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
+            connection.connect(self._path)
+            told = self._control(connection, {"op": "hello", "version": VERSION})
+        except BaseException:
+            connection.close()
+            raise
+        self.model, self.version, self.variant = told["model"], told["version"], told["variant"]
+        self.inputs, self.outputs = (
+            tuple(TensorInfo(item["name"], item["datatype"], tuple(item["shape"])) for item in told[key])
+            for key in ("inputs", "outputs")
+        )
+        self._generation += 1
+        self._socket = connection
+
+    def _drop(self) -> None:
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+
+class Slot:
+    """Memory for the inputs and outputs of one request at a time.
+
+    `inputs` and `outputs` are arrays by name in the shared memory. Those of `outputs` are valid until the next run.
+    """
+
+    def __init__(
+        self, client: Client, number: int, shapes: dict[str, tuple[int, ...]], output_bytes: int | None
+    ) -> None:
+        self._client = client
+        self.model_inputs = client.inputs
+        """Of the model that it was made for: another one may be served by now."""
+        self.number = number
+        self.shapes = shapes
+        self.known_to = -1
+        """The connection that knows of it."""
+        self.descriptor = -1
+        self._memory: mmap.mmap | None = None
+        self.inputs: dict[str, Array] = {}
+        self.outputs: dict[str, Array] = {}
+        self.output_bytes = output_bytes or self._estimate()
+        self._map()
+
+    def run(self, *, priority: int = 0, timeout_s: float | None = None) -> None:
+        """Run the model on what `inputs` hold.
+
+        Args:
+            priority: 1 is the most urgent, 3 the least; 0 is the default, 2.
+            timeout_s: after this the answer is of no use, and the model need not run.
+
+        Raises InferenceRefused, TimeoutError, ConnectionError.
+        """
+        if self._memory is None:
+            raise ValueError("the slot is closed")
+        shapes = self._client.ask(self, priority, timeout_s)
+        if shapes or not self.outputs:
+            self.outputs = self._placed(shapes)
+
+    def enlarge(self, output_bytes: int) -> None:
+        """Make the memory larger for the outputs. Arrays of the inputs that the caller holds stay what they are."""
+        os.ftruncate(self.descriptor, self._offsets[-1] + output_bytes)
+        self.output_bytes = output_bytes
+        self._memory = mmap.mmap(self.descriptor, self._bytes)  # those arrays keep the memory as it was mapped before
+        self.outputs = {}
+        self.known_to = -1
+
+    def described(self) -> dict[str, Any]:
+        """Return what the worker has to know."""
+        inputs = [
+            {"offset": offset, "shape": list(self.shapes[info.name])}
+            for info, offset in zip(self.model_inputs, self._offsets[:-1], strict=True)
+        ]
+        return {
+            "op": "layout",
+            "layout": self.number,
+            "bytes": self._bytes,
+            "inputs": inputs,
+            "outputs": {"offset": self._offsets[-1], "bytes": self.output_bytes},
+        }
+
+    def close(self) -> None:
+        """Give the memory back."""
+        if self._memory is not None:
+            self._client.forget(self)
+            self._unmap()
+
+    @property
+    def _offsets(self) -> list[int]:
+        """Where the inputs begin, and where the outputs do."""
+        offsets = [0]
+        for info in self.model_inputs:
+            offsets.append(aligned(offsets[-1] + math.prod(self.shapes[info.name]) * info.dtype.itemsize))
+        return offsets
+
+    @property
+    def _bytes(self) -> int:
+        return max(1, self._offsets[-1] + self.output_bytes)
+
+    def _estimate(self) -> int:
+        """Free dimensions of outputs are most often those of the inputs: as many rows, as wide a picture."""
+        largest = max((n for shape in self.shapes.values() for n in shape), default=1)
+        rows = max((shape[0] for shape in self.shapes.values() if shape), default=1)
+        room = 0
+        for info in self._client.outputs:
+            dimensions = [n if n >= 0 else rows if at == 0 else largest for at, n in enumerate(info.shape)]
+            room += aligned(math.prod(dimensions) * info.dtype.itemsize)
+        return min(max(room, 64), 1 << 24)
+
+    def _map(self) -> None:
+        self.descriptor = os.memfd_create("autoglm-edge-tensors", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        try:
+            os.ftruncate(self.descriptor, self._bytes)
+            # The worker takes no memory that could become smaller while it is read.
+            fcntl.fcntl(self.descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL)
+            self._memory = mmap.mmap(self.descriptor, self._bytes)
+        except BaseException:
+            os.close(self.descriptor)
+            raise
+        self.inputs = {
+            info.name: self._array(info, offset, self.shapes[info.name])
+            for info, offset in zip(self.model_inputs, self._offsets[:-1], strict=True)
+        }
+
+    def _unmap(self) -> None:
+        self.inputs, self.outputs = {}, {}
+        os.close(self.descriptor)
+        memory, self._memory = self._memory, None
+        if memory is not None:
+            with contextlib.suppress(BufferError):  # arrays that the caller still holds keep the memory
+                memory.close()
+
+    def _array(self, info: TensorInfo, offset: int, shape: Sequence[int]) -> Array:
+        assert self._memory is not None
+        count = math.prod(shape)
+        if count == 0:
+            return np.empty(shape, info.dtype)
+        return np.frombuffer(self._memory, info.dtype, count, offset).reshape(shape)
+
+    def _placed(self, shapes: bytes) -> dict[str, Array]:
+        """Return the outputs, which lie one after the other."""
+        found: dict[str, Array] = {}
+        offset, at = self._offsets[-1], 0
+        for info in self._client.outputs:
+            count = shapes[at]
+            at += 1
+            shape = [DIMENSION.unpack_from(shapes, at + DIMENSION.size * n)[0] for n in range(count)]
+            at += DIMENSION.size * count
+            found[info.name] = self._array(info, offset, shape)
+            offset = aligned(offset + math.prod(shape) * info.dtype.itemsize)
+        return found

@@ -1,0 +1,286 @@
+"""The thread that runs the model: it takes from the scheduler what is next, and watches the doorbells of local clients.
+
+One thread, because a runtime is asked by one thread at a time and some (GPU delegates) by the same one always. It also
+reads the doorbells itself: a request over shared memory is run by the thread that noticed it, without a hand-over.
+"""
+
+from __future__ import annotations
+
+import logging
+import selectors
+import socket
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from autoglm_edge_agent.inference.backends import Session
+from autoglm_edge_agent.inference.errors import RequestError
+from autoglm_edge_agent.inference.sampling import Sampler
+from autoglm_edge_agent.inference.scheduler import Admission, Scheduler, Ticket
+from autoglm_edge_agent.inference.statistics import Statistics
+from autoglm_edge_protocol.histogram import HistogramRecorder
+
+log = logging.getLogger(__name__)
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(eq=False)
+class Work:
+    """What a ticket stands for.
+
+    `done` is called once, in the thread of the engine, or, for one that is put out, in that of whoever came instead.
+    """
+
+    inputs: Sequence[Array]
+    done: Callable[[list[Array] | RequestError], None]
+    borrowed: bool = False
+    """The inputs are the client's memory, which it may overwrite once it has its answer."""
+
+
+class Doorbell(Protocol):
+    """A socket on which a local client says that its tensors are in place."""
+
+    def fileno(self) -> int:
+        """Return the descriptor to watch."""
+
+    def rung(self) -> bool:
+        """Take what came, without waiting; False at the end of the connection, which is then forgotten."""
+
+
+class Engine:
+    """Runs one model. `submit` and `watch` may be called from any thread."""
+
+    def __init__(
+        self,
+        session: Session,
+        scheduler: Scheduler,
+        sampler: Sampler,
+        statistics: Statistics,
+        lease: AbstractContextManager[object] | None = None,
+    ) -> None:
+        self._session = session
+        self._scheduler = scheduler
+        self._sampler = sampler
+        self._statistics = statistics
+        self._lease: AbstractContextManager[object] = lease or nullcontext()
+        self._lock = threading.Lock()
+        self._selector = selectors.DefaultSelector()
+        self._bell, self._button = socket.socketpair()
+        self._bell.setblocking(False)
+        self._button.setblocking(False)
+        self._selector.register(self._bell, selectors.EVENT_READ, None)
+        self._asleep = False
+        self._alone = False
+        """A single doorbell has rung, and is being answered."""
+        self._closed = False
+        self._new: list[Doorbell] = []
+        self._doorbells = 0
+        self._cpu_us = HistogramRecorder()
+        self._cpu_s: list[float] = []
+        self._uncounted: list[tuple[float, int, float]] = []
+        self._run_since: float | None = None
+        self._thread = threading.Thread(target=self._loop, name="inference", daemon=True)
+        self._thread.start()
+
+    @property
+    def busy_s(self) -> float:
+        """How long the run that is going on has taken so far."""
+        since = self._run_since
+        return 0.0 if since is None else time.monotonic() - since
+
+    def take_cpu_us(self) -> Any:
+        """Return the processor time of each run since the last call, as a histogram."""
+        return self._cpu_us.take()
+
+    def run_at_once(self, inputs: Sequence[Array], timeout_s: float | None) -> list[Array] | RequestError | None:
+        """Run a request whose doorbell rang alone while nothing else is to be done; None: it has to wait its turn.
+
+        Only for doorbells, from `rung`. As `submit`, for much less: no request could be more urgent.
+        """
+        if not self._alone:
+            return None
+        began = time.monotonic()
+        with self._lock:
+            if not self._scheduler.begin(timeout_s, began):
+                return None
+        try:
+            outcome = self._one(inputs)
+        finally:
+            ended = time.monotonic()
+            with self._lock:
+                self._scheduler.finished(ended)
+        self._uncounted.append((0.0, 1, ended - began))
+        if isinstance(outcome, list) and self._sampler.wants():
+            self._sampler.hand_on([array.copy() for array in inputs], outcome)
+        return outcome
+
+    def submit(self, ticket: Ticket) -> Admission:
+        """Let a request wait for its turn; one that it puts out is told."""
+        with self._lock:
+            admission = self._scheduler.admit(ticket, time.monotonic())
+            wake = self._asleep and not admission.refused
+            self._asleep = self._asleep and not wake
+        if admission.evicted is not None:
+            admission.evicted.work.done(RequestError(503, "a more urgent request took its place"))
+        if wake:
+            self._wake()
+        return admission
+
+    def withdraw(self, ticket: Ticket) -> bool:
+        """Forget a request whose client has gone or does not wait any longer; False when it does not wait here."""
+        with self._lock:
+            return self._scheduler.withdraw(ticket)
+
+    def watch(self, doorbell: Doorbell) -> None:
+        """Watch a doorbell from now on, until it ends."""
+        with self._lock:
+            self._new.append(doorbell)
+        self._wake()
+
+    def call(self, do: Callable[[], None]) -> None:
+        """Have something done in the engine's thread, between two runs."""
+        self.watch(_Once(do))
+
+    def close(self) -> None:
+        """End the thread when what it runs is done; what waits is not answered."""
+        self._closed = True
+        self._wake()
+        self._thread.join()
+        self._selector.close()
+        self._bell.close()
+        self._button.close()
+
+    def _wake(self) -> None:
+        with suppress(BlockingIOError, OSError):
+            self._button.send(b"!")
+
+    def _loop(self) -> None:
+        while not self._closed:
+            try:
+                self._turn()
+            except Exception:
+                log.exception("the inference thread goes on after a defect")
+
+    def _count(self) -> None:
+        """Whoever asked has the answer; now there is time to count."""
+        for waited_s, together, took_s in self._uncounted:
+            self._statistics.ran(waited_s, together, took_s)
+        self._uncounted.clear()
+        for cpu_s in self._cpu_s:
+            self._cpu_us.record(cpu_s * 1e6)
+        self._cpu_s.clear()
+
+    def _turn(self) -> None:
+        self._count()
+        with self._lock:
+            pick = self._scheduler.take(time.monotonic())
+            self._asleep = not pick.run and not pick.expired
+            asleep = self._asleep
+        for ticket in pick.expired:
+            ticket.work.done(RequestError(504, "its time was over before the model was free"))
+        if pick.run:
+            self._run(pick.run)
+        # While requests wait, bells that rang meanwhile are looked at between two runs, so that all have their turn.
+        if asleep or self._doorbells or self._new:
+            self._listen(None if asleep else 0.0)
+
+    def _listen(self, timeout_s: float | None) -> None:
+        events = self._selector.select(timeout_s)
+        with self._lock:
+            self._asleep = False
+        self._alone = len(events) == 1
+        for key, _ in events:
+            if key.data is None:
+                with suppress(BlockingIOError):
+                    self._bell.recv(4096)
+                self._adopt()
+            elif not key.data.rung():
+                self._selector.unregister(key.fileobj)
+                self._doorbells -= 1
+        self._alone = False
+
+    def _adopt(self) -> None:
+        with self._lock:
+            new, self._new = self._new, []
+        for doorbell in new:
+            if isinstance(doorbell, _Once):
+                doorbell.do()
+            else:
+                self._selector.register(doorbell.fileno(), selectors.EVENT_READ, doorbell)
+                self._doorbells += 1
+
+    def _run(self, tickets: Sequence[Ticket]) -> None:
+        began = time.monotonic()
+        outcomes: Sequence[list[Array] | RequestError]
+        try:
+            if len(tickets) == 1:
+                outcomes = (self._one(tickets[0].work.inputs),)
+            else:
+                outcomes = self._together([ticket.work for ticket in tickets])
+        except Exception:
+            # Nobody else would tell those who wait.
+            log.exception("requests could not be run")
+            outcomes = [RequestError(500, "internal error; the log of the agent tells more")] * len(tickets)
+        finally:
+            ended = time.monotonic()
+            with self._lock:
+                self._scheduler.finished(ended)
+        for ticket, outcome in zip(tickets, outcomes, strict=True):
+            self._hand_over(ticket.work, outcome)
+        waited_s = sum(began - ticket.arrived_s for ticket in tickets)
+        self._uncounted.append((waited_s, len(tickets), ended - began))
+
+    def _hand_over(self, work: Work, outcome: list[Array] | RequestError) -> None:
+        if isinstance(outcome, list) and self._sampler.wants():
+            inputs = [array.copy() for array in work.inputs] if work.borrowed else work.inputs
+            work.done(outcome)
+            self._sampler.hand_on(inputs, outcome)
+        else:
+            work.done(outcome)
+
+    def _together(self, works: Sequence[Work]) -> Sequence[list[Array] | RequestError]:
+        together = self._one([np.concatenate(arrays) for arrays in zip(*(w.inputs for w in works), strict=True)])
+        rows = [len(work.inputs[0]) for work in works]
+        if isinstance(together, list) and all(output.shape[:1] == (sum(rows),) for output in together):
+            ends = np.cumsum(rows)[:-1]
+            return [list(each) for each in zip(*(np.split(output, ends) for output in together), strict=True)]
+        # At least one of them is not right: each gets the answer that it deserves.
+        return [self._one(work.inputs) for work in works]
+
+    def _one(self, inputs: Sequence[Array]) -> list[Array] | RequestError:
+        began_s = time.thread_time()
+        try:
+            with self._lease:
+                self._run_since = time.monotonic()
+                outputs = self._session.run(inputs)
+            self._cpu_s.append(time.thread_time() - began_s)
+            return outputs
+        except ValueError as error:
+            return RequestError(400, f"the model refused the inputs: {error}")
+        except TimeoutError as error:
+            return RequestError(503, str(error))
+        except Exception as error:
+            log.exception("the model could not be run")
+            return RequestError(500, f"the model could not be run: {type(error).__name__}")
+        finally:
+            self._run_since = None
+
+
+class _Once:
+    """Something to be done between two runs."""
+
+    def __init__(self, do: Callable[[], None]) -> None:
+        self.do = do
+
+    def fileno(self) -> int:
+        return -1
+
+    def rung(self) -> bool:
+        return False

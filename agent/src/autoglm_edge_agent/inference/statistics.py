@@ -1,0 +1,89 @@
+"""What was asked of the model and how long it took, as Triton's statistics extension tells it.
+
+Written by the engine's thread and the server's; read by the server's. Each number is one that only grows.
+Source: Triton Inference Server, "Statistics Extension".
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass
+class _Duration:
+    count: int = 0
+    s: float = 0.0
+
+    def add(self, seconds: float, count: int = 1) -> None:
+        self.count += count
+        self.s += seconds
+
+    def to_json(self) -> dict[str, int]:
+        return {"count": self.count, "ns": max(0, int(self.s * 1e9))}
+
+
+class Statistics:
+    """Counts since the worker began to serve."""
+
+    def __init__(self) -> None:
+        self._success = _Duration()
+        self._fail = _Duration()
+        self._queue = _Duration()
+        self._infer = _Duration()
+        self._input = _Duration()
+        self._output = _Duration()
+        self._executions = 0
+        self._batches: dict[int, _Duration] = {}
+        self._last_s = 0.0
+
+    def ran(self, waited_s: float, together: int, took_s: float) -> None:
+        """Count one run of the model for so many requests together, which had waited that long, all summed up."""
+        self._executions += 1
+        self._queue.add(waited_s, together)
+        self._infer.add(took_s * together, together)
+        batch = self._batches.get(together)
+        if batch is None:
+            batch = self._batches[together] = _Duration()
+        batch.add(took_s)
+        self._last_s = time.time()
+
+    def answered(self, took_s: float, *, well: bool) -> None:
+        """Count a request from its arrival to its answer."""
+        (self._success if well else self._fail).add(took_s)
+
+    def translated(self, input_s: float, output_s: float) -> None:
+        """Count how long it took to make arrays of a request, and an answer of arrays."""
+        self._input.add(input_s)
+        self._output.add(output_s)
+
+    def to_json(self, name: str, version: str) -> dict[str, Any]:
+        """Return one entry of `model_stats`."""
+        nothing = {"count": 0, "ns": 0}
+        return {
+            "name": name,
+            "version": version,
+            "last_inference": int(self._last_s * 1000),
+            "inference_count": self._queue.count,
+            "execution_count": self._executions,
+            "inference_stats": {
+                "success": self._success.to_json(),
+                "fail": self._fail.to_json(),
+                "queue": self._queue.to_json(),
+                "compute_input": self._input.to_json(),
+                "compute_infer": self._infer.to_json(),
+                "compute_output": self._output.to_json(),
+                "cache_hit": nothing,
+                "cache_miss": nothing,
+            },
+            "batch_stats": [
+                {
+                    "batch_size": size,
+                    "compute_input": nothing,
+                    "compute_infer": entry.to_json(),
+                    "compute_output": nothing,
+                }
+                for size, entry in sorted(self._batches.items())
+            ],
+        }
