@@ -37,9 +37,9 @@ thread. Below 1 it is bold: such a variant is slower than what it was made from.
 nothing. All tools were given the same calibration samples, without labels, and no option by hand. SQNR is that of the
 worst float output. The machine had other work at the time: trust the ratios more than "made in", which is wall time.
 
-The figures wanted were set on x86-64 with VNNI, and each section says in its title what its processor has. Without VNNI 8-bit
-products run at about half that speed, and plain 8 bits overflow, so that most speeds wanted cannot be met there. The sections
-with VNNI are of an earlier state of the converter.
+The figures wanted were set on x86-64 with VNNI, and each section says in its title what its processor has. Without VNNI
+8-bit products run at about half that speed, and plain 8 bits overflow, so that most speeds wanted cannot be met there.
+The sections with VNNI are of an earlier state of the converter.
 
 Not run: Olive (its static quantization calls onnxruntime's, which is here; its installation brings PyTorch), AIMET and
 ModelOpt (they bring CUDA builds of PyTorch).
