@@ -11,7 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-PARSERS = ["autoglm_edge_protocol", "autoglm_edge_agent", "autoglm_edge_fleet"]
+PARSERS = ["autoglm_edge_protocol", "autoglm_edge_agent", "autoglm_edge_fleet", "tuf"]
 
 
 def main(arguments: list[str]) -> int:
