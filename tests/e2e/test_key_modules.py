@@ -61,6 +61,7 @@ def broker(tmp_path: Path) -> Iterator[Broker]:
     running.stop()
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(180)
 def test_a_fleet_whose_keys_are_in_a_token(tmp_path: Path, broker: Broker) -> None:
     fleet = TokenFleet(tmp_path, broker.url)

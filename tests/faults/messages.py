@@ -62,14 +62,17 @@ class Fleet:
     def __init__(self) -> None:
         repository = self.repository = FakeRepository("faults")
         repository.add(reference())
-        self.first = repository.message(desired(1, reference()), FLEET)
+        self.signed_at = {1: repository.now, 2: repository.now + 60}
+        """Generation -> when it was signed, and so the time floor of a device that has accepted it."""
+        self.first = repository.message(desired(1, reference()), FLEET, signed_at=self.signed_at[1])
         files = [*repository.files.values()]
         repository.directors = [fresh_signer("faults-second-director")]
         repository.signers["targets"] = fresh_signer("faults-second-targets")
         repository.rotate()
         repository.add(reference("2.0.0"))
-        self.second = repository.message(desired(2, reference("2.0.0")), FLEET)
-        self.command = repository.message(command(), FLEET, expires_at=repository.now + DAY_S)
+        self.second = repository.message(desired(2, reference("2.0.0")), FLEET, signed_at=self.signed_at[2])
+        at, until = repository.now, repository.now + DAY_S
+        self.command = repository.message(command(), FLEET, signed_at=at, expires_at=until)
         self.files = {sha256_of(data): data for data in [*files, *repository.files.values()]}
         """By digest."""
 
@@ -227,12 +230,15 @@ class MessageScenario:
         """Nothing that was remembered is taken back, and what is on disk can be read."""
         vault = Vault(state / "trust", Disk())
         assert vault.sealed is None and vault.memory.generation in (1, 2)
+        assert vault.memory.time_floor == self.fleet.signed_at[vault.memory.generation]
         assert vault.version("root") in (1, 2) and vault.version("timestamp") >= 2
+        assert int((state / "session").read_text()) >= int(self.fleet.signed_at[1])
 
     def check_end(self, state: Path, bundles: Bundles) -> None:
         """It has come to its end, as if nothing had happened; each command was answered in one way only."""
         vault = Vault(state / "trust", Disk())
         assert (vault.memory.generation, vault.version("root")) == (2, 2)
+        assert vault.memory.time_floor == self.fleet.signed_at[2]
         assert len({answer.to_bytes() for answer in self.sent.pop(state, [])}) <= 1
         self.check(state)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,13 +12,10 @@ from tests.fakes.model_bundles import ModelBundle
 from tests.fakes.sites import Site
 from tests.faults import points
 from tests.faults.killed_agents import NEVER, counted, wrapper
+from tests.faults.remains import left_over
 
-from autoglm_edge_agent.storage.slots import Slots
 from autoglm_edge_protocol.deployment import BundleReference
-from autoglm_edge_protocol.documents import parse
 from autoglm_edge_protocol.durable import Disk
-from autoglm_edge_protocol.limits import LIMITS
-from autoglm_edge_protocol.manifest import MANIFEST_PATH, Manifest
 
 WIDTH = 256
 LANES = 2
@@ -55,7 +51,7 @@ class Lane:
         self._current = self._next()
         Disk().commit(self._control, str(NEVER).encode())
         self._site.fleet.wait_phase(self._deploy(self._current), "confirmed", device=self.device)
-        wait_until(lambda: not _left_over(self.agent.state), 10, "something is left over")
+        wait_until(lambda: not left_over(self.agent.state), 10, "something is left over")
         return counted(self._control)
 
     def _next(self) -> int:
@@ -84,7 +80,7 @@ class Lane:
         fleet.wait_phase(generation, "confirmed", device=self.device)
         self._assert_serves(self._bundles[wanted])
         self._current = wanted
-        wait_until(lambda: not _left_over(self.agent.state), 10, f"{operation}: {_left_over(self.agent.state)}")
+        wait_until(lambda: not left_over(self.agent.state), 10, f"{operation}: {left_over(self.agent.state)}")
         return True
 
     def _phase(self, generation: int) -> str | None:
@@ -96,20 +92,6 @@ class Lane:
         serving = next(bundle for bundle in bundles if bundle.reference.version == version)
         # of zeros the model makes its bias, to the last bit but for the sums of 256 zeros
         np.testing.assert_allclose(y[0], serving.bias, rtol=1e-6)
-
-
-def _left_over(state: Path) -> list[str]:
-    """Return what an update that has ended must not leave: all that neither of the two bundles in slots needs."""
-    slots = parse(Slots, (state / "slots.json").read_bytes())
-    needed = slots.manifests()
-    for digest in slots.manifests():
-        manifest = parse(Manifest, (state / "bundles" / digest / MANIFEST_PATH).read_bytes(), LIMITS.manifest_bytes)
-        needed |= {entry.sha256 for entry in manifest.files}
-    found = [path for path in (state / "bundles").iterdir() if path.name not in slots.manifests()]
-    found += [path for path in (state / "objects").glob("*/*") if path.name not in needed]
-    for pattern in ("partial/*", "trust/work-*", "trust/partial/*", "trust/objects/*/*"):
-        found += state.glob(pattern)
-    return [str(path.relative_to(state)) for path in found]
 
 
 @pytest.mark.slow

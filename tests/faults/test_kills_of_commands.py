@@ -10,6 +10,7 @@ from tests.fakes.agents import wait_until
 from tests.fakes.sites import Site
 from tests.faults import points
 from tests.faults.killed_agents import NEVER, counted, wrapper
+from tests.faults.remains import left_over
 
 from autoglm_edge_protocol.commands import Answer, Outcome
 from autoglm_edge_protocol.durable import Disk
@@ -42,6 +43,7 @@ def test_killed_at_every_operation_of_a_rollback_by_command(site: Site) -> None:
         site.assert_serves(agent, first)
         site.fleet.wait_answer(site.fleet.command("ping"))  # whatever else was to come has come
         assert all(other == answer for other in _answers(site, command.command_id)), operation
+        wait_until(lambda: not left_over(agent.state), 10, f"{operation}: something is left over")
         operation += 1
     print(f"{enumerated} operations, killed at {operation}")
     assert operation == enumerated > 20

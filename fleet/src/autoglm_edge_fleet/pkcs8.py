@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import os
 
-from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.exceptions import InternalError, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import AES256
@@ -45,8 +45,9 @@ def from_pem(pem: bytes, passphrase: str | None) -> PrivateKeyTypes:
     """Read a key. Raises ValueError when it is no key, or not one that this passphrase opens."""
     try:
         return load_pem_private_key(pem, passphrase.encode() if passphrase and is_encrypted(pem) else None)
-    except (TypeError, UnsupportedAlgorithm) as error:
-        raise ValueError(str(error)) from None
+    except (TypeError, UnsupportedAlgorithm, InternalError) as error:
+        # The last is what becomes of a key of one kind under the name of another.
+        raise ValueError(str(error).splitlines()[0]) from None
 
 
 def _encrypted(plain: bytes, passphrase: bytes) -> bytes:

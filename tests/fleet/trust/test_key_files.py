@@ -192,3 +192,13 @@ def test_uris_of_keys_that_cannot_be_used_here(uri: str, text: str, monkeypatch:
     with pytest.raises(KeyUnavailable, match=text) as caught:
         public_key_of(uri, GIVEN)
     assert "\n" not in str(caught.value)
+
+
+def test_a_key_under_the_name_of_another_kind_is_none(tmp_path: Path) -> None:
+    """OpenSSL finds an X448 key of 32 bytes, says nothing that is foreseen, and `cryptography` speaks of a defect."""
+    pem = to_pem(Ed25519PrivateKey.generate(), None)
+    path = tmp_path / "key.pem"
+    path.write_bytes(pem.replace(b"MC4CAQAwBQYDK2Vw", b"MC4CAQAwBQYDK2Vv"))
+    assert path.read_bytes() != pem
+    with pytest.raises(KeyUnavailable, match="is no private key in PEM"):
+        file_signer(path, None, GIVEN)

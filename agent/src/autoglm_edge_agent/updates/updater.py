@@ -131,7 +131,9 @@ class Updater:
             if current is None:
                 raise Refusal("no-previous", "there is no bundle to go back to")
             await self._models.switch(current)
-            return current
+        if journal.record.ended:  # else another update is under way, and cleans up at its end
+            journal.collect()
+        return current
 
     async def unserviceable(self, installed: Installed, reason: Reason) -> Installed | None:
         """Return what to serve instead of a bundle whose workers keep failing; None to go on trying with it.
