@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from autoglm_edge_agent.errors import ConfigurationError
 from autoglm_edge_agent.updates.allowance import QuietHours
-from autoglm_edge_agent.updates.receiving import SOURCES, SourceName, TransferPolicy
+from autoglm_edge_agent.updates.policy import SOURCES, SourceName, TransferPolicy
 from autoglm_edge_protocol.documents import first_problem
 from autoglm_edge_protocol.errors import ProtocolError
 from autoglm_edge_protocol.limits import LIMITS
