@@ -68,7 +68,7 @@ def test_links_lead_somewhere() -> None:
         ("it is halved, down to 2", WINDOW_FLOOR == 2),
         ("nothing has come for 2 s", RETRY_S == 2),
         ("the time doubles up to 30 s", RETRY_MAX_S == 30),
-        ("every 16 blocks of the stream or half second", (CREDIT_BLOCKS, CREDIT_S) == (16, 0.5)),
+        ("every 32 blocks of the stream or half second", (CREDIT_BLOCKS, CREDIT_S) == (32, 0.5)),
         ("never more than 64 blocks ahead", fan_out.WINDOW == STREAM_WINDOW_BLOCKS == 64),
         ("more than 96 blocks of the stream", FAR_BEHIND_BLOCKS == 96),
         ("no other for 0.2 s, or 1 s", (fan_out.SETTLE_S, fan_out.GATHER_S) == (0.2, 1.0)),

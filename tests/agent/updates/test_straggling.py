@@ -6,7 +6,7 @@ import pytest
 
 from autoglm_edge_agent.updates.straggling import FAR_BEHIND_BLOCKS, STREAM_WINDOW_BLOCKS, Straggling
 
-CREDIT_BLOCKS = 16
+CREDIT_BLOCKS = 32
 WORD = -1
 
 

@@ -17,8 +17,9 @@ from autoglm_edge_agent.updates.straggling import Straggling
 from autoglm_edge_protocol.errors import LinkError
 from autoglm_edge_protocol.transfer import StreamCredit
 
-CREDIT_BLOCKS, CREDIT_S = 16, 0.5
-"""How many blocks of a stream go by, or how much time, between two words about it."""
+CREDIT_BLOCKS, CREDIT_S = 32, 0.5
+"""How many blocks of a stream go by, or how much time, between two words about it: half of the window that the fleet
+keeps to. What the fleet spends on a cohort is mostly reading these."""
 
 
 class Following:
