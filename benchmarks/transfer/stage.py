@@ -6,6 +6,7 @@ import contextlib
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,6 +68,7 @@ class Stage:
         fleet.deploy(bundle, names)
         serving, broker = self._process(), psutil.Process(self.broker.pid)
         watched = (serving, broker)
+        self._wait_idle(serving)  # orders are signed and sent, which is no part of the transfer
         before, sent_before = [_cpu_s(each) for each in watched], fleet.egress().size_bytes
         rss_before = [each.memory_info().rss for each in watched]
         for child in children:
@@ -88,6 +90,14 @@ class Stage:
             sent,
             *grew_bytes,
         )
+
+    def _wait_idle(self, process: psutil.Process) -> None:
+        def is_idle() -> bool:
+            before = _cpu_s(process)
+            time.sleep(0.5)
+            return _cpu_s(process) - before < 0.05
+
+        wait_until(is_idle, 30, "the fleet finds no rest")
 
     def _settled(self, before: int) -> int:
         # The daemon writes its counters once a second.

@@ -234,7 +234,8 @@ class StandInDevice:
                     raise Refused(self.refusals[-1].reason.message)
                 self._progress.clear()
                 try:
-                    await asyncio.wait_for(self._progress.wait(), 2)
+                    async with asyncio.timeout(2):  # `wait_for` of Python 3.11 may lose a cancellation
+                        await self._progress.wait()
                 except TimeoutError:
                     break
         data = b"".join(got[offset] for offset in sorted(got))

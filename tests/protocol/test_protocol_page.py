@@ -8,8 +8,9 @@ import pytest
 from scripts.generate_docs import DOCS, DOCUMENTS
 
 from autoglm_edge_agent.updates.blocks import FOLLOW_PATIENCE_S
+from autoglm_edge_agent.updates.following import CREDIT_BLOCKS, CREDIT_S
 from autoglm_edge_agent.updates.pace import RETRY_MAX_S, RETRY_S, WINDOW_FLOOR, WINDOW_MAX, WINDOW_MIN
-from autoglm_edge_agent.updates.receiving import CREDIT_BLOCKS, CREDIT_S
+from autoglm_edge_agent.updates.straggling import FAR_BEHIND_BLOCKS, STREAM_WINDOW_BLOCKS
 from autoglm_edge_fleet import fan_out
 from autoglm_edge_protocol.documents import parse
 from autoglm_edge_protocol.limits import LIMITS
@@ -67,8 +68,9 @@ def test_links_lead_somewhere() -> None:
         ("it is halved, down to 2", WINDOW_FLOOR == 2),
         ("nothing has come for 2 s", RETRY_S == 2),
         ("the time doubles up to 30 s", RETRY_MAX_S == 30),
-        ("every 16 blocks of the stream or half second", (CREDIT_BLOCKS, CREDIT_S) == (16, 0.5)),
-        ("never more than 64 blocks ahead", fan_out.WINDOW == 64),
+        ("every 32 blocks of the stream or half second", (CREDIT_BLOCKS, CREDIT_S) == (32, 0.5)),
+        ("never more than 64 blocks ahead", fan_out.WINDOW == STREAM_WINDOW_BLOCKS == 64),
+        ("more than 96 blocks of the stream", FAR_BEHIND_BLOCKS == 96),
         ("no other for 0.2 s, or 1 s", (fan_out.SETTLE_S, fan_out.GATHER_S) == (0.2, 1.0)),
         ("says nothing for 8 s", fan_out.SILENCE_S == 8),
         ("nothing has come for\n   6 s", FOLLOW_PATIENCE_S == 6),

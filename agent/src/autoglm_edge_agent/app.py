@@ -31,7 +31,7 @@ from autoglm_edge_agent.trust.entrance import Entrance
 from autoglm_edge_agent.updates.beside import Beside
 from autoglm_edge_agent.updates.fetch import Fetcher
 from autoglm_edge_agent.updates.fit import Capabilities
-from autoglm_edge_agent.updates.receiving import TransferPolicy
+from autoglm_edge_agent.updates.policy import TransferPolicy
 from autoglm_edge_agent.updates.updater import Updater
 from autoglm_edge_agent.uplink import Uplink
 from autoglm_edge_protocol.commands import Command

@@ -13,7 +13,7 @@ from autoglm_edge_agent.addresses import address_of, is_loopback, split_address
 from autoglm_edge_agent.errors import ConfigurationError
 from autoglm_edge_agent.inference.control import AccessOrder, ServingOrder
 from autoglm_edge_agent.updates.allowance import QuietHours
-from autoglm_edge_agent.updates.receiving import SOURCES, SourceName, TransferPolicy
+from autoglm_edge_agent.updates.policy import SOURCES, SourceName, TransferPolicy
 from autoglm_edge_protocol.documents import first_problem
 from autoglm_edge_protocol.errors import ProtocolError
 from autoglm_edge_protocol.limits import LIMITS

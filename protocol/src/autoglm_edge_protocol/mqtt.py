@@ -1,11 +1,8 @@
-"""The link to a broker: paho-mqtt for asyncio, with its known traps handled here, in `paho_client` and in `in_flight`.
+"""The link to a broker: paho-mqtt for asyncio, with its known traps handled here, in `paho_client`, `in_flight` and
+`inbound`.
 
-- A QoS 1 message is acknowledged to the broker only after the handler has finished with it, so what a handler commits
-  to disk is not lost when the process dies first (the broker sends it again). An acknowledgement belongs to its
-  connection: message ids begin anew with the next one, and paho would even send it ahead of the CONNECT.
 - `wait_for_publish` can block for ever: completion is a future, and the caller states how long it waits.
-- Bulk blocks (QoS 0) may arrive faster than they are used: the queue is bounded and drops, and the receiver asks again.
-  They may also be given faster than the socket takes them: `room_for_block` bounds how many wait.
+- Bulk blocks (QoS 0) may be given faster than the socket takes them: `room_for_block` bounds how many wait.
 
 MQTT 3.1.1 (OASIS standard, 2014), QoS 0 and 1, persistent session.
 """
@@ -14,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -24,10 +20,11 @@ import paho.mqtt.client as paho
 from autoglm_edge_protocol.address import BrokerAddress, tls_context
 from autoglm_edge_protocol.errors import LinkError
 from autoglm_edge_protocol.in_flight import IN_FLIGHT, InFlight, Outgoing
+from autoglm_edge_protocol.inbound import Handler, Inbound, Message, guarded
 from autoglm_edge_protocol.paho_client import LoopClient
 from autoglm_edge_protocol.publications import Publication
 
-__all__ = ["IN_FLIGHT", "UNSENT_BLOCKS", "BrokerAddress", "Link", "Message", "Will"]
+__all__ = ["IN_FLIGHT", "UNSENT_BLOCKS", "BrokerAddress", "Handler", "Link", "Message", "Will"]
 
 log = logging.getLogger(__name__)
 
@@ -39,16 +36,6 @@ _STOP_S = 3.0
 
 
 @dataclass(frozen=True)
-class Message:
-    """A message that came in."""
-
-    topic: str
-    payload: bytes
-    qos: int
-    retained: bool
-
-
-@dataclass(frozen=True)
 class Will:
     """What the broker publishes, retained, when the connection breaks."""
 
@@ -56,7 +43,6 @@ class Will:
     payload: bytes
 
 
-Handler = Callable[[Message], Awaitable[None]]
 Connected = Callable[[], Awaitable[None]]
 
 
@@ -89,12 +75,9 @@ class Link:
     ) -> None:
         self._address = address
         self._filters = dict(filters)
-        self._on_message = on_message
         self._on_connected = on_connected
         self._will = will
         self._keepalive_s = keepalive_s
-        self._block_queue = block_queue
-        self.dropped_blocks = 0
         self.last_problem: str | None = None
         self._closed = False
         self._connection = 0
@@ -102,9 +85,7 @@ class Link:
         self._subscription = 0
         self._connected = asyncio.Event()
         self._one_at_a_time = asyncio.Lock()
-        self._control: asyncio.Queue[tuple[Message, int, int]] = asyncio.Queue()
-        self._blocks: deque[Message] = deque()
-        self._blocks_waiting = asyncio.Event()
+        self._inbound = Inbound(on_message, self._acknowledge, block_queue)
         self._in_flight = InFlight(self._give)
         self._room = asyncio.Event()
         self._room.set()
@@ -129,8 +110,8 @@ class Link:
         if self._address.tls:
             self._client.tls_set_context(tls_context(self._address))
         self._client.connect_async(self._address.host, self._address.port, self._keepalive_s)
-        self._spawn(self._consume_control())
-        self._spawn(self._consume_blocks())
+        self._spawn(self._inbound.consume_control())
+        self._spawn(self._inbound.consume_blocks())
         self._spawn(self._stay_connected())
 
     async def stop(self) -> None:
@@ -147,6 +128,11 @@ class Link:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         self._connected.clear()
+
+    @property
+    def dropped_blocks(self) -> int:
+        """How many messages at QoS 0 came while too many waited for the handler."""
+        return self._inbound.dropped_blocks
 
     @property
     def connected(self) -> bool:
@@ -293,10 +279,9 @@ class Link:
             self._client.ack(message.mid, message.qos)
             return
         if taken.qos > 0:
-            # Bounded by the broker: it sends no more than its in-flight limit before the acknowledgements.
-            self._control.put_nowait((taken, message.mid, self._connection))
+            self._inbound.put_control(taken, message.mid, self._connection)
         else:
-            self._queue_block(taken)
+            self._inbound.put_block(taken)
 
     def _take_block(self, publication: Publication) -> None:
         try:
@@ -304,17 +289,10 @@ class Link:
         except UnicodeDecodeError:
             self._note_unreadable_topic()
             return
-        self._queue_block(Message(topic, publication.payload, 0, publication.retained))
+        self._inbound.put_block(Message(topic, publication.payload, 0, publication.retained))
 
     def _note_unreadable_topic(self) -> None:
         log.warning("%s: a message with a topic that is not UTF-8 was thrown away", self._address)
-
-    def _queue_block(self, message: Message) -> None:
-        if len(self._blocks) >= self._block_queue:
-            self.dropped_blocks += 1
-        else:
-            self._blocks.append(message)
-            self._blocks_waiting.set()
 
     def _after_reading(self) -> None:
         if self._client.unsent_blocks < UNSENT_BLOCKS:
@@ -345,8 +323,6 @@ class Link:
         if self._on_connected is not None:
             self._spawn(self._run_connected(self._on_connected))
 
-    # what came ----
-
     def _spawn(self, work: Any) -> None:
         task: asyncio.Task[None] = asyncio.ensure_future(work)
         self._tasks.add(task)
@@ -354,25 +330,9 @@ class Link:
 
     async def _run_connected(self, on_connected: Connected) -> None:
         async with self._one_at_a_time:
-            await self._guarded(on_connected())
+            await guarded(on_connected())
 
-    async def _consume_control(self) -> None:
-        while True:
-            message, mid, connection = await self._control.get()
-            await self._guarded(self._on_message(message))
-            if connection == self._connection:
-                self._client.ack(mid, message.qos)
-                self._client.flush()
-
-    async def _consume_blocks(self) -> None:
-        while True:
-            await self._blocks_waiting.wait()
-            self._blocks_waiting.clear()
-            while self._blocks:
-                await self._guarded(self._on_message(self._blocks.popleft()))
-
-    async def _guarded(self, work: Awaitable[None]) -> None:
-        try:
-            await work
-        except Exception:
-            log.exception("a message could not be handled")
+    def _acknowledge(self, mid: int, connection: int) -> None:
+        if connection == self._connection:
+            self._client.ack(mid, 1)
+            self._client.flush()

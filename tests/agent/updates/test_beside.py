@@ -20,8 +20,9 @@ from autoglm_edge_agent.trust.https import HttpsRepository, answers
 from autoglm_edge_agent.updates.allowance import QuietHours
 from autoglm_edge_agent.updates.beside import Beside, Depot
 from autoglm_edge_agent.updates.fetch import Fetcher
+from autoglm_edge_agent.updates.policy import TransferPolicy
 from autoglm_edge_agent.updates.progress import Progress
-from autoglm_edge_agent.updates.receiving import Block, TransferPolicy
+from autoglm_edge_agent.updates.receiving import Block
 from autoglm_edge_protocol.chunks import Chunk, ChunkedFile
 from autoglm_edge_protocol.digests import sha256_of
 from autoglm_edge_protocol.durable import Disk

@@ -6,7 +6,7 @@ import pytest
 
 from autoglm_edge_agent.updates.straggling import FAR_BEHIND_BLOCKS, STREAM_WINDOW_BLOCKS, Straggling
 
-CREDIT_BLOCKS = 16
+CREDIT_BLOCKS = 32
 WORD = -1
 
 
@@ -34,12 +34,12 @@ def left_after(blocks_per_step: float, count: int = 2000) -> int | None:
     return None
 
 
-@pytest.mark.parametrize("blocks_per_step", [1.0, 1.5, 10.0])
+@pytest.mark.parametrize("blocks_per_step", [0.8, 0.95, 1.0, 1.5, 10.0])
 def test_who_keeps_up_stays(blocks_per_step: float) -> None:
     assert left_after(blocks_per_step) is None
 
 
-@pytest.mark.parametrize("blocks_per_step", [0.1, 0.3, 0.6, 0.9])
+@pytest.mark.parametrize("blocks_per_step", [0.1, 0.3, 0.6])
 def test_who_does_not_leaves_before_much_waits_for_it(blocks_per_step: float) -> None:
     waited = left_after(blocks_per_step)
     assert waited is not None

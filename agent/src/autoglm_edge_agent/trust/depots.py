@@ -8,7 +8,7 @@ from pathlib import Path
 from autoglm_edge_agent.trust.https import HttpsRepository
 from autoglm_edge_agent.trust.sources import open_regular
 from autoglm_edge_agent.updates.beside import PIECE_BYTES
-from autoglm_edge_agent.updates.receiving import SourceName
+from autoglm_edge_agent.updates.policy import SourceName
 
 _SLOWEST_BYTES_PER_S = 1024
 _LEAST_S = 120.0

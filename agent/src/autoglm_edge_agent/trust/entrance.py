@@ -26,7 +26,8 @@ from autoglm_edge_agent.trust.unguarded import NO_ROOT, Closed, Insecure
 from autoglm_edge_agent.trust.vault import Vault
 from autoglm_edge_agent.updates.beside import Depot
 from autoglm_edge_agent.updates.fetch import Fetcher
-from autoglm_edge_agent.updates.receiving import Requests, TransferPolicy
+from autoglm_edge_agent.updates.policy import TransferPolicy
+from autoglm_edge_agent.updates.requests import Requests
 from autoglm_edge_protocol.deployment import DeploymentReport, DesiredState, TrustReport
 from autoglm_edge_protocol.durable import Disk
 from autoglm_edge_protocol.limits import LIMITS

@@ -19,7 +19,7 @@ from autoglm_edge_agent.cancellation import in_stoppable_thread
 from autoglm_edge_agent.errors import Hindrance
 from autoglm_edge_agent.updates.allowance import Allowance
 from autoglm_edge_agent.updates.partial import PartialFile
-from autoglm_edge_agent.updates.receiving import SourceName, TransferPolicy
+from autoglm_edge_agent.updates.policy import SourceName, TransferPolicy
 from autoglm_edge_agent.updates.runs import Run, missing_runs
 
 log = logging.getLogger(__name__)

@@ -17,7 +17,9 @@ from autoglm_edge_agent.updates.allowance import Allowance
 from autoglm_edge_agent.updates.beside import Beside
 from autoglm_edge_agent.updates.blocks import BlockTransfer, CorruptChunk
 from autoglm_edge_agent.updates.partial import PartialFile
-from autoglm_edge_agent.updates.receiving import Block, BlockTooLarge, Receiving, Requests, TransferPolicy
+from autoglm_edge_agent.updates.policy import TransferPolicy
+from autoglm_edge_agent.updates.receiving import Block, BlockTooLarge, Receiving
+from autoglm_edge_agent.updates.requests import Requests
 from autoglm_edge_agent.updates.seeding import plant
 from autoglm_edge_agent.updates.seeds import NOWHERE, Places
 from autoglm_edge_agent.updates.settling import Settling

@@ -1,67 +1,36 @@
-"""Receiving one file from the fleet: asking, following, checking and writing, from the first request to the last block.
+"""Receiving one file from the fleet: asking, checking and writing, from the first request to the last block.
 
-What is asked for and when is decided in `blocks`, `pace` and `allowance`; here it is done.
+What is asked for and when is decided in `blocks`, `pace` and `allowance`; here it is done. Streams are for `following`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import datetime
 import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, Protocol
 
-from autoglm_edge_agent.cancellation import cancel
 from autoglm_edge_agent.errors import Hindrance, Refusal
-from autoglm_edge_agent.updates.allowance import Allowance, QuietHours
+from autoglm_edge_agent.updates.allowance import Allowance
 from autoglm_edge_agent.updates.blocks import BlockTransfer
+from autoglm_edge_agent.updates.following import Following
 from autoglm_edge_agent.updates.partial import PartialFile
-from autoglm_edge_agent.updates.straggling import Straggling
-from autoglm_edge_protocol.errors import LinkError, MalformedDocument
+from autoglm_edge_agent.updates.policy import TransferPolicy
+from autoglm_edge_agent.updates.requests import Requests
+from autoglm_edge_protocol.errors import MalformedDocument
 from autoglm_edge_protocol.limits import LIMITS
-from autoglm_edge_protocol.packing import ENCODINGS, unpack
-from autoglm_edge_protocol.transfer import FetchRefusal, FetchRequest, StreamCredit, to_bitmap, to_ranges
+from autoglm_edge_protocol.packing import unpack
+from autoglm_edge_protocol.transfer import FetchRefusal, FetchRequest, to_bitmap, to_ranges
 
 PATIENCE_S = 60.0
 """Silence, while connected, after which the fleet is reported as silent; the fetch then begins anew by itself."""
-CREDIT_BLOCKS, CREDIT_S = 16, 0.5
-"""How many blocks of a stream go by, or how much time, between two words about it."""
-SourceName = Literal["folder", "https", "fleet"]
-SOURCES: tuple[SourceName, ...] = ("folder", "https", "fleet")
-"""Where files of bundles may come from."""
 _INBOX_BLOCKS = 256
 """Blocks that wait to be written; more are dropped and asked for again."""
 _TURN_BLOCKS = 8
 """Blocks taken in before anything else gets its turn: a few milliseconds on a small board."""
 _FOLLOWED_BLOCKS = 2
 """A file that lacks fewer is not worth a subscription."""
-
-
-class Requests(Protocol):
-    """Where requests go."""
-
-    @property
-    def connected(self) -> bool:
-        """Whether a request can be sent now."""
-
-    def request(self, request: FetchRequest) -> bool:
-        """Send a request, at most once; False when it could not be sent."""
-
-    def follow(self, sha256: str) -> None:
-        """Listen to what is sent to all that lack a file."""
-
-    def unfollow(self, sha256: str) -> None:
-        """Listen no more."""
-
-    def credit(self, credit: StreamCredit) -> bool:
-        """Say how far a stream has come, at most once; False when it could not be said."""
-
-    async def acknowledged_credit(self, credit: StreamCredit) -> None:
-        """Say it at least once, and return when the broker has acknowledged it, behind all that it holds for this
-        device. Raises LinkError."""
 
 
 @dataclass(frozen=True)
@@ -74,25 +43,6 @@ class Block:
     packed: bool = False
     shared: bool = False
     """Sent to all that follow the file."""
-
-
-@dataclass(frozen=True)
-class TransferPolicy:
-    """How the owner of the board wants bulk data to come."""
-
-    block_bytes: int = LIMITS.block_bytes
-    max_bytes_per_s: int | None = None
-    """A device with a cap never follows a stream: that comes as fast as the others take it."""
-    quiet_hours: QuietHours | None = None
-    follow: bool = True
-    encodings: tuple[str, ...] = ENCODINGS
-    sources: tuple[SourceName, ...] = SOURCES
-    """What is asked, in this order; the fleet, where it is asked at all, last."""
-
-    def check_hours(self) -> None:
-        """Raise Hindrance (`quiet-hours`) while nothing is to be fetched."""
-        if self.quiet_hours and self.quiet_hours.contain(datetime.datetime.now().time()):
-            raise Hindrance("quiet-hours", f"nothing is fetched in the quiet hours, {self.quiet_hours} by local time")
 
 
 class BlockTooLarge(Exception):
@@ -137,10 +87,7 @@ class Receiving:
         self._inbox: deque[Block | FetchRefusal] = deque()
         self._waiter: asyncio.Future[None] | None = None
         self._silent_since = time.monotonic()
-        self._credited, self._credited_at = 0, 0.0
-        self._straggling = Straggling()
-        self._said: set[asyncio.Task[None]] = set()
-        self._subscribed = False
+        self._following = Following(requests, transfer, self.sha256, self._wake)
         self._connected = True
 
     @property
@@ -170,8 +117,7 @@ class Receiving:
         try:
             await self._until_complete(follow)
         finally:
-            self._leave()
-            await cancel(*self._said)
+            await self._following.stop()
 
     async def _until_complete(self, follow: bool) -> None:
         while not self._transfer.complete:
@@ -188,7 +134,7 @@ class Receiving:
             # Only the first request offers to follow: by the next one this device lags behind the stream.
             follow = not self._ask(now, follow) and follow
             if not self._transfer.following:
-                self._leave()
+                self._following.leave()
             await self._receive(now)
 
     def _ask(self, now: float, follow: bool) -> bool:
@@ -210,15 +156,8 @@ class Receiving:
         )
         self.next_request_id += 1
         if follow:
-            self._requests.follow(self.sha256)
-            self._subscribed = True
-            self._transfer.follow(now)
+            self._following.begin(now)
         return self._requests.request(request)
-
-    def _leave(self) -> None:
-        if self._subscribed:
-            self._subscribed = False
-            self._requests.unfollow(self.sha256)
 
     async def _receive(self, now: float) -> None:
         """Take what has come; wait for it no longer than until something else is to be done."""
@@ -270,7 +209,7 @@ class Receiving:
                 self._check(chunk)
             self._on_progress()
         if block.shared:
-            self._gone_by(block.offset // transfer.block_bytes, now)
+            self._following.gone_by(block.offset // transfer.block_bytes, now)
         elif accepted:
             transfer.pulled()
         else:
@@ -283,38 +222,6 @@ class Receiving:
             return unpack(block.data, self._transfer.block_bytes)
         except MalformedDocument:
             return None
-
-    def _gone_by(self, number: int, now: float) -> None:
-        self._transfer.passed(number, now)
-        self._straggling.passed()
-        if not self._subscribed:
-            return  # left already, and this was on its way
-        credit = StreamCredit(sha256=self.sha256, block_bytes=self._transfer.block_bytes, block=number)
-        if self._straggling.is_far_behind:
-            self._leave()
-            self._say(credit, self._left)
-        elif number - self._credited >= CREDIT_BLOCKS or now - self._credited_at >= CREDIT_S:
-            self._credited, self._credited_at = number, now
-            if self._straggling.waits:
-                self._requests.credit(credit)
-            else:
-                self._straggling.asked()
-                self._say(credit, self._straggling.acknowledged)
-
-    def _say(self, credit: StreamCredit, acknowledged: Callable[[], None]) -> None:
-        async def say() -> None:
-            with contextlib.suppress(LinkError):  # after a lost connection there is no stream any more
-                await self._requests.acknowledged_credit(credit)
-                acknowledged()
-
-        said = asyncio.ensure_future(say())
-        self._said.add(said)
-        said.add_done_callback(self._said.discard)
-
-    def _left(self) -> None:
-        # The broker holds nothing more of the stream. Whoever asks before that gets most blocks twice.
-        self._transfer.left(time.monotonic())
-        self._wake()
 
     def _check(self, chunk: int) -> None:
         if self._partial.holds(chunk):

@@ -13,7 +13,6 @@ from autoglm_edge_agent.cancellation import cancel, in_thread
 from autoglm_edge_agent.updates.partial import PartialFile
 
 STEP_BYTES = 16 * 1024 * 1024
-"""How far it stays behind."""
 _PIECE_BYTES = 256 * 1024
 
 
@@ -23,10 +22,12 @@ class Settling:
     Args:
         partial: the file.
         path: its name, for reading it without moving the place at which it is written.
+        step_bytes: how far it stays behind.
     """
 
-    def __init__(self, partial: PartialFile, path: Path) -> None:
+    def __init__(self, partial: PartialFile, path: Path, step_bytes: int = STEP_BYTES) -> None:
         self._partial = partial
+        self._step_bytes = step_bytes
         self._path = path
         self._digest = hashlib.sha256()
         self._settled_bytes = 0
@@ -34,7 +35,7 @@ class Settling:
 
     def reached(self, verified_bytes: int) -> None:
         """Note that so many bytes from the beginning on are in place and right."""
-        if verified_bytes - self._settled_bytes >= STEP_BYTES and self._work is None:
+        if verified_bytes - self._settled_bytes >= self._step_bytes and self._work is None:
             self._work = asyncio.ensure_future(in_thread(self._settle, verified_bytes))
             self._work.add_done_callback(self._done)
 
