@@ -21,20 +21,25 @@ demo: install ## run the whole path once: convert, publish, deploy to three agen
 	$(BIN)/autoglm-edge demo
 
 test: test-main test-tensorflow test-torch ## run every test, the slow ones too, each in the environment that it needs
-	@echo "ran: everything but frameworks ($(VENV), $(AGENT_VENV)), Keras and SavedModel ($(TENSORFLOW_VENV)), PyTorch ($(TORCH_VENV))"
+	@echo "everything but frameworks ($(VENV), $(AGENT_VENV)): $$(cat $(VENV)/.test-counts)"
+	@echo "Keras and SavedModel ($(TENSORFLOW_VENV)): $$(cat $(TENSORFLOW_VENV)/.test-counts)"
+	@echo "PyTorch ($(TORCH_VENV)): $$(cat $(TORCH_VENV)/.test-counts)"
 	-@cat $(VENV)/.fault-points
 
 test-main: install $(AGENT_VENV)/.complete broker ## run all tests but those of TensorFlow and PyTorch models
-	AUTOGLM_EDGE_FAULT_POINTS=$(VENV)/.fault-points $(BIN)/python -m pytest $(PARALLEL) $(PYTEST_ARGS)
+	AUTOGLM_EDGE_FAULT_POINTS=$(VENV)/.fault-points AUTOGLM_EDGE_TEST_COUNTS=$(VENV)/.test-counts \
+	  $(BIN)/python -m pytest $(PARALLEL) $(PYTEST_ARGS)
 
 test-fast: install $(AGENT_VENV)/.complete broker ## run the fast tests only
 	$(BIN)/python -m pytest $(PARALLEL) -m "not slow" $(PYTEST_ARGS)
 
 test-torch: $(TORCH_VENV)/.complete ## run the tests of PyTorch models, in an environment of their own
-	$(TORCH_VENV)/bin/python -m pytest -p no:anyio tests/converter/torch $(PYTEST_ARGS)
+	AUTOGLM_EDGE_TEST_COUNTS=$(TORCH_VENV)/.test-counts \
+	  $(TORCH_VENV)/bin/python -m pytest -p no:anyio tests/converter/torch $(PYTEST_ARGS)
 
 test-tensorflow: $(TENSORFLOW_VENV)/.complete ## run the tests of the roads from Keras and SavedModel
-	$(TENSORFLOW_VENV)/bin/python -m pytest tests/converter/tensorflow $(PYTEST_ARGS)
+	AUTOGLM_EDGE_TEST_COUNTS=$(TENSORFLOW_VENV)/.test-counts \
+	  $(TENSORFLOW_VENV)/bin/python -m pytest tests/converter/tensorflow $(PYTEST_ARGS)
 
 bench-frameworks: install $(TENSORFLOW_VENV)/.complete $(TORCH_VENV)/.complete ## measure conversions of other frameworks
 	$(TENSORFLOW_VENV)/bin/python benchmarks/frameworks/run.py --cases keras

@@ -20,6 +20,8 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # tests speak to nobody outside
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+ENDINGS = ("passed", "failed", "error", "skipped", "xfailed", "xpassed")
+
 GIVEN_BROKERS = "AUTOGLM_EDGE_TEST_BROKERS"
 """Addresses of running brokers, by kind: `mosquitto=mqtt://... nats=mqtt://...`. Set for the tests of an environment
 that has the agent alone and so cannot start a broker with the fleet's code."""
@@ -80,6 +82,16 @@ def pytest_testnodedown(node: Any) -> None:
     """Take over what a process that ran tests side by side has injected."""
     for scenario, fault, operation in getattr(node, "workeroutput", {}).get("injected", ()):
         points.injected(scenario, fault, operation)
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Leave how many tests ended how, for who runs several environments and tells of all of them."""
+    path = os.environ.get("AUTOGLM_EDGE_TEST_COUNTS")
+    if path and not os.environ.get("PYTEST_XDIST_WORKER"):
+        found = {kind: len(terminalreporter.stats.get(kind, ())) for kind in ENDINGS}
+        Path(path).write_text(
+            ", ".join(f"{count} {kind}" for kind, count in found.items() if count or kind == ENDINGS[0])
+        )
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

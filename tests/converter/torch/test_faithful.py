@@ -9,8 +9,9 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from tests.converter.torch import networks
 from tests.converter.torch.road import TOLERANCE, feed_of, go, largest_difference
+
+from autoglm_edge_converter.usercode import load_function
 
 BOTH = ("onnx", "tflite")
 EXAMPLES = Path(__file__).parents[3] / "examples" / "face_pytorch"
@@ -53,10 +54,11 @@ def test_r_net_keeps_its_answers_in_both_formats(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_an_exported_program_keeps_its_answers_in_both_formats(tmp_path: Path) -> None:
-    program = torch.export.export(networks.resnet().eval(), (torch.zeros(1, 3, 32, 32),))
-    torch.export.save(program, tmp_path / "res.pt2")
-    found = go(tmp_path / "res.pt2", tmp_path / "scratch", {}, BOTH)
-    assert found.runnable == tmp_path / "res.pt2"
+    rnet = load_function(f"{EXAMPLES / 'rnet.py'}:rnet")
+    torch.export.save(torch.export.export(rnet().eval(), (torch.zeros(1, 3, 24, 24),)), tmp_path / "rnet.pt2")
+    found = go(tmp_path / "rnet.pt2", tmp_path / "scratch", {}, BOTH)
+    assert found.runnable == tmp_path / "rnet.pt2"
+    assert [port.name for port in found.outputs] == ["box", "face"]
     assert max(largest_difference(found, feed_of(found)).values()) <= TOLERANCE
 
 
