@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import os
 import signal
 import socket
@@ -21,14 +20,13 @@ from autoglm_edge_agent.inference.http import HttpServer
 from autoglm_edge_agent.inference.model import Model, load
 from autoglm_edge_agent.inference.oip import InferenceApi, Response
 from autoglm_edge_agent.inference.opening import replay
+from autoglm_edge_agent.inference.parent import die_with
 from autoglm_edge_agent.inference.sampling import Sampler
 from autoglm_edge_agent.inference.shadow import LOWEST_PRIORITY, Shadow
 from autoglm_edge_protocol import golden
 from autoglm_edge_protocol.deployment import Reason
 from autoglm_edge_protocol.errors import ProtocolError
 from autoglm_edge_protocol.manifest import Manifest, Variant
-
-_PR_SET_PDEATHSIG = 1
 
 
 def disagreement(order: WorkerOrder, manifest: Manifest, variant: Variant, session: Session) -> Reason | None:
@@ -104,7 +102,7 @@ class Worker:
 def main() -> None:
     """Entry point: one argument, a WorkerOrder in JSON."""
     order = WorkerOrder.model_validate_json(sys.argv[1])
-    _die_with(order.parent_pid)
+    die_with(order.parent_pid)
     # Ctrl-C in a terminal goes to the whole group; the agent decides when a worker ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     control = socket.socket(fileno=order.control_fd)
@@ -133,13 +131,6 @@ def _load_and_try(order: WorkerOrder) -> Model | Shadow | Reason:
     except (OSError, MemoryError) as error:
         return Reason(code="worker-out-of-resources", message=f"{type(error).__name__}: {error}")
     return reason or Model(manifest, variant, session, Sampler(samples))
-
-
-def _die_with(parent_pid: int) -> None:
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent_pid:
-        sys.exit(1)  # the agent died before the line above
 
 
 if __name__ == "__main__":
