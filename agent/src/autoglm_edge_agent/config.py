@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from autoglm_edge_agent.errors import ConfigurationError
+from autoglm_edge_agent.inference.measurement import Weights
+from autoglm_edge_agent.inference.probing import ProbeTerms
 from autoglm_edge_agent.updates.allowance import QuietHours
 from autoglm_edge_agent.updates.receiving import SOURCES, SourceName, TransferPolicy
 from autoglm_edge_protocol.documents import first_problem
@@ -31,6 +34,11 @@ _SUN_PATH_BYTES = 107
 
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def _check_names(value: dict[str, Any], model: type[BaseModel]) -> None:
+    if unknown := sorted(set(value) - set(model.model_fields)):
+        raise ValueError(f"{unknown[0]} is unknown; it has {', '.join(model.model_fields)}")
 
 
 class DeviceSection(_Section):
@@ -77,6 +85,38 @@ class StorageSection(_Section):
         return value
 
 
+class ProbeSection(_Section):
+    """`[inference.probe]`: how a new model's ways to run are measured when it is installed."""
+
+    enabled: bool = True
+    max_threads: int | None = Field(default=None, ge=1, le=256)
+    """None: as many as the board has cores."""
+    seconds: float = Field(default=0.5, gt=0, le=60)
+    timeout_s: float = Field(default=60.0, gt=0)
+    budget_s: float = Field(default=300.0, gt=0)
+    strict: bool = False
+    weights: Weights = Weights()
+    """`[inference.probe.weights]`"""
+
+    @field_validator("weights", mode="before")
+    @classmethod
+    def _known(cls, value: Any) -> Any:
+        if isinstance(value, dict):
+            _check_names(value, Weights)
+        return value
+
+    def terms(self) -> ProbeTerms:
+        """Return what the prober keeps to."""
+        return ProbeTerms(
+            max_threads=self.max_threads or os.cpu_count() or 1,
+            seconds=self.seconds,
+            timeout_s=self.timeout_s,
+            budget_s=self.budget_s,
+            strict=self.strict,
+            weights=self.weights,
+        )
+
+
 class InferenceSection(_Section):
     """`[inference]`: how applications on the board reach the model."""
 
@@ -84,10 +124,12 @@ class InferenceSection(_Section):
     http: str | None = "127.0.0.1:8000"
     """Loopback address and port; port 0 takes a free one, which the device reports."""
     threads: int = Field(default=1, ge=1, le=256)
+    """Of a worker whose bundle was not measured."""
     trial_timeout_s: float = Field(default=120.0, gt=0)
     """How long loading a new model and replaying its golden set may take."""
     run_timeout_s: float = Field(default=60.0, gt=0)
     """How long one inference may take before the worker counts as hung."""
+    probe: ProbeSection = ProbeSection()
 
     @field_validator("http")
     @classmethod
@@ -133,11 +175,6 @@ class ProbationSection(_Section):
             if isinstance(value.get("shadow"), dict):
                 _check_names(value["shadow"], ShadowTerms)
         return value
-
-
-def _check_names(value: dict[str, Any], model: type[BaseModel]) -> None:
-    if unknown := sorted(set(value) - set(model.model_fields)):
-        raise ValueError(f"{unknown[0]} is unknown; it has {', '.join(model.model_fields)}")
 
 
 class TransferSection(_Section):

@@ -19,9 +19,9 @@ from autoglm_edge_agent.doctor.clocks import clocks
 from autoglm_edge_agent.doctor.findings import Ability, Findings, Runtime, Temperature
 from autoglm_edge_agent.doctor.power import power, throttled_word
 from autoglm_edge_agent.doctor.tree import Tree
+from autoglm_edge_agent.inference.abilities import providers_of, try_provider
 from autoglm_edge_agent.inference.isolated import Outcome
 from autoglm_edge_agent.inference.runtimes import FORMATS, installed_runtimes
-from autoglm_edge_agent.inference.trial import providers_of, try_provider
 from autoglm_edge_agent.telemetry.temperature import zones
 
 _COMMAND_S = 5.0

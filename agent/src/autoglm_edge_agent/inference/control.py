@@ -36,7 +36,8 @@ class WorkerOrder(Part):
     variant: str
     trial: bool
     """Whether to replay the golden set before answering that it is ready."""
-    threads: int
+    plan: Plan
+    """How to run the variant."""
     control_fd: int
     parent_pid: int
     """The agent: a worker that has another parent has lost it."""
@@ -45,8 +46,6 @@ class WorkerOrder(Part):
     """The end of the socket pair on which live inputs and their answers go to the shadow, or come from there."""
     shadow: ShadowOrder | None = None
     """None: an ordinary worker."""
-    plan: Plan | None = None
-    """How to run the variant; None: as is usual, with `threads`."""
 
 
 class Beat(Part):

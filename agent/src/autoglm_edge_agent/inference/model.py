@@ -14,7 +14,7 @@ import psutil
 from autoglm_edge_agent.inference.backends import Session
 from autoglm_edge_agent.inference.control import Beat, WorkerOrder
 from autoglm_edge_agent.inference.errors import ModelUnusable, RequestError
-from autoglm_edge_agent.inference.opening import open_variant, usual_plan
+from autoglm_edge_agent.inference.opening import open_variant
 from autoglm_edge_agent.inference.sampling import Sampler
 from autoglm_edge_protocol.bundle import read_manifest
 from autoglm_edge_protocol.histogram import HistogramRecorder
@@ -91,5 +91,4 @@ def load(order: WorkerOrder) -> tuple[Manifest, Variant, Session]:
     variant = manifest.variant(order.variant)
     if variant is None:
         raise ModelUnusable(f"{manifest.id} has no variant {order.variant}")
-    plan = order.plan or usual_plan(variant, order.threads)
-    return manifest, variant, open_variant(order.bundle, variant, plan)
+    return manifest, variant, open_variant(order.bundle, variant, order.plan)

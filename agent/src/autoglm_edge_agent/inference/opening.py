@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from autoglm_edge_agent.inference.backends import DATATYPES, Session, load_backend
@@ -17,11 +17,10 @@ from autoglm_edge_protocol.golden import GoldenSample, Violation
 from autoglm_edge_protocol.manifest import TensorSpec, Variant
 
 
-def usual_plan(variant: Variant, threads: int, installed: Mapping[str, str] | None = None) -> Plan:
-    """Return how a variant is run where nothing was measured: by the first of its runtimes that is installed."""
-    usable = usable_runtimes(variant, installed_runtimes() if installed is None else installed)
-    runtime = usable[0] if usable else variant.needs.runtime
-    return Plan(runtime=runtime, options=SessionOptions(threads=threads))
+def runtime_of(variant: Variant, plan: Plan) -> str:
+    """Return the runtime that a plan names, or the first of the variant's that is installed."""
+    usable = (plan.runtime,) if plan.runtime else usable_runtimes(variant, installed_runtimes())
+    return usable[0] if usable else variant.needs.runtime
 
 
 def open_variant(bundle: Path, variant: Variant, plan: Plan) -> Session:
@@ -31,7 +30,7 @@ def open_variant(bundle: Path, variant: Variant, plan: Plan) -> Session:
         raise ModelUnusable(f"the datatype {strange[0]} is unknown here")
     if text := [state.input.name for state in variant.states if state.input.datatype not in DATATYPES]:
         raise ModelUnusable(f"the state {text[0]} is text")
-    session = load_backend(plan.runtime).open(
+    session = load_backend(runtime_of(variant, plan)).open(
         bundle / variant.model, _file_inputs(variant), _file_outputs(variant), _with_custom_ops(bundle, variant, plan)
     )
     if variant.states:

@@ -39,7 +39,8 @@ class SessionOptions(Part):
 class Plan(Part):
     """One way to run a variant on this device: what a probe measures and a worker is started with."""
 
-    runtime: str
+    runtime: str = ""
+    """Empty: the first of the variant's that is installed."""
     options: SessionOptions = SessionOptions()
 
     def __str__(self) -> str:

@@ -18,6 +18,8 @@ from typing import Any
 from autoglm_edge_agent.cancellation import cancel
 from autoglm_edge_agent.errors import Hindrance, Refusal, WorkerError
 from autoglm_edge_agent.inference.control import Beat
+from autoglm_edge_agent.inference.options import Plan, SessionOptions
+from autoglm_edge_agent.inference.probing import Prober
 from autoglm_edge_agent.inference.process import DRAIN_S, WorkerProcess
 from autoglm_edge_agent.inference.shadowing import Shadowing
 from autoglm_edge_protocol.deployment import Installed, Reason
@@ -68,6 +70,8 @@ class Supervisor:
         self._on_change = on_change
         self.on_failure: Callable[[Installed, Reason], None] = lambda _installed, _reason: None
         """Called when a serving worker has ended by itself and the board is not to blame."""
+        self.prober: Prober | None = None
+        """Measures how a bundle runs best when it is tried; None: every bundle runs as is usual."""
         self.shadowing = Shadowing(bundle_path, run_timeout_s)
         self._sampled: tuple[Installed, float] | None = None
         """What is to hand on samples, and which share."""
@@ -95,6 +99,8 @@ class Supervisor:
         Raises Refusal when the bundle is at fault, Hindrance when the board may be.
         """
         await self.discard_trial()
+        if self.prober is not None:
+            await self.prober.measure(installed)
         for attempt in range(1, TRIAL_ATTEMPTS + 1):
             try:
                 worker = await self._start(installed, trial=True)
@@ -258,8 +264,13 @@ class Supervisor:
         worker.ended.add_done_callback(lambda _: self._workers.discard(worker))
         path = self._bundle_path(installed)
         samples, timeout_s = self.shadowing.outlet, self._trial_timeout_s
-        await worker.start(path, self._listeners, samples, threads=self._threads, trial=trial, timeout_s=timeout_s)
+        plan = self._plan(installed)
+        await worker.start(path, self._listeners, samples, plan=plan, trial=trial, timeout_s=timeout_s)
         return worker
+
+    def _plan(self, installed: Installed) -> Plan:
+        measured = self.prober.plans(installed) if self.prober is not None else ()
+        return measured[0] if measured else Plan(options=SessionOptions(threads=self._threads))
 
     async def _serve(self, worker: WorkerProcess) -> None:
         """Let a worker serve from now on instead of the one before. Raises WorkerError."""

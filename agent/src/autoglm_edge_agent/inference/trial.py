@@ -1,43 +1,27 @@
-"""What an installed runtime can really do: asked in a process of its own, with the smallest model of its format.
-
-`onnxruntime.get_available_providers()` and its like tell what was compiled in. Here each provider runs something.
-"""
+"""The process that `abilities` asks: it loads a runtime, lists its providers, or runs the smallest model on one."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from autoglm_edge_agent.inference.backends import load_backend
 from autoglm_edge_agent.inference.errors import InferenceError
-from autoglm_edge_agent.inference.isolated import Outcome, answer, ask
+from autoglm_edge_agent.inference.isolated import answer
 from autoglm_edge_agent.inference.options import SessionOptions
 from autoglm_edge_agent.inference.runtimes import FORMATS
+from autoglm_edge_protocol.manifest import TensorSpec
 
 MODELS = Path(__file__).parent / "trial_models"
 """`linear.onnx` and `linear.tflite`: y = x @ W + b, x [1, 8], W of ones, b of twos, y [1, 4]; FP32."""
 _INPUTS, _OUTPUTS = 8, 4
 _ANSWER = 10.0
 """To an input of ones."""
-TIMEOUT_S = 60.0
-"""An accelerator that compiles its programs when it is first used takes its time."""
-
-
-async def providers_of(runtime: str) -> Outcome:
-    """Ask a runtime for its providers; the value is a list of names. Raises OSError."""
-    return await ask(__name__, {"runtime": runtime}, TIMEOUT_S)
-
-
-async def try_provider(runtime: str, provider: str) -> Outcome:
-    """Run the smallest model; the value is the number of nodes by provider. Raises OSError."""
-    return await ask(__name__, {"runtime": runtime, "provider": provider}, TIMEOUT_S)
 
 
 def _try(question: dict[str, Any]) -> Any:
-    import numpy as np
-
-    from autoglm_edge_agent.inference.backends import load_backend
-    from autoglm_edge_protocol.manifest import TensorSpec
-
     backend = load_backend(question["runtime"])
     provider = question.get("provider")
     if provider is None:
