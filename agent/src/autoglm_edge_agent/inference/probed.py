@@ -88,5 +88,9 @@ class Shelf:
         self._disk.make_directories(self._directory)
         self._disk.commit(self._path(manifest_sha256), probed.to_bytes())
 
+    def graphs(self, manifest_sha256: str) -> Path:
+        """Return the folder for what runtimes make of the bundle for this device."""
+        return self._directory / f"{manifest_sha256}.graphs"
+
     def _path(self, manifest_sha256: str) -> Path:
         return self._directory / f"{manifest_sha256}.json"

@@ -73,7 +73,9 @@ class Prober:
 
     def plans(self, installed: Installed) -> tuple[Plan, ...]:
         """Return how to run it, the best first; nothing where nothing was measured or every candidate disqualified."""
-        return tuple(found.plan for found in ranked(self.measured(installed), self._terms.weights))
+        folder = self._shelf.graphs(installed.bundle.manifest_sha256)
+        best = ranked(self.measured(installed), self._terms.weights)
+        return tuple(found.plan.keeping(folder) for found in best)
 
     async def measure(self, installed: Installed) -> None:
         """Try the candidates that were not tried yet. Never fails: without figures the usual way is taken."""
