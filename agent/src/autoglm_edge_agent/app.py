@@ -193,7 +193,7 @@ class Agent:
 
     def _build_report(self, sequence: int) -> ReportedState:
         slots = self._updater.slots
-        serving = self._supervisor.serving
+        serving, prober = self._supervisor.serving, self._supervisor.prober
         return ReportedState(
             device=self._config.device.name,
             session=self._uplink.session,
@@ -206,6 +206,7 @@ class Agent:
             serving=serving is not None and serving == slots.current,
             endpoints=endpoints(self._listeners),
             trust=self._entrance.trust(),
+            acceleration=prober.acceleration(slots.current) if prober is not None and slots.current else None,
         )
 
     # commands ----

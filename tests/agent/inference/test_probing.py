@@ -101,6 +101,10 @@ async def test_trouble_disqualifies_a_candidate_and_nothing_else(trial: Trial, m
     (partly,) = [m for m in prober.measured(trial.installed) if m.plan.options.provider == "partly"]
     assert (partly.partial, partly.placement) == (True, {"partly": 1, "cpu": 1})
     assert psutil.Process().children() == []
+    told = prober.acceleration(trial.installed)
+    assert told is not None
+    assert len(told.disqualified) == 4
+    assert "SIGSEGV" in told.disqualified[0].message
     opened = trial.opened()
     again = trial.prober()
     await _try_out(trial, again)
@@ -153,7 +157,10 @@ async def test_what_ended_the_agent_twice_is_not_tried_a_third_time(
 def test_a_bundle_is_measured_when_it_is_installed(site: Site) -> None:
     agent = site.agent(probe="max_threads = 1\nseconds = 0.01")
     bundle = site.bundle("1")
-    site.confirm(bundle)
+    report = site.confirm(bundle)
+    assert report.acceleration is not None
+    assert report.acceleration.used is not None
+    assert (report.acceleration.used.provider, set(report.acceleration.used.placement)) == ("cpu", {"cpu"})
     probed = Shelf(agent.state / "probes", Disk()).read(bundle.reference.manifest_sha256)
     (entry,) = probed.entries
     assert {found.plan.options.optimisation for found in entry.measured} == {"all", "basic"}

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pydantic import Field
 
 from autoglm_edge_agent.inference.options import Plan
+from autoglm_edge_protocol.deployment import Acceleration, Execution, Reason
 from autoglm_edge_protocol.documents import Part
 
 ALIKE = 1.05
@@ -75,3 +76,29 @@ def ranked(measured: Sequence[Measured], weights: Weights) -> tuple[Measured, ..
     first = next(m for value, m in scores if value <= alike)
     rest = sorted((entry for entry in scores if entry[1] is not first), key=lambda entry: entry[0])
     return (first, *(m for _, m in rest))
+
+
+def acceleration(measured: Sequence[Measured], weights: Weights) -> Acceleration | None:
+    """Return what the fleet is told of it; None where nothing was tried."""
+    if not measured:
+        return None
+    reasons = (f"{found.plan}: {found.disqualified}" for found in measured if found.disqualified)
+    disqualified = tuple(Reason(code="candidate-disqualified", message=text[:500]) for text in reasons)
+    best = ranked(measured, weights)
+    return Acceleration(used=_execution(best[0]) if best else None, disqualified=disqualified[:32])
+
+
+def _execution(found: Measured) -> Execution | None:
+    figures, options = found.figures, found.plan.options
+    if figures is None:
+        return None
+    return Execution(
+        runtime=found.plan.runtime,
+        provider=options.provider,
+        threads=options.threads,
+        latency_p50_us=figures.latency_p50_us,
+        latency_p99_us=figures.latency_p99_us,
+        cpu_us=figures.cpu_us,
+        memory_bytes=figures.memory_bytes,
+        placement=found.placement,
+    )

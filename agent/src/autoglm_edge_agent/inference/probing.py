@@ -19,11 +19,11 @@ from autoglm_edge_agent.inference.abilities import providers_of
 from autoglm_edge_agent.inference.candidates import candidates
 from autoglm_edge_agent.inference.hardware import hardware_key
 from autoglm_edge_agent.inference.isolated import ask
-from autoglm_edge_agent.inference.measurement import Figures, Measured, Weights, ranked
+from autoglm_edge_agent.inference.measurement import Figures, Measured, Weights, acceleration, ranked
 from autoglm_edge_agent.inference.options import Plan
 from autoglm_edge_agent.inference.probed import Entry, Shelf
 from autoglm_edge_agent.inference.runtimes import installed_runtimes, usable_runtimes
-from autoglm_edge_protocol.deployment import Installed
+from autoglm_edge_protocol.deployment import Acceleration, Installed
 from autoglm_edge_protocol.digests import sha256_of
 from autoglm_edge_protocol.documents import Part, parse
 from autoglm_edge_protocol.errors import ProtocolError
@@ -76,6 +76,10 @@ class Prober:
         folder = self._shelf.graphs(installed.bundle.manifest_sha256)
         best = ranked(self.measured(installed), self._terms.weights)
         return tuple(found.plan.keeping(folder) for found in best)
+
+    def acceleration(self, installed: Installed) -> Acceleration | None:
+        """Return what the fleet is told of how it runs."""
+        return acceleration(self.measured(installed), self._terms.weights)
 
     async def measure(self, installed: Installed) -> None:
         """Try the candidates that were not tried yet. Never fails: without figures the usual way is taken."""
