@@ -18,8 +18,6 @@ from autoglm_edge_agent import __version__
 from autoglm_edge_agent.app import Agent
 from autoglm_edge_agent.board import read_facts
 from autoglm_edge_agent.config import Config, load_config
-from autoglm_edge_agent.doctor.examination import examine
-from autoglm_edge_agent.doctor.table import table
 from autoglm_edge_agent.errors import AgentError
 from autoglm_edge_agent.trust.stick import update_from
 from autoglm_edge_protocol.errors import ProtocolError
@@ -91,6 +89,9 @@ def doctor(
     root: Annotated[Path, typer.Option(hidden=True, help="Read the board's files below this folder.")] = Path("/"),
 ) -> None:
     """Say what this board is, how it fares and what its runtimes can really do; each of them is tried."""
+    from autoglm_edge_agent.doctor.examination import examine
+    from autoglm_edge_agent.doctor.table import table
+
     found = asyncio.run(examine(root))
     typer.echo(found.model_dump_json(indent=2) if as_json else table(found))
 
