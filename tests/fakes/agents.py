@@ -59,6 +59,9 @@ reserve_bytes = {options.get("reserve_bytes", 0)}
 socket = "{self.socket}"
 http = "127.0.0.1:{self.port}"
 run_timeout_s = {options.get("run_timeout_s", 60.0)}
+[inference.probe]
+enabled = {str(bool(options.get("probe", False))).lower()}
+{options.get("probe") or ""}
 [transfer]
 {options.get("transfer", "")}
 [probation]

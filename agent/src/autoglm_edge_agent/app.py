@@ -21,11 +21,13 @@ from autoglm_edge_agent.commands import Commands
 from autoglm_edge_agent.config import Config
 from autoglm_edge_agent.inference.control import Beat
 from autoglm_edge_agent.inference.listeners import close_listeners, endpoints, open_listeners
+from autoglm_edge_agent.inference.probed import Shelf
+from autoglm_edge_agent.inference.probing import Prober
 from autoglm_edge_agent.inference.supervisor import Supervisor
 from autoglm_edge_agent.reports import Reports
 from autoglm_edge_agent.storage.directory import StateDirectory
 from autoglm_edge_agent.storage.ledger import Ledger
-from autoglm_edge_agent.storage.store import Store
+from autoglm_edge_agent.storage.store import PROBES, Store
 from autoglm_edge_agent.telemetry.reporter import TelemetryReporter
 from autoglm_edge_agent.trust.entrance import Entrance
 from autoglm_edge_agent.updates.beside import Beside
@@ -66,6 +68,11 @@ class Agent:
             config.inference.serving(),
             standby=config.inference.standby,
         )
+        if config.inference.probe.enabled:
+            shelf = Shelf(config.storage.directory / PROBES, disk)
+            self._supervisor.prober = Prober(
+                lambda installed: self._store.bundle_path(installed.bundle), shelf, config.inference.probe.terms()
+            )
         self._entrance = Entrance(
             config, disk, self._uplink, self._desire, lambda: self._updater.report(), self._reports.changed
         )
@@ -188,7 +195,7 @@ class Agent:
 
     def _build_report(self, sequence: int) -> ReportedState:
         slots = self._updater.slots
-        serving = self._supervisor.serving
+        serving, prober = self._supervisor.serving, self._supervisor.prober
         return ReportedState(
             device=self._config.device.name,
             session=self._uplink.session,
@@ -201,6 +208,7 @@ class Agent:
             serving=serving is not None and serving == slots.current,
             endpoints=endpoints(self._listeners),
             trust=self._entrance.trust(),
+            acceleration=prober.acceleration(slots.current) if prober is not None and slots.current else None,
         )
 
     # commands ----

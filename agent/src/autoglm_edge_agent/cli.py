@@ -125,6 +125,19 @@ def facts() -> None:
 
 
 @app.command()
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
+    root: Annotated[Path, typer.Option(hidden=True, help="Read the board's files below this folder.")] = Path("/"),
+) -> None:
+    """Say what this board is, how it fares and what its runtimes can really do; each of them is tried."""
+    from autoglm_edge_agent.doctor.examination import examine
+    from autoglm_edge_agent.doctor.table import table
+
+    found = asyncio.run(examine(root))
+    typer.echo(found.model_dump_json(indent=2) if as_json else table(found))
+
+
+@app.command()
 def version() -> None:
     """Print the version."""
     typer.echo(__version__)

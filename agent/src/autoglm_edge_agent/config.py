@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from autoglm_edge_agent.addresses import address_of, is_loopback, split_address
 from autoglm_edge_agent.errors import ConfigurationError
 from autoglm_edge_agent.inference.control import AccessOrder, ServingOrder
+from autoglm_edge_agent.inference.measurement import Weights
+from autoglm_edge_agent.inference.probing import ProbeTerms
 from autoglm_edge_agent.updates.allowance import QuietHours
 from autoglm_edge_agent.updates.policy import SOURCES, SourceName, TransferPolicy
 from autoglm_edge_protocol.documents import first_problem
@@ -32,6 +35,11 @@ _SUN_PATH_BYTES = 107
 
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def _check_names(value: dict[str, Any], model: type[BaseModel]) -> None:
+    if unknown := sorted(set(value) - set(model.model_fields)):
+        raise ValueError(f"{unknown[0]} is unknown; it has {', '.join(model.model_fields)}")
 
 
 class DeviceSection(_Section):
@@ -78,6 +86,38 @@ class StorageSection(_Section):
         return value
 
 
+class ProbeSection(_Section):
+    """`[inference.probe]`: how a new model's ways to run are measured when it is installed."""
+
+    enabled: bool = True
+    max_threads: int | None = Field(default=None, ge=1, le=256)
+    """None: as many as the board has cores."""
+    seconds: float = Field(default=0.5, gt=0, le=60)
+    timeout_s: float = Field(default=60.0, gt=0)
+    budget_s: float = Field(default=300.0, gt=0)
+    strict: bool = False
+    weights: Weights = Weights()
+    """`[inference.probe.weights]`"""
+
+    @field_validator("weights", mode="before")
+    @classmethod
+    def _known(cls, value: Any) -> Any:
+        if isinstance(value, dict):
+            _check_names(value, Weights)
+        return value
+
+    def terms(self) -> ProbeTerms:
+        """Return what the prober keeps to."""
+        return ProbeTerms(
+            max_threads=self.max_threads or os.cpu_count() or 1,
+            seconds=self.seconds,
+            timeout_s=self.timeout_s,
+            budget_s=self.budget_s,
+            strict=self.strict,
+            weights=self.weights,
+        )
+
+
 class InferenceSection(_Section):
     """`[inference]`: how applications on the board reach the model."""
 
@@ -103,10 +143,12 @@ class InferenceSection(_Section):
     client_ca_file: Path | None = None
     """Clients over TCP must have a certificate of this authority."""
     threads: int = Field(default=1, ge=1, le=256)
+    """Of a worker whose bundle was not measured."""
     trial_timeout_s: float = Field(default=120.0, gt=0)
     """How long loading a new model and replaying its golden set may take."""
     run_timeout_s: float = Field(default=60.0, gt=0)
     """How long one inference may take before the worker counts as hung."""
+    probe: ProbeSection = ProbeSection()
 
     @model_validator(mode="after")
     def _guarded(self) -> InferenceSection:
@@ -181,11 +223,6 @@ class ProbationSection(_Section):
             if isinstance(value.get("shadow"), dict):
                 _check_names(value["shadow"], ShadowTerms)
         return value
-
-
-def _check_names(value: dict[str, Any], model: type[BaseModel]) -> None:
-    if unknown := sorted(set(value) - set(model.model_fields)):
-        raise ValueError(f"{unknown[0]} is unknown; it has {', '.join(model.model_fields)}")
 
 
 class TransferSection(_Section):

@@ -105,6 +105,31 @@ class DeviceFacts(Part):
     """Installed inference runtimes and their versions."""
 
 
+class Execution(Part):
+    """How the current bundle runs on this device, as was measured when it was installed."""
+
+    runtime: str
+    provider: str
+    threads: int = Field(ge=1)
+    latency_p50_us: float = Field(ge=0)
+    latency_p99_us: float = Field(ge=0)
+    cpu_us: float = Field(ge=0)
+    """Processor time of one run, all threads together."""
+    memory_bytes: Count
+    """Peak of a process that runs it."""
+    placement: dict[str, Count] = Field(default_factory=dict)
+    """Nodes of the graph by provider, where the runtime tells: any other than `provider` is a partial fall-back."""
+
+
+class Acceleration(Part):
+    """What came of the ways to run the current bundle that were tried."""
+
+    used: Execution | None = None
+    """None: none of them could be used, and the bundle runs as is usual."""
+    disqualified: tuple[Reason, ...] = Field(default=(), max_length=32)
+    """Ways that crashed, hung, fell back or disagreed with the golden set (`candidate-disqualified`)."""
+
+
 class TrustReport(Part):
     """What a device knows of the repository's trust, and what it has turned away."""
 
@@ -137,6 +162,8 @@ class ReportedState(Document):
     serving: bool = False
     endpoints: tuple[str, ...] = ()
     trust: TrustReport | None = None
+    acceleration: Acceleration | None = None
+    """None: nothing was measured, or nothing is installed."""
 
 
 class Presence(Document):

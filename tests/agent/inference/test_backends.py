@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 from tests.fakes.onnx_writer import INT8, linear_model, running_sum_model, shaped_identity_model
 from tests.fakes.tflite_layers import INPUT_SCALE, OUTPUT_SCALE, linear_tflite
 
 from autoglm_edge_agent.inference.backends import Session, load_backend
+from autoglm_edge_agent.inference.backends.graph_cache import MOST_GRAPHS, GraphCache
+from autoglm_edge_agent.inference.backends.onnx_profile import providers_by_profile
 from autoglm_edge_agent.inference.conversion import Converted, in_file, quantized
 from autoglm_edge_agent.inference.errors import ModelUnusable
 from autoglm_edge_agent.inference.options import SessionOptions
 from autoglm_edge_agent.inference.runtimes import installed_runtimes
 from autoglm_edge_agent.inference.state import Stateful
+from autoglm_edge_protocol.durable import Disk
 from autoglm_edge_protocol.manifest import State, Stored, TensorSpec
 
 RANDOM = np.random.default_rng(7)
@@ -130,10 +135,59 @@ def test_axes_datatypes_and_scales_of_the_file_are_converted(tmp_path: Path) -> 
     )
     image = RANDOM.uniform(-30, 30, x.shape).astype(np.float32)
     (back,) = Converted(inner, [x], [y]).run([image])
-    assert (back.dtype == np.float32, back.shape, back.flags.c_contiguous) == (True, image.shape, True)
+    assert (str(back.dtype), back.shape, back.flags.c_contiguous) == ("float32", image.shape, True)
     np.testing.assert_array_equal(back, np.rint(image / 0.5) * 0.5)
 
 
 def test_quantizing_saturates_and_rounds_half_to_even() -> None:
     whole = quantized(np.array([-1e9, 0.25, 0.75, 1e9, np.nan], np.float32), 0.5, 3, np.uint8)
     assert whole.tolist() == [0, 3, 5, 255, 3]
+
+
+def test_a_rewritten_graph_is_kept_used_and_made_anew_when_damaged(onnx: Path, tmp_path: Path) -> None:
+    place = tmp_path / "graphs" / "fp32-key"
+    answer = X @ WEIGHTS + BIAS
+    np.testing.assert_allclose(_open("onnxruntime", onnx, cached_graph=place).run([X])[0], answer, rtol=1e-5, atol=1e-6)
+    graph = place.with_suffix(".ort")
+    assert sorted(path.name for path in place.parent.iterdir()) == ["fp32-key.ort", "fp32-key.sha256"]
+    whole = graph.read_bytes()
+    model = onnx.read_bytes()
+    onnx.write_bytes(b"not read any more")
+    np.testing.assert_allclose(_open("onnxruntime", onnx, cached_graph=place).run([X])[0], answer, rtol=1e-5, atol=1e-6)
+    onnx.write_bytes(model)
+    weights = WEIGHTS.tobytes()
+    assert weights in whole
+    graph.write_bytes(whole.replace(weights, bytes(len(weights))))  # well-formed, and wrong
+    np.testing.assert_allclose(_open("onnxruntime", onnx, cached_graph=place).run([X])[0], answer, rtol=1e-5, atol=1e-6)
+    assert graph.read_bytes() == whole
+
+
+def test_a_graph_that_cannot_be_kept_does_not_keep_a_model_from_running(onnx: Path, tmp_path: Path) -> None:
+    (tmp_path / "graphs").write_text("no folder")
+    session = _open("onnxruntime", onnx, cached_graph=tmp_path / "graphs" / "fp32-key")
+    np.testing.assert_allclose(session.run([X])[0], X @ WEIGHTS + BIAS, rtol=1e-5, atol=1e-6)
+
+
+def test_the_oldest_graphs_go(tmp_path: Path) -> None:
+    cache = GraphCache(tmp_path, Disk())
+    for number in range(MOST_GRAPHS + 2):
+        draft = cache.draft(str(number))
+        draft.write_bytes(bytes([number]))
+        cache.keep(str(number), draft)
+        os.utime(tmp_path / f"{number}.sha256", (number, number))
+    found = [number for number in range(MOST_GRAPHS + 2) if cache.find(str(number))]
+    assert found == list(range(2, MOST_GRAPHS + 2))
+    assert len(list(tmp_path.iterdir())) == 2 * MOST_GRAPHS
+
+
+def test_a_profile_tells_where_nodes_ran(onnx: Path) -> None:
+    def load(prefix: Path) -> onnxruntime.InferenceSession:
+        options = onnxruntime.SessionOptions()
+        options.enable_profiling, options.profile_file_prefix = True, str(prefix)
+        return onnxruntime.InferenceSession(str(onnx), options, providers=["CPUExecutionProvider"])
+
+    (counted,) = providers_by_profile(load, INPUTS).items()
+    assert counted[0] == "CPUExecutionProvider"
+    assert counted[1] >= 1
+    wrong = INPUTS[0].model_copy(update={"shape": (1, 3)})
+    assert not providers_by_profile(load, [wrong]), "inputs that the model does not take tell nothing"

@@ -10,7 +10,7 @@ from autoglm_edge_agent.updates.fit import Capabilities, choose_variant
 from autoglm_edge_protocol.bundle import read_manifest
 from autoglm_edge_protocol.manifest import Manifest
 
-BOARD = Capabilities({"onnxruntime": "1.20.1"}, 1 << 30)
+BOARD = Capabilities({"onnxruntime": "1.20.1", "mine": "0.3"}, 1 << 30)
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +23,7 @@ def _with(manifest: Manifest, *changes: dict[str, Any]) -> Manifest:
     variants = []
     for number, change in enumerate(changes):
         needs = base.needs.model_copy(
-            update={k: v for k, v in change.items() if k in ("runtime", "min_version", "memory_bytes")}
+            update={k: v for k, v in change.items() if k in ("runtime", "min_version", "memory_bytes", "alternatives")}
         )
         latency = base.latency.model_copy(update={"speedup": change.get("speedup", 1.0)})
         update = {"id": f"v{number}", "needs": needs, "latency": latency, "format": change.get("format", "onnx")}
@@ -42,6 +42,13 @@ CHOICES: list[tuple[str, list[dict[str, Any]], str | None, str]] = [
     ("the same version", [{"min_version": "1.20.1"}], None, "v0"),
     ("zeros that do not count", [{"min_version": "1.20"}], None, "v0"),
     ("an older need", [{"min_version": "1.9"}], None, "v0"),
+    ("another runtime of the same file", [{"runtime": "b", "alternatives": {"onnxruntime": "1.20"}}], None, "v0"),
+    (
+        "a third party's runtime",
+        [{"speedup": 9.0, "runtime": "mine", "min_version": None, "format": "npz"}, {}],
+        None,
+        "v0",
+    ),
 ]
 
 REFUSALS: list[tuple[str, list[dict[str, Any]], str | None, str, str]] = [
@@ -55,6 +62,20 @@ REFUSALS: list[tuple[str, list[dict[str, Any]], str | None, str, str]] = [
         "v1",
         "no-fitting-variant",
         "v1 needs onnxruntime 2",
+    ),
+    (
+        "another runtime, too old",
+        [{"runtime": "b", "alternatives": {"onnxruntime": "1.21"}}],
+        None,
+        "no-fitting-variant",
+        "needs onnxruntime 1.21, 1.20.1 is installed",
+    ),
+    (
+        "a runtime that reads another format",
+        [{"runtime": "onnxruntime", "format": "tflite"}],
+        None,
+        "no-fitting-variant",
+        "needs the runtime onnxruntime for tflite",
     ),
     ("each one's lack", [{"runtime": "a"}, {"runtime": "b"}], None, "no-fitting-variant", "runtime b"),
     ("no variants", [], None, "no-fitting-variant", "no variant"),

@@ -57,7 +57,8 @@ class WorkerOrder(Part):
     variant: str
     trial: bool
     """Whether to replay the golden set before answering that it is ready."""
-    threads: int
+    plan: Plan
+    """How to run the variant."""
     control_fd: int
     parent_pid: int
     """The agent: a worker that has another parent has lost it."""
@@ -67,8 +68,6 @@ class WorkerOrder(Part):
     serving: ServingOrder = ServingOrder()
     shadow: ShadowOrder | None = None
     """None: an ordinary worker."""
-    plan: Plan | None = None
-    """How to run the variant; None: as is usual, with `threads`."""
 
 
 class Beat(Part):

@@ -20,7 +20,7 @@ Array = npt.NDArray[Any]
 def quantized(array: Array, scale: float, zero_point: int, dtype: npt.DTypeLike) -> Array:
     """Return the whole numbers that stand for real ones: rounded half to even, saturated; for NaN zero."""
     ends = np.iinfo(np.dtype(dtype))
-    whole = np.rint(array * np.float32(1 / scale)) + zero_point
+    whole = np.rint(array / np.float32(scale)) + zero_point
     found: Array = np.nan_to_num(np.clip(whole, ends.min, ends.max), nan=zero_point).astype(dtype)
     return found
 

@@ -17,7 +17,7 @@ from autoglm_edge_agent.inference.backends import Session
 from autoglm_edge_agent.inference.control import Beat, WorkerOrder
 from autoglm_edge_agent.inference.engine import Engine, Work
 from autoglm_edge_agent.inference.errors import ModelUnusable, RequestError
-from autoglm_edge_agent.inference.opening import open_variant, usual_plan
+from autoglm_edge_agent.inference.opening import open_variant
 from autoglm_edge_agent.inference.sampling import Sampler
 from autoglm_edge_agent.inference.scheduler import Priority, Scheduler, Ticket
 from autoglm_edge_agent.inference.statistics import Statistics
@@ -145,5 +145,4 @@ def load(order: WorkerOrder) -> tuple[Manifest, Variant, Session]:
     variant = manifest.variant(order.variant)
     if variant is None:
         raise ModelUnusable(f"{manifest.id} has no variant {order.variant}")
-    plan = order.plan or usual_plan(variant, order.threads)
-    return manifest, variant, open_variant(order.bundle, variant, plan)
+    return manifest, variant, open_variant(order.bundle, variant, order.plan)

@@ -33,14 +33,20 @@ class SessionOptions(Part):
     registerers: tuple[str, ...] = ()
     """For LiteRT: by library, in their order, the function in it that adds its operators."""
     cached_graph: Path | None = None
-    """Where the graph as the runtime has rewritten it for this device is kept; None: nowhere."""
+    """Where the graph as the runtime has rewritten it for this device is kept; None: nowhere. In a plan the folder of
+    its bundle, for a backend the file without its ending."""
 
 
 class Plan(Part):
     """One way to run a variant on this device: what a probe measures and a worker is started with."""
 
-    runtime: str
+    runtime: str = ""
+    """Empty: the first of the variant's that is installed."""
     options: SessionOptions = SessionOptions()
+
+    def keeping(self, graphs: Path) -> Plan:
+        """Return the plan with a folder for graphs that the runtime has rewritten."""
+        return self.model_copy(update={"options": self.options.model_copy(update={"cached_graph": graphs})})
 
     def __str__(self) -> str:
         options = self.options

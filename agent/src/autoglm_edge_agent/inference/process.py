@@ -24,6 +24,7 @@ from autoglm_edge_agent.inference.control import (
     WorkerOrder,
     to_line,
 )
+from autoglm_edge_agent.inference.options import Plan
 from autoglm_edge_protocol.deployment import Installed, Reason
 
 log = logging.getLogger(__name__)
@@ -72,7 +73,7 @@ class WorkerProcess:
         listeners: Sequence[socket.socket],
         samples: socket.socket,
         *,
-        threads: int = 1,
+        plan: Plan | None = None,
         trial: bool = False,
         serving: ServingOrder = ServingOrder(),  # noqa: B008
         shadow: ShadowOrder | None = None,
@@ -89,7 +90,7 @@ class WorkerProcess:
             bundle=bundle,
             variant=self.installed.variant,
             trial=trial,
-            threads=threads,
+            plan=plan or Plan(),
             control_fd=-1,
             parent_pid=os.getpid(),
             listen_fds=tuple(listener.fileno() for listener in listeners),

@@ -31,6 +31,8 @@ class Shadow:
         serving = read_manifest(order.bundle).variant(order.variant)
         if serving is None:
             raise ModelUnusable(f"the serving bundle has no variant {order.variant}")
+        if variant.states or serving.states:
+            raise ModelUnusable("a model that remembers cannot be compared on samples of what it is asked")
         self._order_of_inputs = _matching([i.name for i in variant.inputs], [i.name for i in serving.inputs])
         self._comparison = Comparison(variant, serving, order.min_sqnr_db)
         if not self._comparison.outputs:

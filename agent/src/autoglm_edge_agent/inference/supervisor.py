@@ -18,6 +18,8 @@ from typing import Any
 from autoglm_edge_agent.cancellation import cancel
 from autoglm_edge_agent.errors import Hindrance, Refusal, WorkerError
 from autoglm_edge_agent.inference.control import Beat, ServingOrder
+from autoglm_edge_agent.inference.options import Plan, SessionOptions
+from autoglm_edge_agent.inference.probing import Prober
 from autoglm_edge_agent.inference.process import DRAIN_S, WorkerProcess
 from autoglm_edge_agent.inference.shadowing import Shadowing
 from autoglm_edge_agent.inference.standby import Standby
@@ -75,6 +77,8 @@ class Supervisor:
         self._serving_order = serving
         self.on_failure: Callable[[Installed, Reason], None] = lambda _installed, _reason: None
         """Called when a serving worker has ended by itself and the board is not to blame."""
+        self.prober: Prober | None = None
+        """Measures how a bundle runs best when it is tried; None: every bundle runs as is usual."""
         self.shadowing = Shadowing(bundle_path, run_timeout_s)
         self._sampled: tuple[Installed, float] | None = None
         """What is to hand on samples, and which share."""
@@ -103,6 +107,8 @@ class Supervisor:
         Raises Refusal when the bundle is at fault, Hindrance when the board may be.
         """
         await self.discard_trial()
+        if self.prober is not None:
+            await self.prober.measure(installed)
         for attempt in range(1, TRIAL_ATTEMPTS + 1):
             try:
                 worker = await self._start(installed, trial=True)
@@ -274,12 +280,16 @@ class Supervisor:
             path,
             self._listeners,
             self.shadowing.outlet,
-            threads=self._threads,
+            plan=self._plan(installed),
             trial=trial,
             serving=self._serving_order,
             timeout_s=self._trial_timeout_s,
         )
         return worker
+
+    def _plan(self, installed: Installed) -> Plan:
+        measured = self.prober.plans(installed) if self.prober is not None else ()
+        return measured[0] if measured else Plan(options=SessionOptions(threads=self._threads))
 
     async def _serve(self, worker: WorkerProcess) -> None:
         """Let a worker serve from now on instead of the one before. Raises WorkerError."""

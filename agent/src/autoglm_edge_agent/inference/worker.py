@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import os
 import signal
 import socket
@@ -25,6 +24,7 @@ from autoglm_edge_agent.inference.messages import Request, Response
 from autoglm_edge_agent.inference.model import Model, load
 from autoglm_edge_agent.inference.oip import InferenceApi
 from autoglm_edge_agent.inference.opening import replay
+from autoglm_edge_agent.inference.parent import die_with
 from autoglm_edge_agent.inference.sampling import Sampler
 from autoglm_edge_agent.inference.shadow import LOWEST_PRIORITY, Shadow
 from autoglm_edge_agent.inference.shared_memory import SharedRegions
@@ -32,8 +32,6 @@ from autoglm_edge_protocol import golden
 from autoglm_edge_protocol.deployment import Reason
 from autoglm_edge_protocol.errors import ProtocolError
 from autoglm_edge_protocol.manifest import Manifest, Variant
-
-_PR_SET_PDEATHSIG = 1
 
 
 def disagreement(order: WorkerOrder, manifest: Manifest, variant: Variant, session: Session) -> Reason | None:
@@ -115,7 +113,7 @@ class Worker:
 def main() -> None:
     """Entry point: one argument, a WorkerOrder in JSON."""
     order = WorkerOrder.model_validate_json(sys.argv[1])
-    _die_with(order.parent_pid)
+    die_with(order.parent_pid)
     # Ctrl-C in a terminal goes to the whole group; the agent decides when a worker ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     control = socket.socket(fileno=order.control_fd)
@@ -147,13 +145,6 @@ def _load_and_try(order: WorkerOrder) -> Worker | Shadow | Reason:
         return Reason(code="bad-bundle", message=str(error))
     except (OSError, MemoryError) as error:
         return Reason(code="worker-out-of-resources", message=f"{type(error).__name__}: {error}")
-
-
-def _die_with(parent_pid: int) -> None:
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent_pid:
-        sys.exit(1)  # the agent died before the line above
 
 
 if __name__ == "__main__":

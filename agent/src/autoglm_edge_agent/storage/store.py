@@ -3,6 +3,7 @@
     objects/ab/<sha256>          whole, verified files; never written again
     partial/<sha256>             files being fetched
     bundles/<manifest sha256>/   an installed bundle: the files this device needs, at their places
+    probes/<manifest sha256>.*   what was measured of an installed bundle on this device, and made of it for this device
     slots.json                   which bundle is in which slot
 
 Hard links rather than symbolic ones: runtimes refuse external weights behind symbolic links.
@@ -23,6 +24,8 @@ from autoglm_edge_protocol.durable import Disk
 from autoglm_edge_protocol.errors import DigestMismatch, MalformedDocument, ProtocolError
 from autoglm_edge_protocol.limits import LIMITS
 from autoglm_edge_protocol.manifest import MANIFEST_PATH, FileEntry, Manifest, Variant
+
+PROBES = "probes"
 
 
 def files_here(manifest: Manifest, variant: Variant) -> tuple[FileEntry, ...]:
@@ -180,6 +183,9 @@ class Store:
         for tree in sorted((self.directory / "bundles").iterdir()):
             if tree.name not in keep:
                 self.disk.remove_tree(tree)
+        for path in sorted((self.directory / PROBES).glob("*")):
+            if path.stem not in keep:
+                self.disk.remove_tree(path)
         needed = self._needed(keep)
         if needed is None:
             return

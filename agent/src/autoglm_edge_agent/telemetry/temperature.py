@@ -11,18 +11,20 @@ ZONES = Path("/sys/devices/virtual/thermal")
 _HIGHEST_PLAUSIBLE_C = 150.0
 
 
-def temperature_c(zones: Path = ZONES) -> float | None:
+def temperature_c(directory: Path = ZONES) -> float | None:
     """Return the temperature of the board's warmest part in degrees Celsius; None where nothing tells it."""
-    readings = list(_zones(zones)) or list(_sensors())
+    readings = [celsius for _, celsius in zones(directory)] or list(_sensors())
     return max((value for value in readings if 0 < value < _HIGHEST_PLAUSIBLE_C), default=None)
 
 
-def _zones(root: Path) -> Iterator[float]:
-    for zone in sorted(root.glob("thermal_zone*")):
+def zones(directory: Path) -> Iterator[tuple[str, float]]:
+    """Yield the kernel's thermal zones: what it is of, degrees Celsius."""
+    for zone in sorted(directory.glob("thermal_zone*")):
         try:
+            part = (zone / "type").read_text().strip()
             # The power chip of Jetson boards reports 100 degrees at all times under a zone of its own.
-            if "pmic" not in (zone / "type").read_text().lower():
-                yield int((zone / "temp").read_text()) / 1000
+            if "pmic" not in part.lower():
+                yield part, int((zone / "temp").read_text()) / 1000
         except (OSError, ValueError):  # some zones cannot be read while their part sleeps
             continue
 

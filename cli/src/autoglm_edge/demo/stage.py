@@ -40,6 +40,11 @@ directory = "{directory}"
 socket = "{socket}"
 http = "127.0.0.1:0"
 
+[inference.probe]
+# Three devices share this machine's cores and would measure each other.
+max_threads = 1
+seconds = 0.1
+
 [telemetry]
 sample_interval_s = 1.0
 batch_interval_s = 2.0

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,14 @@ import numpy.typing as npt
 import onnxruntime
 
 from autoglm_edge_agent.inference.backends import Backend
+from autoglm_edge_agent.inference.backends.graph_cache import GraphCache
+from autoglm_edge_agent.inference.backends.onnx_profile import providers_by_profile
 from autoglm_edge_agent.inference.errors import ModelUnusable
 from autoglm_edge_agent.inference.options import SessionOptions
+from autoglm_edge_protocol.durable import Disk
 from autoglm_edge_protocol.manifest import TensorSpec
+
+log = logging.getLogger(__name__)
 
 CPU = "cpu"
 PROVIDERS = {
@@ -43,10 +49,13 @@ _LEVELS = {
 class OnnxSession:
     """A model loaded by ONNX Runtime."""
 
-    def __init__(self, session: Any, inputs: Sequence[str], outputs: Sequence[str]) -> None:
+    def __init__(
+        self, session: Any, inputs: Sequence[str], outputs: Sequence[str], profiled: Callable[[], Counter[str]]
+    ) -> None:
         self._session = session
         self._inputs = list(inputs)
         self._outputs = list(outputs)
+        self._profiled = profiled
 
     def run(self, inputs: Sequence[npt.NDArray[Any]]) -> list[npt.NDArray[Any]]:
         """See `Session.run`."""
@@ -65,15 +74,16 @@ class OnnxSession:
         """See `Session.reset`. A graph of ONNX has no variables."""
 
     def placement(self) -> Mapping[str, int]:
-        """See `Session.placement`. An older ONNX Runtime tells only when there is no more than one provider."""
+        """See `Session.placement`. An older ONNX Runtime records nothing; there a session with a profile tells."""
         recorded = getattr(self._session, "get_provider_graph_assignment_info", None)
         if recorded is None:
             used = self._session.get_providers()
-            return {_short(used[0]): 1} if len(used) == 1 else {}
-        placed: Counter[str] = Counter()
-        for part in recorded():
-            placed[_short(part.ep_name)] += len(part.get_nodes())
-        return dict(placed)
+            counted = self._profiled() if len(used) > 1 else Counter({used[0]: 1})
+        else:
+            counted = Counter[str]()
+            for part in recorded():
+                counted[part.ep_name] += len(part.get_nodes())
+        return {_short(name): count for name, count in counted.items()}
 
 
 def open_onnxruntime(
@@ -85,40 +95,74 @@ def open_onnxruntime(
     missing = wanted - {i.name for i in session.get_inputs()} or given - {o.name for o in session.get_outputs()}
     if missing:
         raise ModelUnusable(f"the manifest names {sorted(missing)[0]!r}, which the model does not have")
-    return OnnxSession(session, [spec.name for spec in inputs], [spec.name for spec in outputs])
+
+    def profiled() -> Counter[str]:
+        return providers_by_profile(lambda prefix: _session(path, options, prefix), inputs)
+
+    return OnnxSession(session, [spec.name for spec in inputs], [spec.name for spec in outputs], profiled)
 
 
-def _session(path: Path, options: SessionOptions) -> Any:
-    provider = options.provider or CPU
+def _session(path: Path, options: SessionOptions, profile: Path | None = None) -> Any:
     try:
-        asked = _settings(options)
-        if provider in PROVIDERS:
-            name, more = PROVIDERS[provider], dict(options.provider_options)
-            named: list[tuple[str, dict[str, str]]] = [(name, more)]
-            if provider != CPU and not options.strict:
-                named.append((PROVIDERS[CPU], {}))
-            with warnings.catch_warnings():
-                # That a provider is not in this build is told below, by what the session uses.
-                warnings.simplefilter("ignore", UserWarning)
-                session = onnxruntime.InferenceSession(str(path), asked, providers=named)
-        else:
-            name = provider
-            _plug_in(asked, provider, dict(options.provider_options))
-            session = onnxruntime.InferenceSession(str(path), asked)
+        if options.cached_graph is not None and options.provider in ("", CPU) and profile is None:
+            return _cached(path, options, options.cached_graph)
+        return _load(path, options, _settings(options, profile))
     except ModelUnusable:
         raise
     except Exception as error:
         raise ModelUnusable(f"ONNX Runtime cannot load it: {_first_line(error)}") from None
+
+
+def _cached(path: Path, options: SessionOptions, place: Path) -> Any:
+    """Load the graph that was rewritten before, or rewrite and keep it; whatever goes wrong, load the file itself."""
+    cache = GraphCache(place.parent, Disk())
+    try:
+        if (graph := cache.find(place.name)) is not None:
+            return _load(graph, options, _settings(options.model_copy(update={"optimisation": "none"})))
+        draft = cache.draft(place.name)
+    except Exception as error:
+        log.warning("no use of the graphs in %s: %s", place.parent, _first_line(error))
+        return _load(path, options, _settings(options))
+    try:
+        settings = _settings(options)
+        settings.optimized_model_filepath = str(draft)
+        settings.add_session_config_entry("session.save_model_format", "ORT")
+        session = _load(path, options, settings)
+        cache.keep(place.name, draft)
+        return session
+    except Exception as error:
+        log.warning("the graph for %s is not kept: %s", path.name, _first_line(error))
+        return _load(path, options, _settings(options))
+    finally:
+        cache.discard(draft)
+
+
+def _load(path: Path, options: SessionOptions, settings: Any) -> Any:
+    provider = options.provider or CPU
+    name = PROVIDERS.get(provider, provider)
+    if provider in PROVIDERS:
+        named: list[tuple[str, dict[str, str]]] = [(name, dict(options.provider_options))]
+        if provider != CPU and not options.strict:
+            named.append((PROVIDERS[CPU], {}))
+        with warnings.catch_warnings():
+            # That a provider is not in this build is told below, by what the session uses.
+            warnings.simplefilter("ignore", UserWarning)
+            session = onnxruntime.InferenceSession(str(path), settings, providers=named)
+    else:
+        _plug_in(settings, provider, dict(options.provider_options))
+        session = onnxruntime.InferenceSession(str(path), settings)
     if name not in session.get_providers():
         # Whoever asked for an accelerator would measure and serve the processor without a word.
-        raise ModelUnusable(
-            f"ONNX Runtime fell back from {provider} to {', '.join(map(_short, session.get_providers()))}"
-        )
+        used = ", ".join(map(_short, session.get_providers()))
+        raise ModelUnusable(f"ONNX Runtime fell back from {provider} to {used}")
     return session
 
 
-def _settings(options: SessionOptions) -> Any:
+def _settings(options: SessionOptions, profile: Path | None = None) -> Any:
     settings = onnxruntime.SessionOptions()
+    if profile is not None:
+        settings.enable_profiling = True
+        settings.profile_file_prefix = str(profile)
     settings.intra_op_num_threads = options.threads
     settings.inter_op_num_threads = 1
     settings.graph_optimization_level = _LEVELS[options.optimisation]
