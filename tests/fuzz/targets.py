@@ -32,6 +32,7 @@ from autoglm_edge_agent.inference.http import HttpServer
 from autoglm_edge_agent.inference.messages import Request, Response
 from autoglm_edge_agent.inference.oip import InferenceApi
 from autoglm_edge_agent.inference.raw_tensors import decode_raw, encode_raw
+from autoglm_edge_agent.inference.service import Service
 from autoglm_edge_agent.inference.shared_memory import SharedRegions
 from autoglm_edge_agent.inference.terms import Terms
 from autoglm_edge_agent.storage.ledger import Ledger
@@ -85,7 +86,7 @@ async def _model(inputs: Sequence[Any], _terms: Terms) -> list[Any]:
 
 def _infer(body: bytes) -> object:
     response = asyncio.run(
-        InferenceApi(MANIFEST, VARIANT, _model).answer(Request("POST", "/v2/models/magika/infer", body=body))
+        InferenceApi(Service(MANIFEST, VARIANT, _model)).answer(Request("POST", "/v2/models/magika/infer", body=body))
     )
     assert response.status in (200, 400), response
     return response
@@ -115,7 +116,7 @@ def _region(folder: Path) -> Callable[[bytes], object]:
         regions = SharedRegions(folder)
         body = b"/v2/systemsharedmemory/region/r/register"
         request = Request("POST", body.decode(), body=data)
-        response = asyncio.run(InferenceApi(MANIFEST, VARIANT, _model, regions=regions).answer(request))
+        response = asyncio.run(InferenceApi(Service(MANIFEST, VARIANT, _model, regions=regions)).answer(request))
         assert response.status == 200 or (response.status == 400 and regions.status(None) == [])
         regions.close()
         return response

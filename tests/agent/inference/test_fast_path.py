@@ -78,7 +78,7 @@ def test_a_slot_is_written_and_read_in_place(client: Client) -> None:
         client.slot({"fp32": (2, 3)})
     slot = client.slot({**empty, "fp32": (2, 3)})
     other = client.slot({**empty, "fp32": (2, 3)})
-    place, kept = slot.inputs["fp32"], other.inputs["fp32"]
+    place, kept, first = slot.inputs["fp32"], other.inputs["fp32"], np.empty(0)
     kept[...] = -1
     for number in range(5):
         place[...] = number

@@ -25,6 +25,7 @@ from autoglm_edge_agent.inference.messages import Request, Response
 from autoglm_edge_agent.inference.model import Model, load
 from autoglm_edge_agent.inference.oip import InferenceApi
 from autoglm_edge_agent.inference.sampling import Sampler
+from autoglm_edge_agent.inference.service import Service
 from autoglm_edge_agent.inference.shadow import LOWEST_PRIORITY, Shadow
 from autoglm_edge_agent.inference.shared_memory import SharedRegions
 from autoglm_edge_protocol import golden
@@ -59,7 +60,8 @@ class Worker:
         self._model = model
         serving = order.serving
         regions = SharedRegions() if serving.shared_memory and sys.platform == "linux" else None
-        self._api = InferenceApi(model.manifest, model.variant, model.run, model.statistics, regions)
+        service = Service(model.manifest, model.variant, model.run, model.statistics, regions)
+        self._api = InferenceApi(service)
         self._http = HttpServer(self._answer, guard_of(serving.access), tls_of(serving.access))
         self._serving = False
 
