@@ -44,7 +44,7 @@ def reserve_grpc(section: InferenceSection) -> socket.socket | None:
     """
     if section.grpc is None:
         return None
-    if importlib.util.find_spec("grpc") is None or importlib.util.find_spec("google.protobuf") is None:
+    if not all(map(_installed, ("grpc", "google.protobuf"))):
         raise StateError("[inference] grpc needs an extra of this package: pip install 'autoglm-edge-agent[grpc]'")
     return _patiently(partial(_shared, *address_of(section.grpc)), section.grpc)
 
@@ -96,6 +96,13 @@ def _unix(path: Path, kind: socket.SocketKind) -> socket.socket:
         listener.close()
         raise
     return listener
+
+
+def _installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # not even what it would lie in
+        return False
 
 
 def _shared(host: str, port: int) -> socket.socket:
