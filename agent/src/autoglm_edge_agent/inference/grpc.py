@@ -41,8 +41,9 @@ STATUSES = {
     504: grpc.StatusCode.DEADLINE_EXCEEDED,
 }
 """What a status of HTTP is here; INTERNAL where it is none of these."""
-MOST_CALLS = 64
-"""At the same time; a client that asks for one more is told RESOURCE_EXHAUSTED."""
+MOST_CALLS = 32
+"""At the same time; a client that asks for one more is told RESOURCE_EXHAUSTED. gRPC reads a whole message before it
+asks anybody, so this and the largest message bound the memory."""
 STOP_S = 3600.0
 """How long calls may take while the server ends: whoever ends the worker knows better."""
 _HEAD_BYTES = 1024 * 1024
@@ -78,7 +79,6 @@ class GrpcServer:
     ) -> None:
         definitions = read_proto(PROTO)
         self._endpoints = _Endpoints(service, definitions.messages)
-        self._guard = guard
         self._counted = counted
         largest = LIMITS.request_body_bytes + _HEAD_BYTES
         self._server = grpc.aio.server(
@@ -95,7 +95,7 @@ class GrpcServer:
             )
             for name, (asked, _) in definitions.services[SERVICE].items()
         }
-        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
+        self._server.add_generic_rpc_handlers((_Calls(handlers, guard),))
 
     async def start(self, address: str, access: AccessOrder) -> None:
         """Begin to serve. Raises ModelUnusable where the address or the certificates cannot be used."""
@@ -119,7 +119,6 @@ class GrpcServer:
         async def handle(asked: Any, context: Any) -> Any:
             began, status = time.perf_counter(), 200
             try:
-                self._admit(context)
                 answer = endpoint(asked, context)
                 return await answer if asyncio.iscoroutine(answer) else answer
             except RequestError as error:
@@ -137,12 +136,28 @@ class GrpcServer:
 
         return handle
 
-    def _admit(self, context: Any) -> None:
-        if self._guard is None:
-            return
-        headers = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
-        if self._guard(Request("POST", "/", headers)) is not None:
-            raise RequestError(401, "this address needs the device's token: metadata authorization: Bearer TOKEN")
+
+class _Calls(grpc.GenericRpcHandler):  # type: ignore[misc]
+    """Finds who answers a call: before its message is read, so that nobody sends much who may not ask."""
+
+    def __init__(self, handlers: Mapping[str, Any], guard: Callable[[Request], Response | None] | None) -> None:
+        self._handlers = {f"/{SERVICE}/{name}": handler for name, handler in handlers.items()}
+        self._guard = guard
+        # As of a call with many messages: of those none is read until somebody asks for it.
+        self._denial = grpc.stream_unary_rpc_method_handler(_deny)
+
+    def service(self, handler_call_details: Any) -> Any:
+        """See `grpc.GenericRpcHandler`."""
+        if self._guard is not None:
+            metadata = handler_call_details.invocation_metadata or ()
+            headers = {key: value for key, value in metadata if isinstance(value, str)}
+            if self._guard(Request("POST", "/", headers)) is not None:
+                return self._denial
+        return self._handlers.get(handler_call_details.method)
+
+
+async def _deny(_messages: Any, context: Any) -> None:
+    await _abort(context, RequestError(401, "this address needs the device's token: authorization: Bearer TOKEN"))
 
 
 class _Endpoints:
