@@ -102,6 +102,8 @@ def test_a_mistake_is_told_before_anything_is_sent(client: Client) -> None:
         client.infer({name: array for name, array in _inputs().items() if name != "fp64"})
     with pytest.raises(ValueError, match="no input 'z'"):
         client.slot({"z": (1, 1)})
+    with pytest.raises(ValueError, match="1 is the most urgent"):
+        client.infer(_inputs(), priority=-1)
 
 
 def test_a_shape_that_does_not_fit_is_refused_and_the_client_goes_on(client: Client) -> None:

@@ -18,9 +18,11 @@ from tests.fakes.served_models import ServedModel
 from tests.fakes.shared_objects import shared_object
 
 from autoglm_edge_agent.config import InferenceSection
-from autoglm_edge_agent.errors import StateError
+from autoglm_edge_agent.errors import Refusal, StateError
 from autoglm_edge_agent.inference.control import AccessOrder, ServingOrder
 from autoglm_edge_agent.inference.listeners import endpoints, reserve_grpc
+from autoglm_edge_agent.inference.supervisor import Supervisor
+from autoglm_edge_protocol.deployment import Installed
 from autoglm_edge_protocol.limits import LIMITS
 
 Array = npt.NDArray[Any]
@@ -50,6 +52,17 @@ def test_the_address_is_reserved_for_workers_alone() -> None:
 def test_an_address_that_is_refused(address: str) -> None:
     with pytest.raises(ValueError, match="address"):
         InferenceSection(grpc=address)
+
+
+@extra
+async def test_an_address_that_workers_cannot_have_is_told(tmp_path: Path) -> None:
+    bundle = make_model_bundle(tmp_path / "bundle", width=4)
+    serving = ServingOrder(grpc="203.0.113.1:1")  # of nobody: an address for documents
+    supervisor = Supervisor(lambda _: bundle.directory, [], 1, 30.0, 30.0, lambda *_: None, lambda: None, serving)
+    await supervisor.switch(Installed(bundle=bundle.reference, variant="fp32"))
+    with pytest.raises(Refusal, match=r"grpc cannot be served on 203\.0\.113\.1:1"):
+        await supervisor.restart()
+    await supervisor.close()
 
 
 @pytest.fixture(scope="module")
