@@ -31,6 +31,7 @@ from autoglm_edge_agent.inference.errors import RequestError
 from autoglm_edge_agent.inference.http import HttpServer
 from autoglm_edge_agent.inference.messages import Request, Response
 from autoglm_edge_agent.inference.oip import InferenceApi
+from autoglm_edge_agent.inference.proto import PROTO, read_proto
 from autoglm_edge_agent.inference.raw_tensors import decode_raw, encode_raw
 from autoglm_edge_agent.inference.service import Service
 from autoglm_edge_agent.inference.shared_memory import SharedRegions
@@ -170,6 +171,42 @@ async def _served(data: bytes) -> bytes:
     return found
 
 
+class _Call:
+    """What an endpoint may ask of a call: a client with much time."""
+
+    def peer(self) -> str:
+        return "ipv4:127.0.0.1:1"
+
+    def time_remaining(self) -> None:
+        return None
+
+
+def _grpc(data: bytes) -> object:
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+
+    from autoglm_edge_agent.inference.grpc import Endpoints
+
+    endpoints = Endpoints(Service(MANIFEST, VARIANT, _model), _DEFINITIONS.messages)
+    try:
+        asked = _DEFINITIONS.messages["ModelInferRequest"].FromString(data)
+        return asyncio.run(endpoints.ModelInfer(asked, _Call()))
+    except DecodeError:
+        return None
+    except RequestError as error:
+        assert error.status in (400, 404) and "\n" not in str(error)
+        return None
+
+
+def _grpc_seeds() -> tuple[bytes, ...]:
+    raw, typed = (_DEFINITIONS.messages["ModelInferRequest"](model_name="magika", id="a") for _ in range(2))
+    for each in (raw, typed):
+        each.parameters["priority"].uint64_param = 1
+        each.inputs.add(name="x", datatype="INT32", shape=[1, 2048])
+    raw.raw_input_contents.append(bytes(8192))
+    typed.inputs[0].contents.int_contents.extend([1] * 2048)
+    return raw.SerializeToString(), typed.SerializeToString()
+
+
 def _zone(path: Path) -> object:
     zone = path.parent / "thermal_zone0"
     zone.mkdir()
@@ -195,6 +232,7 @@ def _seeds(model: type[Document]) -> tuple[bytes, ...]:
 
 _CONFIG = b'[device]\nfleet = "f"\nname = "d"\n[broker]\nurl = "mqtt://h"\n[probation.default.shadow]\nrate = 0.5\n'
 _REQUEST = b'{"inputs":[{"name":"x","shape":[1,2048],"datatype":"INT32","data":[' + b"1," * 2047 + b"1]}]}"
+_DEFINITIONS = read_proto(PROTO)
 _RAW = bytes([10, 1, 2]) + bytes(8)
 _TEXTS = bytes([12, 1, 2]) + b"\1\0\0\0a\0\0\0\0"
 _REGION = b'{"key":"/object","offset":8,"byte_size":32}'
@@ -231,6 +269,7 @@ TARGETS: dict[str, Target] = {
         Target("shared memory", _region(Path(_FOLDER.name)), (_REGION,)),
         Target("message of the fast path", _fast_path, (_LAYOUT, b'J{"op":"hello","version":1}')),
         Target("head of a request", _head, (_HEAD, _CHUNKED)),
+        Target("request over gRPC", _grpc, _grpc_seeds()),
         Target("agent configuration", _in_file("agent.toml", load_config), (_CONFIG,)),
         Target("kept record", _in_file("update.json", read_record), (UpdateRecord(generation=1).to_bytes(),)),
         Target("kept slots", _in_file("slots.json", lambda path: Store(path.parent, Disk()).read_slots()), (b"{}",)),

@@ -9,9 +9,7 @@ import pytest
 
 pytest.importorskip("google.protobuf", reason="the extra is not installed")
 
-from autoglm_edge_agent.inference.proto import read_proto
-
-PATH = Path(__file__).parents[3] / "agent" / "src" / "autoglm_edge_agent" / "inference" / "open_inference.proto"
+from autoglm_edge_agent.inference.proto import PROTO, read_proto
 
 
 def _fields(message: Any) -> dict[tuple[str, str], tuple[int, int]]:
@@ -26,7 +24,7 @@ def test_every_field_is_as_triton_has_it() -> None:
     service_pb2 = pytest.importorskip("tritonclient.grpc.service_pb2")
     model_config_pb2 = pytest.importorskip("tritonclient.grpc.model_config_pb2")
     theirs = {**service_pb2.DESCRIPTOR.message_types_by_name, **model_config_pb2.DESCRIPTOR.message_types_by_name}
-    definitions = read_proto(PATH)
+    definitions = read_proto(PROTO)
     for name, message in definitions.messages.items():
         ours, expected = _fields(message.DESCRIPTOR), _fields(theirs[name])
         assert {key: expected.get(key) for key in ours} == ours

@@ -13,7 +13,6 @@ import logging
 import math
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import grpc
@@ -23,14 +22,13 @@ import numpy as np
 from autoglm_edge_agent.inference.control import AccessOrder
 from autoglm_edge_agent.inference.errors import ModelUnusable, RequestError
 from autoglm_edge_agent.inference.messages import Request, Response
-from autoglm_edge_agent.inference.proto import read_proto
+from autoglm_edge_agent.inference.proto import PROTO, read_proto
 from autoglm_edge_agent.inference.raw_tensors import encode_raw
 from autoglm_edge_agent.inference.service import Output, Service
 from autoglm_edge_protocol.limits import LIMITS
 
 log = logging.getLogger(__name__)
 
-PROTO = Path(__file__).with_name("open_inference.proto")
 SERVICE = "inference.GRPCInferenceService"
 STATUSES = {
     400: grpc.StatusCode.INVALID_ARGUMENT,
@@ -78,7 +76,7 @@ class GrpcServer:
         counted: Callable[[float, int], None],
     ) -> None:
         definitions = read_proto(PROTO)
-        self._endpoints = _Endpoints(service, definitions.messages)
+        self._endpoints = Endpoints(service, definitions.messages)
         self._counted = counted
         largest = LIMITS.request_body_bytes + _HEAD_BYTES
         self._server = grpc.aio.server(
@@ -160,7 +158,7 @@ async def _deny(_messages: Any, context: Any) -> None:
     await _abort(context, RequestError(401, "this address needs the device's token: authorization: Bearer TOKEN"))
 
 
-class _Endpoints:
+class Endpoints:
     """One method for each call of the service, by its name there."""
 
     def __init__(self, service: Service, messages: _Messages) -> None:
@@ -168,47 +166,59 @@ class _Endpoints:
         self._messages = messages
 
     def ServerLive(self, _asked: Any, _context: Any) -> Any:  # noqa: N802 - the names are those of the calls
+        """Whether the process lives."""
         return self._messages["ServerLiveResponse"](live=True)
 
     def ServerReady(self, _asked: Any, _context: Any) -> Any:  # noqa: N802
+        """Whether it answers."""
         return self._messages["ServerReadyResponse"](ready=True)
 
     def ServerMetadata(self, _asked: Any, _context: Any) -> Any:  # noqa: N802
+        """What answers."""
         return self._messages["ServerMetadataResponse"](**self._service.server())
 
     def ModelReady(self, asked: Any, _context: Any) -> Any:  # noqa: N802
+        """Whether the model answers. Raises RequestError (404)."""
         self._check(asked.name, asked.version)
         return self._messages["ModelReadyResponse"](ready=True)
 
     def ModelMetadata(self, asked: Any, _context: Any) -> Any:  # noqa: N802
+        """What goes in and comes out. Raises RequestError (404)."""
         self._check(asked.name, asked.version)
         return self._messages["ModelMetadataResponse"](**self._service.metadata())
 
     def ModelConfig(self, asked: Any, _context: Any) -> Any:  # noqa: N802
+        """The same as Triton's configuration. Raises RequestError (404)."""
         self._check(asked.name, asked.version)
         return self._messages["ModelConfigResponse"](config=self._service.config())
 
     def ModelStatistics(self, asked: Any, _context: Any) -> Any:  # noqa: N802
+        """What was asked of it. Raises RequestError (404)."""
         self._check(asked.name or self._service.name, asked.version)
         return self._messages["ModelStatisticsResponse"](**self._service.statistics())
 
     def RepositoryIndex(self, _asked: Any, _context: Any) -> Any:  # noqa: N802
+        """The models."""
         return self._messages["RepositoryIndexResponse"](models=self._service.index())
 
     def SystemSharedMemoryStatus(self, asked: Any, _context: Any) -> Any:  # noqa: N802
+        """The regions. Raises RequestError."""
         found = self._service.regions.status(asked.name or None)
         return self._messages["SystemSharedMemoryStatusResponse"](regions={each["name"]: each for each in found})
 
     def SystemSharedMemoryRegister(self, asked: Any, _context: Any) -> Any:  # noqa: N802
+        """Open a region. Raises RequestError."""
         wanted = {"key": asked.key, "offset": asked.offset, "byte_size": asked.byte_size}
         self._service.regions.register(asked.name, wanted)
         return self._messages["SystemSharedMemoryRegisterResponse"]()
 
     def SystemSharedMemoryUnregister(self, asked: Any, _context: Any) -> Any:  # noqa: N802
+        """Forget one or all. Raises RequestError."""
         self._service.regions.unregister(asked.name or None)
         return self._messages["SystemSharedMemoryUnregisterResponse"]()
 
     async def ModelInfer(self, asked: Any, context: Any) -> Any:  # noqa: N802
+        """Run the model. Raises RequestError."""
         self._check(asked.model_name, asked.model_version)
         request, beside = _request(asked)
         _limit(request["parameters"], context.time_remaining())

@@ -18,6 +18,8 @@ from google.protobuf import (  # type: ignore[import-untyped]
     message_factory,
 )
 
+PROTO = Path(__file__).with_name("open_inference.proto")
+"""The protocol's own."""
 _TOKEN = re.compile(r'//[^\n]*|\s+|([A-Za-z_][\w.]*|\d+|"[^"]*"|[{}()<>=;,])|(.)')
 _SCALARS = {
     name: getattr(descriptor_pb2.FieldDescriptorProto, f"TYPE_{name.upper()}")
