@@ -333,6 +333,19 @@ def test_bytes_that_are_no_message(served: ServedModel) -> None:
         assert live(b"") == b"\x08\x01"
 
 
+def _retry_after(served: ServedModel) -> str | None:
+    """What the metadata of the answer to a request with too little time says."""
+    import grpc
+    from tritonclient.grpc import service_pb2, service_pb2_grpc
+
+    request = service_pb2.ModelInferRequest(model_name="linear", raw_input_contents=[bytes(4 * 96)])
+    request.inputs.add(name="x", datatype="FP32", shape=[1, 96])
+    request.parameters["timeout"].int64_param = 1
+    with grpc.insecure_channel(served.grpc_address) as channel, pytest.raises(grpc.RpcError) as caught:
+        service_pb2_grpc.GRPCInferenceServiceStub(channel).ModelInfer(request)
+    return dict(caught.value.trailing_metadata()).get("retry-after")
+
+
 def _in_the_end(question: Callable[[], Any]) -> Any:
     """A request that comes while its server ends may be cancelled by gRPC itself, and is asked again."""
     for _ in range(100):
@@ -368,6 +381,7 @@ def test_a_busy_model_says_so(tmp_path: Path) -> None:
         with pytest.raises(_error(), match="too many requests wait") as caught:
             second.infer("linear", rows(1), timeout=1000)
         assert caught.value.status() == "StatusCode.UNAVAILABLE"
+        assert _retry_after(served) == "1"
         served.restart()
         assert _in_the_end(lambda: second.infer("linear", rows(1))).as_numpy("y").shape == (1, 96)
         for each in (first, second):
