@@ -7,12 +7,17 @@ import os
 import signal
 import socket
 import threading
+import time
 from collections.abc import Coroutine, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
+import psutil
+
+from autoglm_edge_agent.config import InferenceSection
 from autoglm_edge_agent.inference.control import ServingOrder
+from autoglm_edge_agent.inference.listeners import address_text, reserve_grpc
 from autoglm_edge_agent.inference.supervisor import Supervisor
 from autoglm_edge_protocol.deployment import BundleReference, Installed, Reason
 
@@ -29,7 +34,12 @@ class ServedModel:
         reference: BundleReference,
         directory: Path,
         serving: ServingOrder = ServingOrder(),  # noqa: B008
+        *,
+        grpc: bool = False,
     ) -> None:
+        self._grpc = reserve_grpc(InferenceSection(grpc="127.0.0.1:0")) if grpc else None
+        if grpc:
+            serving = serving.model_copy(update={"grpc": self.grpc_address})
         self._installed = Installed(bundle=reference, variant="fp32")
         self._bundles = {self._installed: bundle}
         self._serving = serving
@@ -48,12 +58,25 @@ class ServedModel:
         return f"{host}:{port}"
 
     @property
+    def grpc_address(self) -> str:
+        """Where gRPC is spoken, as host and port."""
+        assert self._grpc is not None
+        return address_text(self._grpc)
+
+    @property
     def worker_pid(self) -> int:
         """The process that serves."""
         assert self._supervisor is not None
         worker = self._supervisor._worker
         assert worker is not None and worker.pid is not None
         return worker.pid
+
+    def wait_until_it_computes(self) -> None:
+        """Return once the worker is at work on a long request: nothing else takes it so much time."""
+        worker = psutil.Process(self.worker_pid)
+        before_s = worker.cpu_times().user
+        while worker.cpu_times().user < before_s + 0.05:
+            time.sleep(0.005)
 
     def kill_worker(self) -> int:
         """End the worker as a crash would; return which it was."""
@@ -123,3 +146,5 @@ class ServedModel:
         self._loop.close()
         for each in self._sockets:
             each.close()
+        if self._grpc is not None:
+            self._grpc.close()

@@ -32,7 +32,9 @@ from autoglm_edge_agent.inference.errors import RequestError
 from autoglm_edge_agent.inference.http import HttpServer
 from autoglm_edge_agent.inference.messages import Request, Response
 from autoglm_edge_agent.inference.oip import InferenceApi
+from autoglm_edge_agent.inference.proto import PROTO, read_proto
 from autoglm_edge_agent.inference.raw_tensors import decode_raw, encode_raw
+from autoglm_edge_agent.inference.service import Service
 from autoglm_edge_agent.inference.shared_memory import SharedRegions
 from autoglm_edge_agent.inference.terms import Terms
 from autoglm_edge_agent.storage.ledger import Ledger
@@ -93,7 +95,7 @@ async def _model(inputs: Sequence[Any], _terms: Terms) -> list[Any]:
 
 def _infer(body: bytes) -> object:
     response = asyncio.run(
-        InferenceApi(MANIFEST, VARIANT, _model).answer(Request("POST", "/v2/models/magika/infer", body=body))
+        InferenceApi(Service(MANIFEST, VARIANT, _model)).answer(Request("POST", "/v2/models/magika/infer", body=body))
     )
     assert response.status in (200, 400), response
     return response
@@ -123,7 +125,7 @@ def _region(folder: Path) -> Callable[[bytes], object]:
         regions = SharedRegions(folder)
         body = b"/v2/systemsharedmemory/region/r/register"
         request = Request("POST", body.decode(), body=data)
-        response = asyncio.run(InferenceApi(MANIFEST, VARIANT, _model, regions=regions).answer(request))
+        response = asyncio.run(InferenceApi(Service(MANIFEST, VARIANT, _model, regions=regions)).answer(request))
         assert response.status == 200 or (response.status == 400 and regions.status(None) == [])
         regions.close()
         return response
@@ -177,6 +179,42 @@ async def _served(data: bytes) -> bytes:
     return found
 
 
+class _Call:
+    """What an endpoint may ask of a call: a client with much time."""
+
+    def peer(self) -> str:
+        return "ipv4:127.0.0.1:1"
+
+    def time_remaining(self) -> None:
+        return None
+
+
+def _grpc(data: bytes) -> object:
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+
+    from autoglm_edge_agent.inference.grpc import Endpoints
+
+    endpoints = Endpoints(Service(MANIFEST, VARIANT, _model), _DEFINITIONS.messages)
+    try:
+        asked = _DEFINITIONS.messages["ModelInferRequest"].FromString(data)
+        return asyncio.run(endpoints.ModelInfer(asked, _Call()))
+    except DecodeError:
+        return None
+    except RequestError as error:
+        assert error.status in (400, 404) and "\n" not in str(error)
+        return None
+
+
+def _grpc_seeds() -> tuple[bytes, ...]:
+    raw, typed = (_DEFINITIONS.messages["ModelInferRequest"](model_name="magika", id="a") for _ in range(2))
+    for each in (raw, typed):
+        each.parameters["priority"].uint64_param = 1
+        each.inputs.add(name="x", datatype="INT32", shape=[1, 2048])
+    raw.raw_input_contents.append(bytes(8192))
+    typed.inputs[0].contents.int_contents.extend([1] * 2048)
+    return raw.SerializeToString(), typed.SerializeToString()
+
+
 def _zone(path: Path) -> object:
     zone = path.parent / "thermal_zone0"
     zone.mkdir()
@@ -202,6 +240,7 @@ def _seeds(model: type[Document]) -> tuple[bytes, ...]:
 
 _CONFIG = b'[device]\nfleet = "f"\nname = "d"\n[broker]\nurl = "mqtt://h"\n[probation.default.shadow]\nrate = 0.5\n'
 _REQUEST = b'{"inputs":[{"name":"x","shape":[1,2048],"datatype":"INT32","data":[' + b"1," * 2047 + b"1]}]}"
+_DEFINITIONS = read_proto(PROTO)
 _RAW = bytes([10, 1, 2]) + bytes(8)
 _TEXTS = bytes([12, 1, 2]) + b"\1\0\0\0a\0\0\0\0"
 _REGION = b'{"key":"/object","offset":8,"byte_size":32}'
@@ -241,6 +280,7 @@ TARGETS: dict[str, Target] = {
         Target("shared memory", _region(Path(_FOLDER.name)), (_REGION,)),
         Target("message of the fast path", _fast_path, (_LAYOUT, b'J{"op":"hello","version":1}')),
         Target("head of a request", _head, (_HEAD, _CHUNKED)),
+        Target("request over gRPC", _grpc, _grpc_seeds()),
         Target("agent configuration", _in_file("agent.toml", load_config), (_CONFIG,)),
         Target("kept record", _in_file("update.json", read_record), (UpdateRecord(generation=1).to_bytes(),)),
         Target("kept slots", _in_file("slots.json", lambda path: Store(path.parent, Disk()).read_slots()), (b"{}",)),

@@ -20,7 +20,13 @@ from autoglm_edge_agent.cancellation import cancel
 from autoglm_edge_agent.commands import Commands
 from autoglm_edge_agent.config import Config
 from autoglm_edge_agent.inference.control import Beat
-from autoglm_edge_agent.inference.listeners import close_listeners, endpoints, open_listeners
+from autoglm_edge_agent.inference.listeners import (
+    address_text,
+    close_listeners,
+    endpoints,
+    open_listeners,
+    reserve_grpc,
+)
 from autoglm_edge_agent.inference.probed import Shelf
 from autoglm_edge_agent.inference.probing import Prober
 from autoglm_edge_agent.inference.supervisor import Supervisor
@@ -53,6 +59,7 @@ class Agent:
         self._config = config
         self._facts = read_facts()
         self._directory = StateDirectory(config.storage.directory, disk)
+        self._grpc = reserve_grpc(config.inference)
         self._listeners = open_listeners(config.inference)
         self._store = Store(config.storage.directory, disk)
         self._reports = Reports(self._build_report, lambda data: self._uplink.send_report(data))
@@ -65,7 +72,7 @@ class Agent:
             config.inference.run_timeout_s,
             self._on_beat,
             self._reports.changed,
-            config.inference.serving(),
+            config.inference.serving(None if self._grpc is None else address_text(self._grpc)),
             standby=config.inference.standby,
         )
         if config.inference.probe.enabled:
@@ -138,7 +145,11 @@ class Agent:
         self._reports.changed()
         device, serving = self._config.device, self._supervisor.serving
         log.info("device %s of fleet %s, broker %s", device.name, device.fleet, self._config.broker.address())
-        log.info("%s on %s", serving.bundle.id if serving else "no model yet", ", ".join(endpoints(self._listeners)))
+        log.info(
+            "%s on %s",
+            serving.bundle.id if serving else "no model yet",
+            ", ".join(endpoints(self._listeners, self._grpc)),
+        )
 
     def _parts(self) -> list[Coroutine[Any, Any, None]]:
         return [
@@ -169,6 +180,8 @@ class Agent:
             await self._telemetry.flush(FLUSH_S)
         await self._uplink.stop()
         close_listeners(self._listeners)
+        if self._grpc is not None:
+            self._grpc.close()
         self._directory.close()
 
     # what comes in ----
@@ -206,7 +219,7 @@ class Agent:
             current=slots.current,
             previous=slots.previous,
             serving=serving is not None and serving == slots.current,
-            endpoints=endpoints(self._listeners),
+            endpoints=endpoints(self._listeners, self._grpc),
             trust=self._entrance.trust(),
             acceleration=prober.acceleration(slots.current) if prober is not None and slots.current else None,
         )

@@ -125,6 +125,8 @@ class InferenceSection(_Section):
     http: str | None = "127.0.0.1:8000"
     """Address and port; port 0 takes a free one, which the device reports. Any but a loopback address needs
     `token_file` or `client_ca_file`."""
+    grpc: str | None = None
+    """Address and port for gRPC; it needs the extra `grpc` of this package. The same rules as for `http`."""
     standby: bool = False
     """Whether a second worker has the model loaded, to take over at once when the serving one dies."""
     fast_path: bool = True
@@ -156,12 +158,13 @@ class InferenceSection(_Section):
             raise ValueError("cert_file and key_file belong together")
         if self.client_ca_file is not None and self.cert_file is None:
             raise ValueError("client_ca_file needs cert_file and key_file: certificates are a matter of TLS")
-        if self.http is None:
-            return self
-        if self.token_file is None and self.client_ca_file is None:
-            split_address(self.http)
-        elif self.cert_file is None and not is_loopback(address_of(self.http)[0]):
-            raise ValueError("a token must not be sent over a network in the clear: give cert_file and key_file")
+        for address in (self.http, self.grpc):
+            if address is None:
+                continue
+            if self.token_file is None and self.client_ca_file is None:
+                split_address(address)
+            elif self.cert_file is None and not is_loopback(address_of(address)[0]):
+                raise ValueError("a token must not be sent over a network in the clear: give cert_file and key_file")
         return self
 
     @property
@@ -171,8 +174,8 @@ class InferenceSection(_Section):
             return None
         return self.socket.with_suffix(".fast")
 
-    def serving(self) -> ServingOrder:
-        """Return what a worker has to know of this."""
+    def serving(self, grpc: str | None = None) -> ServingOrder:
+        """Return what a worker has to know of this; `grpc` is the address that was reserved for it."""
         access = AccessOrder(
             token_file=self.token_file,
             cert_file=self.cert_file,
@@ -183,6 +186,7 @@ class InferenceSection(_Section):
             max_batch=self.max_batch,
             shared_memory=self.shared_memory,
             lease_file=self.lease_file,
+            grpc=grpc,
             access=access,
         )
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import json
 import threading
-import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from tests.fakes.identity_bundles import NAME, edges, make_identity_bundle
 from tests.fakes.model_bundles import make_model_bundle
 from tests.fakes.onnx_writer import ELEMENTS
 from tests.fakes.served_models import ServedModel
+from tests.fakes.shared_objects import SharedObject, shared_object
 
 from autoglm_edge_protocol.limits import LIMITS
 
@@ -177,21 +177,14 @@ def test_requests_are_counted(client: Any) -> None:
 
 
 @pytest.fixture
-def region() -> Iterator[tuple[str, Any]]:
-    from tritonclient.utils import shared_memory
-
-    key = f"/autoglm-edge-{uuid.uuid4().hex}"
-    handle = shared_memory.create_shared_memory_region("region", key, 4096)
-    yield key, handle
-    shared_memory.destroy_shared_memory_region(handle)
+def region() -> Iterator[SharedObject]:
+    with shared_object(4096) as region:
+        yield region
 
 
-def test_infer_through_shared_memory(client: Any, region: tuple[str, Any]) -> None:
-    from tritonclient.utils import shared_memory
-
-    key, handle = region
-    array = edges("FP32")
-    shared_memory.set_shared_memory_region(handle, [array], offset=64)
+def test_infer_through_shared_memory(client: Any, region: SharedObject) -> None:
+    key, array = region.key, edges("FP32")
+    region.write(array, 64)
     client.register_system_shared_memory("region", key, 4096)
     status = {"name": "region", "key": key, "offset": 0, "byte_size": 4096}
     assert client.get_system_shared_memory_status() == [status]
@@ -204,8 +197,7 @@ def test_infer_through_shared_memory(client: Any, region: tuple[str, Any]) -> No
     result = client.infer(NAME, [first, *others], outputs=[wanted])
     where = {"shared_memory_region": "region", "shared_memory_offset": 1024, "shared_memory_byte_size": array.nbytes}
     assert result.get_output("fp32_out")["parameters"] == where
-    found = shared_memory.get_contents_as_numpy(handle, np.float32, array.shape, offset=1024)
-    np.testing.assert_array_equal(found, array)
+    np.testing.assert_array_equal(region.read(array, 1024), array)
     with pytest.raises(triton.InferenceServerException, match="already in manager"):
         client.register_system_shared_memory("region", key, 4096)
     wanted.set_shared_memory("region", 8, offset=1024)
@@ -236,10 +228,10 @@ REGIONS: dict[str, tuple[str, int, int]] = {
 
 
 @pytest.mark.parametrize("what", REGIONS)
-def test_shared_memory_that_cannot_be_registered(client: Any, region: tuple[str, Any], what: str) -> None:
+def test_shared_memory_that_cannot_be_registered(client: Any, region: SharedObject, what: str) -> None:
     key, offset, size = REGIONS[what]
     with pytest.raises(triton.InferenceServerException) as caught:
-        client.register_system_shared_memory("bad", region[0] if key == "KEY" else key, size, offset=offset)
+        client.register_system_shared_memory("bad", region.key if key == "KEY" else key, size, offset=offset)
     assert caught.value.status() == "400"
     assert client.get_system_shared_memory_status() == []
 
@@ -393,11 +385,11 @@ def test_a_busy_model_says_so(tmp_path: Path) -> None:
         # Some hundred GFLOP: a second and more on anything that these tests run on.
         long = threading.Thread(target=_post, args=(served, "linear", body(3000)))
         long.start()
-        statuses = []
-        while long.is_alive():
-            statuses.append(_post(served, "linear", body(1, timeout=10_000))[0].status)
+        served.wait_until_it_computes()
+        # Nothing has run so far: nobody knows yet that the time will not suffice.
+        answer, error = _post(served, "linear", body(1, timeout=10_000))
+        assert answer.status == 504 and "its time was over" in error["error"]
         long.join()
-        assert 504 in statuses
         answer, error = _post(served, "linear", body(1, timeout=1000))
         assert (answer.status, answer.headers["Retry-After"]) == (503, "1"), error
         assert "too many requests wait" in error["error"]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import socket
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +21,7 @@ from tests.fakes.identity_bundles import make_identity_bundle
 from tests.fakes.model_bundles import make_model_bundle
 from tests.fakes.served_models import ServedModel
 
-from autoglm_edge_agent.client import Client
+from autoglm_edge_agent.client import Client, InferenceRefused
 from autoglm_edge_agent.client.wire import CONTROL, REQUEST, REQUEST_KIND
 from autoglm_edge_agent.inference import fast_path
 from autoglm_edge_protocol.bundle import read_manifest
@@ -39,6 +42,11 @@ def _layout(**changes: Any) -> dict[str, Any]:
     return {"op": "layout", "layout": 1, "bytes": 128, **places, **changes}
 
 
+def _descriptors() -> int:
+    gc.collect()  # what earlier tests left is closed now, and not while this one counts
+    return len(os.listdir("/proc/self/fd"))
+
+
 def _request(layout: int = 1, number: int = 7, priority: int = 0, timeout_us: int = 0) -> bytes:
     return REQUEST.pack(REQUEST_KIND, priority, layout, 0, number, timeout_us)
 
@@ -51,6 +59,27 @@ def test_what_is_right_is_answered(hosted: HostedChannel) -> None:
     assert hosted.answer() == (200, 7, b"\x02\x01\x00\x00\x00\x0a\x00\x00\x00")
     assert hosted.send(_request(number=8))
     assert hosted.answer() == (200, 8, b"")  # the shapes are known by now
+
+
+def test_what_a_client_asked_that_has_gone_is_not_run(hosted: HostedChannel) -> None:
+    memory = memory_of(128)
+    hosted.control(_layout(), [memory])
+    os.close(memory)
+    goes_on = threading.Event()
+    hosted.model.engine.call(lambda: _wait(goes_on))
+    for number in range(5):
+        assert hosted.send(_request(number=number))
+    hosted.client.close()
+    assert not hosted.channel.rung()
+    goes_on.set()
+    idle = threading.Event()
+    hosted.model.engine.call(idle.set)
+    assert idle.wait(20)
+    assert hosted.model.statistics.to_json("", "")["execution_count"] == 0
+
+
+def _wait(event: threading.Event) -> None:
+    assert event.wait(20)
 
 
 LAYOUTS: dict[str, tuple[dict[str, Any], str]] = {
@@ -84,11 +113,11 @@ LAYOUTS: dict[str, tuple[dict[str, Any], str]] = {
 @pytest.mark.parametrize("what", LAYOUTS)
 def test_layout_that_is_refused(hosted: HostedChannel, what: str) -> None:
     message, text = LAYOUTS[what]
-    before = len(os.listdir("/proc/self/fd"))
+    before = _descriptors()
     memory = memory_of(128)
     assert text in hosted.control(message, [memory])["error"]
     os.close(memory)
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert _descriptors() == before
     assert hosted.channel.held_bytes == 0
 
 
@@ -120,9 +149,9 @@ MEMORIES: dict[str, tuple[Callable[[], list[int]], str]] = {
 def test_memory_that_is_refused(hosted: HostedChannel, what: str) -> None:
     make, text = MEMORIES[what]
     memories = make()
-    open_before = len(os.listdir("/proc/self/fd"))
+    open_before = _descriptors()
     assert text in hosted.control(_layout(), memories)["error"]
-    assert len(os.listdir("/proc/self/fd")) == open_before  # what was handed over is closed
+    assert _descriptors() == open_before  # what was handed over is closed
     for each in memories:
         os.close(each)
     assert hosted.send(_request())
@@ -238,8 +267,15 @@ def _connect(served: ServedModel) -> socket.socket:
 
 
 def _serves(served: ServedModel) -> bool:
+    """Ask once; again where those that have gone still fill the queue, who are the same client by its process."""
+    deadline = time.monotonic() + 20
     with Client(served.fast_path, retry_s=20) as client:
-        return client.infer({"x": [[0, 0, 0, 0]]})["y"].shape == (1, 10)
+        while True:
+            try:
+                return client.infer({"x": [[0, 0, 0, 0]]})["y"].shape == (1, 10)
+            except InferenceRefused as refused:
+                assert refused.status == 503 and time.monotonic() < deadline
+                time.sleep(refused.retry_after_s or 0)
 
 
 def test_a_client_that_never_reads_is_left(served: ServedModel) -> None:

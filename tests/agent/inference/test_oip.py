@@ -15,6 +15,7 @@ from autoglm_edge_agent.inference.backends import DATATYPES
 from autoglm_edge_agent.inference.errors import RequestError
 from autoglm_edge_agent.inference.messages import Request, Response
 from autoglm_edge_agent.inference.oip import InferenceApi
+from autoglm_edge_agent.inference.service import Service
 from autoglm_edge_agent.inference.tensors import decode_inputs, encode_output
 from autoglm_edge_agent.inference.terms import Terms
 from autoglm_edge_protocol.bundle import read_manifest
@@ -35,7 +36,9 @@ def _ask(manifest: Manifest, method: str, target: str, body: bytes = b"") -> Res
             raise RequestError(503, "busy")
         return [inputs[0].sum(axis=-1, keepdims=True).astype(np.float32) * np.ones(10, np.float32)]
 
-    return asyncio.run(InferenceApi(manifest, manifest.variants[0], run).answer(Request(method, target, body=body)))
+    return asyncio.run(
+        InferenceApi(Service(manifest, manifest.variants[0], run)).answer(Request(method, target, body=body))
+    )
 
 
 def _body(**changes: Any) -> bytes:

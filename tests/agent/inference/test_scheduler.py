@@ -85,6 +85,16 @@ def test_a_full_queue_refuses_and_an_urgent_request_puts_out_the_newest_of_the_l
     assert len(scheduler) == MAX_WAITING
 
 
+def test_a_client_that_fills_the_queue_leaves_room_for_others() -> None:
+    scheduler = filled(*(ticket("greedy") for _ in range(MAX_WAITING - 1)), newest := ticket("greedy"))
+    assert scheduler.admit(ticket("greedy"), 0.0).refused
+    assert scheduler.admit(ticket("modest"), 0.0).evicted is newest
+    admissions = [scheduler.admit(ticket("modest"), 0.0) for _ in range(MAX_WAITING)]
+    assert sum(not each.refused for each in admissions) == MAX_WAITING // 2 - 1
+    assert len(scheduler) == MAX_WAITING
+    assert scheduler.admit(ticket("low", LOW), 0.0).refused
+
+
 def test_low_requests_of_one_kind_run_together() -> None:
     alike = [ticket(client, LOW, batch="8x3") for client in "aabbc"]
     odd, alone = ticket("a", LOW, batch="9x3"), ticket("d", LOW)

@@ -197,7 +197,7 @@ class Client:
     def _asked(self, connection: socket.socket, slot: Slot, priority: int, timeout_s: float | None) -> bytes:
         self._numbers += 1
         timeout_us = 0 if timeout_s is None else max(1, int(timeout_s * 1e6))
-        connection.send(REQUEST.pack(REQUEST_KIND, min(priority, 255), slot.number, 0, self._numbers, timeout_us))
+        connection.send(REQUEST.pack(REQUEST_KIND, priority, slot.number, 0, self._numbers, timeout_us))
         while True:
             message = self._receive(connection)
             if len(message) < ANSWER.size:
@@ -316,6 +316,8 @@ class Slot:
         """
         if self._memory is None:
             raise ValueError("the slot is closed")
+        if not 0 <= priority <= 255:
+            raise ValueError(f"priority {priority}: 1 is the most urgent, 3 the least, 0 the default")
         shapes = self._client.ask(self, priority, timeout_s)
         if shapes or not self.outputs:
             self.outputs = self._placed(shapes)

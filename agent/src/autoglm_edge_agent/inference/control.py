@@ -46,6 +46,8 @@ class ServingOrder(Part):
     """Whether HTTP clients may register shared memory by its name."""
     lease_file: Path | None = None
     """A lock that models which share an accelerator take for each run."""
+    grpc: str | None = None
+    """The address at which gRPC is served, which workers share."""
     access: AccessOrder = AccessOrder()
 
 

@@ -128,7 +128,7 @@ class Engine:
             wake = self._asleep and not admission.refused
             self._asleep = self._asleep and not wake
         if admission.evicted is not None:
-            admission.evicted.work.done(RequestError(503, "a more urgent request took its place"))
+            admission.evicted.work.done(RequestError(503, "another request took its place", retry_after_s=1.0))
         if wake:
             self._wake()
         return admission

@@ -43,6 +43,7 @@ from autoglm_edge_agent.inference.backends import DATATYPES
 from autoglm_edge_agent.inference.errors import RequestError
 from autoglm_edge_agent.inference.model import Model
 from autoglm_edge_agent.inference.peers import peer_of
+from autoglm_edge_agent.inference.scheduler import Ticket
 from autoglm_edge_agent.inference.terms import Terms, terms_of
 from autoglm_edge_protocol.limits import LIMITS
 from autoglm_edge_protocol.manifest import TensorSpec
@@ -165,6 +166,9 @@ class Channel:
         self._layouts: dict[int, _Layout] = {}
         self._message = bytearray(MESSAGE_BYTES)
         self._waiting = 0
+        self._asked = 0
+        self._tickets: dict[int, Ticket] = {}
+        """What waits for the model or runs, by the count of requests before it."""
         self._leaving = False
         self._ended = False
 
@@ -248,12 +252,15 @@ class Channel:
 
         def done(outcome: list[Array] | RequestError) -> None:
             self._waiting -= 1
+            self._tickets.pop(place, None)
             self._settle(request, layout, outcome, began)
             self._leave_if_done()
 
         self._waiting += 1
+        self._asked += 1
+        place = self._asked  # a number and not the ticket: the two would keep each other, and the memory of the layout
         try:
-            self._model.ask(inputs, terms, done, borrowed=True)
+            self._tickets[place] = self._model.ask(inputs, terms, done, borrowed=True)
         except RequestError as error:
             done(error)
 
@@ -384,6 +391,9 @@ class Channel:
 
     def _end(self) -> bool:
         self._ended = True
+        for ticket in list(self._tickets.values()):  # nobody is there to be answered
+            self._waiting -= self._model.engine.withdraw(ticket)
+        self._tickets.clear()
         self._layouts.clear()
         self._path.channels.discard(self)
         self._connection.close()

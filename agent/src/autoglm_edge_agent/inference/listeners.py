@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import importlib.util
 import socket
 import time
 from collections.abc import Callable
@@ -36,9 +37,28 @@ def open_listeners(section: InferenceSection) -> list[socket.socket]:
     return listeners
 
 
-def endpoints(listeners: list[socket.socket]) -> tuple[str, ...]:
+def reserve_grpc(section: InferenceSection) -> socket.socket | None:
+    """Bind the address for gRPC without listening: workers share it (SO_REUSEPORT), and nobody else can take it.
+
+    Raises StateError.
+    """
+    if section.grpc is None:
+        return None
+    if not all(map(_installed, ("grpc", "google.protobuf"))):
+        raise StateError("[inference] grpc needs an extra of this package: pip install 'autoglm-edge-agent[grpc]'")
+    return _patiently(partial(_shared, *address_of(section.grpc)), section.grpc)
+
+
+def address_text(bound: socket.socket) -> str:
+    """Return the address of a TCP socket as a person writes it."""
+    host, port = bound.getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def endpoints(listeners: list[socket.socket], grpc: socket.socket | None = None) -> tuple[str, ...]:
     """Return the addresses as a client would write them."""
-    return tuple(_endpoint(listener) for listener in listeners)
+    more = () if grpc is None else (f"grpc://{address_text(grpc)}",)
+    return (*(_endpoint(listener) for listener in listeners), *more)
 
 
 def close_listeners(listeners: list[socket.socket]) -> None:
@@ -78,6 +98,24 @@ def _unix(path: Path, kind: socket.SocketKind) -> socket.socket:
     return listener
 
 
+def _installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # not even what it would lie in
+        return False
+
+
+def _shared(host: str, port: int) -> socket.socket:
+    bound = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        bound.bind((host, port))
+    except BaseException:
+        bound.close()
+        raise
+    return bound
+
+
 def _tcp(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
@@ -92,8 +130,6 @@ def _tcp(host: str, port: int) -> socket.socket:
 
 
 def _endpoint(listener: socket.socket) -> str:
-    name = listener.getsockname()
     if listener.family == socket.AF_UNIX:
-        return f"{'fast' if listener.type == socket.SOCK_SEQPACKET else 'unix'}:{name}"
-    host = f"[{name[0]}]" if ":" in name[0] else name[0]
-    return f"http://{host}:{name[1]}"
+        return f"{'fast' if listener.type == socket.SOCK_SEQPACKET else 'unix'}:{listener.getsockname()}"
+    return f"http://{address_text(listener)}"

@@ -30,7 +30,8 @@ class Priority(IntEnum):
 PATIENCE = {Priority.URGENT: 0, Priority.NORMAL: 8, Priority.LOW: 32}
 """How many requests of more urgent classes may be taken in a row while one of this class waits."""
 MAX_WAITING = 64
-"""Requests that may wait for the model. One more is refused, or, where it is more urgent, puts out the least urgent."""
+"""Requests that may wait for the model. One more is refused, or puts another out: the least urgent where it is more
+urgent than that, else the newest of the client that has the most of its class, where that has two more than its own."""
 LONGEST_WAIT_S = 30.0
 """The longest estimated wait at which a request that names no deadline is admitted."""
 _ORDER = tuple(Priority)
@@ -117,6 +118,15 @@ class _Class:
         entries = [entry for waiting in self.clients.values() for entry in waiting]
         return max(entries, key=lambda entry: entry[1])[2] if entries else None
 
+    def newest_of_most(self, ticket: Ticket) -> Ticket | None:
+        """Return what has to leave so that every client has a place: nothing where this one has its share."""
+        if not self.clients:
+            return None
+        most = max(self.clients.values(), key=len)
+        if len(most) < len(self.clients.get(ticket.client, [])) + 2:
+            return None
+        return max(most, key=lambda entry: entry[1])[2]
+
     def ahead_of(self, ticket: Ticket) -> int:
         """Count those that have their turn before this one, were it put in now."""
         mine = self.clients.get(ticket.client, [])
@@ -170,7 +180,7 @@ class Scheduler:
             return Admission(refused=True, wait_s=wait_s)
         evicted = None
         if self._waiting >= self._max_waiting:
-            evicted = self._least_urgent_below(ticket.priority)
+            evicted = self._least_urgent_below(ticket.priority) or self._classes[ticket.priority].newest_of_most(ticket)
             if evicted is None:
                 return Admission(refused=True, wait_s=wait_s)
             self.withdraw(evicted)

@@ -6,7 +6,8 @@ Source: Open Inference Protocol (KServe), "Inference Request JSON Object" and "T
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -30,10 +31,12 @@ def decode_inputs(
     specs: Sequence[TensorSpec],
     binary: memoryview = NOTHING,
     regions: SharedRegions | None = None,
+    beside: Mapping[str, memoryview] = MappingProxyType({}),
 ) -> list[Array]:
     """Return the request's inputs in the order of `specs`, as arrays of the shapes that the request gives.
 
-    `binary` is what follows the JSON; `regions` is where inputs in shared memory are.
+    `binary` is what follows the JSON; `regions` is where inputs in shared memory are; `beside` are the bytes of inputs
+    that came by themselves.
 
     Raises RequestError (400) for a missing, unknown or doubled input, another datatype, or a shape that does not fit.
     """
@@ -50,7 +53,7 @@ def decode_inputs(
         raise RequestError(400, f"the model has no input {unknown[0]!r}; it has {sorted(known)}")
     if missing := [spec.name for spec in specs if spec.name not in by_name]:
         raise RequestError(400, f"the input {missing[0]!r} is missing")
-    raw = _raw_data(inputs, binary, regions)
+    raw = {**beside, **_raw_data(inputs, binary, regions)}
     return [_decode(by_name[spec.name], spec, raw.get(spec.name)) for spec in specs]
 
 

@@ -12,6 +12,7 @@ import signal
 import socket
 import sys
 import time
+from typing import TYPE_CHECKING
 
 from autoglm_edge_agent.inference.access import guard_of, tls_of
 from autoglm_edge_agent.inference.backends import Session
@@ -26,12 +27,16 @@ from autoglm_edge_agent.inference.oip import InferenceApi
 from autoglm_edge_agent.inference.opening import replay
 from autoglm_edge_agent.inference.parent import die_with
 from autoglm_edge_agent.inference.sampling import Sampler
+from autoglm_edge_agent.inference.service import Service
 from autoglm_edge_agent.inference.shadow import LOWEST_PRIORITY, Shadow
 from autoglm_edge_agent.inference.shared_memory import SharedRegions
 from autoglm_edge_protocol import golden
 from autoglm_edge_protocol.deployment import Reason
 from autoglm_edge_protocol.errors import ProtocolError
 from autoglm_edge_protocol.manifest import Manifest, Variant
+
+if TYPE_CHECKING:
+    from autoglm_edge_agent.inference.grpc import GrpcServer
 
 
 def disagreement(order: WorkerOrder, manifest: Manifest, variant: Variant, session: Session) -> Reason | None:
@@ -58,8 +63,11 @@ class Worker:
         self._model = model
         serving = order.serving
         regions = SharedRegions() if serving.shared_memory and sys.platform == "linux" else None
-        self._api = InferenceApi(model.manifest, model.variant, model.run, model.statistics, regions)
-        self._http = HttpServer(self._answer, guard_of(serving.access), tls_of(serving.access))
+        self._service = Service(model.manifest, model.variant, model.run, model.statistics, regions)
+        self._api = InferenceApi(self._service)
+        self._guard = guard_of(serving.access)
+        self._http = HttpServer(self._answer, self._guard, tls_of(serving.access))
+        self._grpc: GrpcServer | None = None
         self._serving = False
 
     async def run(self, control: socket.socket) -> None:
@@ -72,7 +80,12 @@ class Worker:
             while line := await reader.readline():
                 message = ToWorker.model_validate_json(line)
                 if message.order == "serve" and not self._serving:
-                    self._serve()
+                    try:
+                        await self._serve()
+                    except ModelUnusable as error:
+                        reason = Reason(code="model-unusable", message=str(error))
+                        writer.write(to_line(FromWorker(event="failed", reason=reason)))
+                        break
                     writer.write(to_line(FromWorker(event="serving")))
                 elif message.order == "sample":
                     self._model.sampler.rate = message.rate
@@ -80,7 +93,8 @@ class Worker:
                     self._http.stop_accepting()
                     self._fast.stop_accepting()
                     writer.write(to_line(FromWorker(event="draining")))
-                    await asyncio.gather(self._http.drain(), self._fast.drain())
+                    grpc = [] if self._grpc is None else [self._grpc.drain()]
+                    await asyncio.gather(self._http.drain(), self._fast.drain(), *grpc)
                     break
         finally:
             beats.cancel()
@@ -89,8 +103,14 @@ class Worker:
                 await writer.drain()
                 writer.close()
 
-    def _serve(self) -> None:
+    async def _serve(self) -> None:
         self._serving = True
+        serving = self._order.serving
+        if serving.grpc is not None:
+            from autoglm_edge_agent.inference.grpc import GrpcServer  # needs the extra, and takes its time
+
+            self._grpc = GrpcServer(self._service, self._guard, self._model.count)
+            await self._grpc.start(serving.grpc, serving.access)
         listeners = [socket.socket(fileno=fd) for fd in self._order.listen_fds]
         for listener in listeners:
             listener.setblocking(False)
