@@ -192,7 +192,7 @@ class _Call:
 def _grpc(data: bytes) -> object:
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
-    from autoglm_edge_agent.inference.grpc import Endpoints
+    from autoglm_edge_agent.inference.grpc_endpoints import Endpoints
 
     endpoints = Endpoints(Service(MANIFEST, VARIANT, _model), _DEFINITIONS.messages)
     try:

@@ -92,9 +92,10 @@ class Worker:
                 elif message.order == "drain":
                     self._http.stop_accepting()
                     self._fast.stop_accepting()
+                    ends = [] if self._grpc is None else [asyncio.ensure_future(self._grpc.drain())]
+                    await asyncio.sleep(0)  # so that it has closed its own socket before anybody is told
                     writer.write(to_line(FromWorker(event="draining")))
-                    grpc = [] if self._grpc is None else [self._grpc.drain()]
-                    await asyncio.gather(self._http.drain(), self._fast.drain(), *grpc)
+                    await asyncio.gather(self._http.drain(), self._fast.drain(), *ends)
                     break
         finally:
             beats.cancel()
