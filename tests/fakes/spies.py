@@ -41,6 +41,11 @@ class Spy:
         self.times.append(time.monotonic())
         self.requests.append(parse(FetchRequest, bytes(message.payload)))
 
+    def publish(self, topic: str, count: int) -> None:
+        """Publish messages at QoS 1 that say nothing, and wait until the broker has them."""
+        for info in [self._client.publish(topic, b"{}", qos=1) for _ in range(count)]:
+            info.wait_for_publish(20)
+
     def silences_s(self, first: int, longer_than_s: float) -> list[float]:
         """Return the pauses of so many seconds between requests, from the request of this number on."""
         times = self.times[first:]

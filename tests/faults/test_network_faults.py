@@ -26,7 +26,10 @@ THIN_FROM_BYTES = 14_700_000
 DROPPED = "Outgoing messages are being dropped for client autoglm-fleet-"
 ARRIVAL_S = 0.1
 """What the times at which the spy hears of two requests may differ by from those at which they were sent."""
-FULL_QUEUE = "max_queued_messages 2\nmax_inflight_messages 1\n"
+FULL_QUEUE = "max_queued_messages 100\nmax_inflight_messages 1\n"
+"""Room for a window of blocks: Mosquitto drops acknowledgements too, and a device whose report is not acknowledged says
+nothing more for half a minute."""
+FLOOD = 150
 SMALL_PACKET_BYTES = 24_576
 """Enough for every control message of this fleet, less than half of a block otherwise."""
 OVERSIZE = "disconnected due to oversize packet"
@@ -113,10 +116,12 @@ def kill_fleet(scene: Scene) -> None:
 
 
 def overflow(scene: Scene) -> None:
-    """Reports and telemetry wait for a fleet that is not there, until the broker has no place left and drops them."""
+    """Telemetry waits for a fleet that is not there, until the broker has no place left, and drops it and reports."""
     site = scene.site
     site.wait_counted()
     site.side.kill()
+    agent = site.agent
+    site.spy.publish(f"autoglm/v1/{agent.fleet}/{agent.device}/telemetry", FLOOD)
     site.proxy.resume()
     wait_until(lambda: DROPPED in scene.broker.log_text(), 30, "the queue was never full")
     site.side.start()
