@@ -42,9 +42,9 @@ test-tensorflow: $(TENSORFLOW_VENV)/.complete ## run the tests of the roads from
 	  $(TENSORFLOW_VENV)/bin/python -m pytest tests/converter/tensorflow $(PYTEST_ARGS)
 
 bench-frameworks: install $(TENSORFLOW_VENV)/.complete $(TORCH_VENV)/.complete ## measure conversions of other frameworks
-	$(TENSORFLOW_VENV)/bin/python benchmarks/frameworks/run.py --cases keras
+	$(TENSORFLOW_VENV)/bin/python benchmarks/frameworks/run.py --cases keras,fashion
 	$(TORCH_VENV)/bin/python benchmarks/frameworks/run.py --cases faces
-	$(BIN)/python benchmarks/frameworks/run.py --cases res,mbn,rapidocr-rec
+	$(BIN)/python benchmarks/frameworks/run.py --cases res,mbn,rapidocr-rec,ssd
 
 fuzz: install ## try every parser with atheris (pip install atheris), SECONDS each; not part of the tests
 	$(BIN)/python -m tests.fuzz.run $(or $(SECONDS),60)

@@ -1,9 +1,9 @@
 """Convert models of other frameworks, and to TFLite, with this converter and with the frameworks' own tools.
 
     make bench-frameworks
-    .venv-tensorflow/bin/python benchmarks/frameworks/run.py --cases keras
+    .venv-tensorflow/bin/python benchmarks/frameworks/run.py --cases keras,fashion
     .venv-torch/bin/python benchmarks/frameworks/run.py --cases faces
-    .venv/bin/python benchmarks/frameworks/run.py --cases res,mbn,rapidocr-rec
+    .venv/bin/python benchmarks/frameworks/run.py --cases res,mbn,rapidocr-rec,ssd
 
 All forms of a model are timed in turns in one process (processor time, median), so the speeds compare; quality is
 judged on samples that calibrated nothing.
@@ -12,6 +12,7 @@ judged on samples that calibrated nothing.
 from __future__ import annotations
 
 import argparse
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -41,7 +42,8 @@ INTRODUCTION = """
 
 Speed is processor time of a float file divided by that of the variant: of the first float file in the table, and of the
 variant's own format. Medians of runs in turns in one process, one thread. Noise is against the original in its own
-framework. Quality is on samples that calibrated nothing; all tools had the same calibration samples and no labels.
+framework, and so is the largest difference of an answer. Quality is on samples that calibrated nothing; all tools had
+the same calibration samples and no labels. 8-bit TFLite files are fast with VNNI, or ARM's dot products.
 """
 REPOSITORY = HERE.parents[1]
 TIMED_SAMPLES = 8
@@ -60,6 +62,10 @@ class Case:
     """What gives the reference answers where the model itself is no file that can be run."""
     peers: tuple[str, ...] = ()
     formats: tuple[str, ...] = ("onnx", "tflite")
+    reference: Callable[[Sequence[Feed]], Answers] | None = None
+    """The framework itself, where the model is no file that can be run."""
+    metric: str = "auto"
+    max_drop: float = 0.01
 
 
 @dataclass
@@ -70,6 +76,7 @@ class Row:
     path: Path
     figures: dict[str, float] = field(default_factory=dict)
     noise: float | None = None
+    difference: float | None = None
     cpu_us: float = 0.0
 
 
@@ -112,14 +119,69 @@ def faces() -> Case:
         found = [int(sample[1].argmax()) for sample in answers]
         return {"accuracy": float(np.mean([a == b for a, b in zip(found, labels[100:], strict=True)]))}
 
+    def in_pytorch(samples: Sequence[Feed]) -> Answers:
+        import torch
+        from rnet import rnet
+
+        network = rnet().eval()
+        with torch.no_grad():
+            answers = [network(torch.from_numpy(sample["x"])) for sample in samples]
+        return [[tensor.numpy() for tensor in answer.values()] for answer in answers]
+
     shape = (("x", (1, *pictures.shape[1:])),)
-    return Case(f"{example / 'rnet.py'}:rnet", feeds[:100], feeds[100:], judge, shape)
+    return Case(f"{example / 'rnet.py'}:rnet", feeds[:100], feeds[100:], judge, shape, reference=in_pytorch)
+
+
+def fashion(cache: Path) -> Case:
+    """The CNN that the example trains on Fashion-MNIST; all 10,000 test images judge."""
+    folder = cache / "fashion"
+    if not (folder / "fashion.keras").is_file():
+        train = REPOSITORY / "examples" / "fashion_mnist_keras" / "train.py"
+        subprocess.run([sys.executable, str(train), str(folder), "--train-only"], check=True)
+    with np.load(folder / "calibration.npz") as archive:
+        calibration = tuple({"image": image[None]} for image in archive["image"])
+    with np.load(folder / "test.npz") as archive:
+        evaluation, labels = tuple({"image": image[None]} for image in archive["image"]), archive["labels"]
+
+    def judge(_: Answers, answers: Answers) -> dict[str, float]:
+        return {"accuracy": float(np.mean([sample[0].argmax() for sample in answers] == labels))}
+
+    model = folder / "fashion.keras"
+    return Case(str(model), calibration, evaluation, judge, (), model, ("tf.lite full INT8",), max_drop=0.003)
+
+
+def detector(cache: Path) -> Case:
+    """SSD MobileNetV2; pictures of photographs that calibrated nothing judge."""
+    example, folder = REPOSITORY / "examples" / "detector_tflite", cache / "detector"
+    sys.path.insert(0, str(example))
+    subprocess.run([sys.executable, str(example / "prepare.py"), str(folder)], check=True)
+    from draw import INPUT, OUTPUTS
+    from fetch import MODEL
+    from PIL import Image
+    from ssd import detections, matched
+
+    def pictures(name: str) -> tuple[Feed, ...]:
+        files = sorted((folder / name).iterdir())
+        pixels = (np.asarray(Image.open(file).convert("RGB"), np.float32) for file in files)
+        return tuple({INPUT: ((picture - 127.5) / 127.5)[None]} for picture in pixels)
+
+    def judge(references: Answers, answers: Answers) -> dict[str, float]:
+        seen = [[detections(dict(zip(OUTPUTS, a, strict=True))) for a in side] for side in (references, answers)]
+        kept = sum(matched(before, after) for before, after in zip(*seen, strict=True))
+        return {"boxes kept": kept / sum(len(found.boxes) for found in seen[0])}
+
+    metric = f"{example / 'ssd.py'}:boxes_kept"
+    parts = pictures("pictures"), pictures("held_out")
+    model = folder / MODEL
+    return Case(str(model), *parts, judge, (), model, formats=("tflite",), metric=metric, max_drop=0.05)
 
 
 def by_us(case: Case, folder: Path) -> tuple[list[Row], str]:
     save_folder(folder / "samples", case.calibration)
     started = time.monotonic()
-    options = Options(name="model", shapes=case.shapes, formats=case.formats)
+    options = Options(
+        name="model", shapes=case.shapes, formats=case.formats, metric=case.metric, max_drop=case.max_drop
+    )
     result = convert(case.model, folder / "samples", folder / "ours", options)
     took = f"made in {time.monotonic() - started:.0f} s"
     rows = [
@@ -148,11 +210,16 @@ def measure(case: Case, rows: Sequence[Row], folder: Path) -> None:
     with Laboratory(case.evaluation, folder) as laboratory:
         everything = range(len(case.evaluation))
         first = case.runnable or rows[0].path
-        references = laboratory.run(first, everything)
+        references = case.reference(case.evaluation) if case.reference else laboratory.run(first, everything)
         for row in rows:
             answers = laboratory.run(row.path, everything)
             row.figures = case.judge(references, answers)
-            if case.runnable is not None:
+            if case.runnable is not None or case.reference is not None:
+                row.difference = max(
+                    float(np.abs(ours - theirs).max(initial=0))
+                    for one, other in zip(answers, references, strict=True)
+                    for ours, theirs in zip(one, other, strict=True)
+                )
                 row.noise = noise_db(references, answers)
         timings = laboratory.time([row.path for row in rows], range(TIMED_SAMPLES))
         for row, timing in zip(rows, timings, strict=True):
@@ -161,14 +228,17 @@ def measure(case: Case, rows: Sequence[Row], folder: Path) -> None:
 
 def table(rows: Sequence[Row]) -> str:
     names = list(rows[0].figures)
-    head = ["form", *names, "noise", "size", "speed", "to its own float"]
+    head = ["form", *names, "noise", "largest difference", "size", "speed", "to its own float"]
     lines = [head, ["---", *["---:"] * (len(head) - 1)]]
     for row in rows:
         own = next((r for r in rows if r.path.suffix == row.path.suffix and r.tool.endswith("fp32")), rows[0])
         noise = "-" if row.noise is None else "identical" if np.isinf(row.noise) else f"{row.noise:.1f} dB"
+        far = "-" if row.difference is None else f"{row.difference:.1g}"
         speeds = (rows[0].cpu_us / row.cpu_us, own.cpu_us / row.cpu_us)
         size = f"{row.path.stat().st_size / 1000:,.0f} kB"
-        lines.append([row.tool, *(f"{row.figures[n]:.2%}" for n in names), noise, size, *(_speed(s) for s in speeds)])
+        lines.append(
+            [row.tool, *(f"{row.figures[n]:.2%}" for n in names), noise, far, size, *(_speed(s) for s in speeds)]
+        )
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
@@ -197,7 +267,7 @@ def run(name: str, case: Case, output: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cases", default="res,mbn,rapidocr-rec", help="comma separated")
+    parser.add_argument("--cases", default="res,mbn,rapidocr-rec,ssd", help="comma separated")
     parser.add_argument("--cache", type=Path, default=Path.home() / ".cache" / "autoglm-edge-benchmark")
     parser.add_argument("--output", type=Path, default=HERE.parent / "RESULTS.md")
     given = parser.parse_args()
@@ -205,11 +275,16 @@ def main() -> None:
     cases: dict[str, Callable[[], Case]] = {
         "keras": keras,
         "faces": faces,
+        "fashion": lambda: fashion(given.cache),
+        "ssd": lambda: detector(given.cache),
         "res": lambda: onnx_digits("res"),
         "mbn": lambda: onnx_digits("mbn"),
         "rapidocr-rec": lambda: text(given.cache),
     }
-    names = {"keras": "mbn.keras", "faces": "R-Net (PyTorch)"}
+    names = {
+        "keras": "mbn.keras", "faces": "R-Net (PyTorch)", "fashion": "Fashion-MNIST CNN (Keras)",
+        "ssd": "SSD MobileNetV2 (TFLite)",
+    }  # fmt: skip
     for name in given.cases.split(","):
         run(names.get(name, f"{name}.onnx to TFLite"), cases[name](), given.output)
 

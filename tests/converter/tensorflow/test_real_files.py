@@ -7,7 +7,6 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -37,9 +36,8 @@ def test_the_emotions_of_a_face_from_a_file_of_keras_2(tmp_path: Path) -> None:
     (answers,) = assert_same_answers(journey, {port["name"]: faces})
     assert answers.shape == (4, 7)
     np.testing.assert_allclose(answers.sum(1), 1, atol=1e-5)
-    samples: dict[str, Any] = {port["name"]: np.repeat(faces, 15, axis=0)}
-    np.savez(tmp_path / "faces.npz", **samples)
-    data = ["--calibration", str(tmp_path / "faces.npz"), "--output", str(tmp_path / "out")]
+    np.save(tmp_path / "faces.npy", np.repeat(faces, 15, axis=0))
+    data = ["--calibration", str(tmp_path / "faces.npy"), "--output", str(tmp_path / "out")]
     command = [*CONVERT, str(model), *data, "--precision", "fp32", "--json"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -10,8 +10,8 @@ from torch import nn
 
 sys.path.append(str(Path(__file__).parents[3] / "examples" / "face_pytorch"))
 
-from prepare import crops  # type: ignore[import-not-found]  # a script of the example
-from rnet import face_only  # type: ignore[import-not-found]
+from prepare import crops  # type: ignore[import-not-found,unused-ignore]  # beside the example
+from rnet import face_only  # type: ignore[import-not-found,unused-ignore]  # beside the example
 
 STEPS = 40
 
