@@ -195,7 +195,7 @@ class Engine:
         events = self._selector.select(timeout_s)
         with self._lock:
             self._asleep = False
-        self._alone = len(events) == 1
+        self._alone = len(events) == 1 and events[0][0].data is not None
         for key, _ in events:
             if key.data is None:
                 with suppress(BlockingIOError):
