@@ -17,7 +17,7 @@ from autoglm_edge_protocol.durable import Disk
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_killed_at_every_operation_of_a_rollback_by_command(site: Site) -> None:
     control = site.directory / "kill"
     agent = site.agent(wrapper=wrapper(control))
