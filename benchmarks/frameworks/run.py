@@ -147,7 +147,7 @@ def fashion(cache: Path) -> Case:
         return {"accuracy": float(np.mean([sample[0].argmax() for sample in answers] == labels))}
 
     model = folder / "fashion.keras"
-    return Case(str(model), calibration, evaluation, judge, (), model, ("tf.lite full INT8",), max_drop=0.003)
+    return Case(str(model), calibration, evaluation, judge, (), model, ("tf.lite full INT8",))
 
 
 def detector(cache: Path) -> Case:
