@@ -35,6 +35,7 @@ from autoglm_edge_fleet.passphrases import Passphrases
 from autoglm_edge_fleet.printable import printable
 from autoglm_edge_fleet.service import serve as serve_fleet
 from autoglm_edge_protocol.commands import Answer, Outcome
+from autoglm_edge_protocol.event_loops import run
 from autoglm_edge_protocol.names import BundleId
 
 app = typer.Typer(no_args_is_help=True, help="Publish bundles, tell devices what to run, and see what they do.")
@@ -258,7 +259,7 @@ def serve(
     """
     logging.basicConfig(level=logging.ERROR, format="%(name)s: %(message)s")
     directory = find_fleet(fleet)
-    interrupted = asyncio.run(_serve(directory, quiet, find_passphrases(passphrase_file, pin_file), insecure))
+    interrupted = run(_serve(directory, quiet, find_passphrases(passphrase_file, pin_file), insecure))
     if interrupted:
         raise typer.Exit(EXIT_INTERRUPTED)
 

@@ -16,6 +16,7 @@ from rich.console import Console
 from autoglm_edge.demo.errors import DemoError
 from autoglm_edge_fleet.fleet import Fleet
 from autoglm_edge_protocol.deployment import Reason
+from autoglm_edge_protocol.event_loops import run
 from autoglm_edge_protocol.manifest import Manifest
 from autoglm_edge_protocol.mqtt import BrokerAddress, Handler, Link, Message
 from autoglm_edge_protocol.names import BundleId
@@ -47,11 +48,11 @@ class Burglar:
 
     def record(self) -> None:
         """Keep the desired state that the device has now, signed as it is. Raises DemoError, LinkError."""
-        self._heard = asyncio.run(self._listen())
+        self._heard = run(self._listen())
 
     def replay(self) -> Refused:
         """Give the device the message that was recorded once more. Raises DemoError, LinkError."""
-        asyncio.run(self._publish(self._heard))
+        run(self._publish(self._heard))
         return Refused("a recorded desired state, replayed", self._device, _wait(self._fleet, self._device, "replayed"))
 
     async def _listen(self) -> bytes:
