@@ -19,6 +19,7 @@ from autoglm_edge_agent.inference.errors import ModelUnusable
 from autoglm_edge_agent.inference.options import SessionOptions
 from autoglm_edge_agent.inference.runtimes import installed_runtimes
 from autoglm_edge_agent.inference.state import Stateful
+from autoglm_edge_agent.inference.trial import MODELS as TRIAL_MODELS
 from autoglm_edge_protocol.durable import Disk
 from autoglm_edge_protocol.manifest import State, Stored, TensorSpec
 
@@ -191,3 +192,10 @@ def test_a_profile_tells_where_nodes_ran(onnx: Path) -> None:
     assert counted[1] >= 1
     wrong = INPUTS[0].model_copy(update={"shape": (1, 3)})
     assert not providers_by_profile(load, [wrong]), "inputs that the model does not take tell nothing"
+
+
+def test_the_models_of_the_trials_are_what_these_writers_make() -> None:
+    weights, bias = np.ones((8, 4), np.float32), np.full(4, 2, np.float32)
+    assert (TRIAL_MODELS / "linear.onnx").read_bytes() == linear_model(weights, bias)
+    if "litert" in TFLITE:
+        assert (TRIAL_MODELS / "linear.tflite").read_bytes() == linear_tflite(weights, bias)
