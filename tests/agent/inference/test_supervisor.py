@@ -21,6 +21,7 @@ from tests.fakes.model_bundles import ModelBundle, make_model_bundle
 from autoglm_edge_agent.errors import Hindrance, Refusal
 from autoglm_edge_agent.inference import process, supervisor
 from autoglm_edge_agent.inference.control import Beat
+from autoglm_edge_agent.inference.options import Plan
 from autoglm_edge_agent.inference.supervisor import Supervisor
 from autoglm_edge_protocol.deployment import Installed, Reason
 
@@ -138,6 +139,29 @@ async def test_a_crash_loop_falls_back(bench: Bench, monkeypatch: pytest.MonkeyP
     await _until(lambda: bench.supervisor.serving == good)
     assert [(installed, reason.code) for installed, reason in bench.given_up] == [(bad, "model-unusable")]
     assert await bench.served_version() == "1"
+
+
+class Measured:
+    """Ways to run that were measured, the best one first. Is what the supervisor asks of a `Prober`."""
+
+    def __init__(self, *runtimes: str) -> None:
+        self._plans = tuple(Plan(runtime=runtime) for runtime in runtimes)
+
+    def plans(self, _installed: Installed) -> tuple[Plan, ...]:
+        return self._plans
+
+
+async def test_a_way_to_run_that_keeps_failing_is_given_up_for_the_next_best(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "FIRST_BACKOFF_S", 0.01)
+    bench.supervisor.prober = Measured("a-runtime-that-is-gone", "onnxruntime")  # type: ignore[assignment]
+    bench.keep()
+    installed = bench.bundle("1")
+    await bench.supervisor.switch(installed)
+    await _until(lambda: bench.supervisor.serving == installed)
+    assert await bench.served_version() == "1"
+    assert bench.given_up == [], "the bundle is not at fault"
 
 
 def _serves_alone(bench: Bench, installed: Installed) -> bool:

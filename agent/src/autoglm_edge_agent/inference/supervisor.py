@@ -79,6 +79,8 @@ class Supervisor:
         """Called when a serving worker has ended by itself and the board is not to blame."""
         self.prober: Prober | None = None
         """Measures how a bundle runs best when it is tried; None: every bundle runs as is usual."""
+        self._failed_ways: dict[Installed, int] = {}
+        """How many of the best ways to run the target were given up since the agent began."""
         self.shadowing = Shadowing(bundle_path, run_timeout_s)
         self._sampled: tuple[Installed, float] | None = None
         """What is to hand on samples, and which share."""
@@ -213,6 +215,9 @@ class Supervisor:
             log.warning("%s: %s", failing.bundle.id if failing else "worker", reason.message)
             self._on_change()
             hopeless = failures >= FAILURES_BEFORE_FALLBACK and reason.code not in BOARD_FAILURES
+            if hopeless and self._target is not None and self._next_way(self._target):
+                failures = 0
+                continue
             if hopeless and self._target is not None:
                 instead = await unserviceable(self._target, reason)
                 if instead != self._target:
@@ -288,8 +293,21 @@ class Supervisor:
         return worker
 
     def _plan(self, installed: Installed) -> Plan:
-        measured = self.prober.plans(installed) if self.prober is not None else ()
-        return measured[0] if measured else Plan(options=SessionOptions(threads=self._threads))
+        measured = self._ways(installed)
+        place = self._failed_ways.get(installed, 0)
+        return measured[place] if measured else Plan(options=SessionOptions(threads=self._threads))
+
+    def _ways(self, installed: Installed) -> Sequence[Plan]:
+        return self.prober.plans(installed) if self.prober is not None else ()
+
+    def _next_way(self, installed: Installed) -> bool:
+        """Give up the way in which a bundle keeps failing for the next best that was measured; False: there is none."""
+        place = self._failed_ways.get(installed, 0) + 1
+        if place >= len(self._ways(installed)):
+            return False
+        self._failed_ways = {installed: place}
+        log.warning("%s is run in the next best way from now on: %s", installed.bundle.id, self._plan(installed))
+        return True
 
     async def _serve(self, worker: WorkerProcess) -> None:
         """Let a worker serve from now on instead of the one before. Raises WorkerError."""
