@@ -10,7 +10,8 @@ DISTRIBUTIONS := protocol agent converter fleet cli
 PYTEST_ARGS ?=
 # Many tests wait for brokers and processes: one more than there are processors keeps these busy.
 WORKERS ?= $(shell echo $$(( $$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1) + 1 )))
-PARALLEL := -n $(WORKERS) --dist loadfile
+# In the order of the folders, so that the files of one long test are not the last.
+PARALLEL := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .PHONY: bench-frameworks help demo test test-main test-tensorflow test-fast test-torch fuzz check format install broker schemas lock clean
 

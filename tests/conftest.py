@@ -47,6 +47,10 @@ def _kinds() -> tuple[str, ...]:
     return available_kinds()
 
 
+one_broker = pytest.mark.parametrize("broker", _kinds()[:1], indirect=True)
+"""For long tests whose subject is no matter of the broker."""
+
+
 @pytest.fixture(params=_kinds())
 def broker(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Broker | GivenBroker]:
     """A running broker, each kind that is installed in turn."""

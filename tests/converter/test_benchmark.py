@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from autoglm_edge_converter.processor import own_words
+
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "conversion" / "run.py"
 
 
@@ -23,13 +25,15 @@ def test_a_section_is_written_and_the_others_stay(tmp_path: Path) -> None:
     output = tmp_path / "RESULTS.md"
     output.write_text(
         "# Results\n\n## Elsewhere\n\nits introduction\n\n### other\n\nkept as it is\n\n"
-        "## Conversion of ONNX models\n\nold text\n\n### res\n\nstays\n\n### mbn\n\nold figures\n",
+        "## Conversion of ONNX models\n\nold text\n\n### res\n\nstays\n\n"
+        f"### mbn ({own_words() or 'this processor'})\n\nold figures\n\n### mbn (another processor)\n\nstays, too\n",
         encoding="utf-8",
     )
     text = run(output, tmp_path / "cache", "--models", "mbn", "--peers", "")
     assert "old figures" not in text
     assert "## Elsewhere\n\nits introduction\n\n### other\n\nkept as it is\n" in text
     assert "### res\n\nstays\n" in text
+    assert "### mbn (another processor)\n\nstays, too\n" in text
     (float_row,) = re.findall(r"^\| float \(as it came\) \| (.+) \|$", text, re.MULTILINE)
     cells = float_row.split(" | ")
     # The float accuracies of this network on the augmented and the test images, as trained.

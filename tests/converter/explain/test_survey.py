@@ -130,6 +130,7 @@ def test_the_command_prints_it(tmp_path: Path) -> None:
     program = "from autoglm_edge.app import main; main()"
     command = [sys.executable, "-c", program, "convert", *given, *more]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    # 3: on a processor that is not made for them no variant on 8 bits is faster than float.
+    assert done.returncode in (0, 3), done.stderr
     assert "oldest runtime" in done.stdout
     assert "DEPTHWISE_CONV_2D" in done.stdout
