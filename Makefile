@@ -21,7 +21,8 @@ help: ## show this list
 demo: install ## run the whole path once: convert, publish, deploy to three agents, infer, report
 	$(BIN)/autoglm-edge demo
 
-test: test-main test-tensorflow test-torch ## run every test, the slow ones too, each in the environment that it needs
+test: test-main ## run every test, the slow ones too, each in the environment that it needs
+	$(MAKE) -j2 test-tensorflow test-torch
 	@echo "everything but frameworks ($(VENV), $(AGENT_VENV)): $$(cat $(VENV)/.test-counts)"
 	@echo "Keras and SavedModel ($(TENSORFLOW_VENV)): $$(cat $(TENSORFLOW_VENV)/.test-counts)"
 	@echo "PyTorch ($(TORCH_VENV)): $$(cat $(TORCH_VENV)/.test-counts)"
