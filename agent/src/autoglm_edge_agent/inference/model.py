@@ -36,6 +36,7 @@ class Model:
     """A loaded variant that runs one inference at a time, and counts.
 
     `max_batch`: how many requests of the lowest class may run together, where every tensor's first dimension is free.
+    `anywhere`: the runtime may be asked by any thread, one at a time.
     """
 
     def __init__(
@@ -46,13 +47,16 @@ class Model:
         sampler: Sampler,
         max_batch: int = 1,
         lease: AbstractContextManager[object] | None = None,
+        *,
+        anywhere: bool = False,
     ) -> None:
         self.manifest = manifest
         self.variant = variant
         self.sampler = sampler
         self.statistics = Statistics()
         self._batches = max_batch > 1 and all(spec.shape[:1] == (-1,) for spec in (*variant.inputs, *variant.outputs))
-        self.engine = Engine(session, Scheduler(max_batch if self._batches else 1), sampler, self.statistics, lease)
+        scheduler = Scheduler(max_batch if self._batches else 1)
+        self.engine = Engine(session, scheduler, sampler, self.statistics, lease, anywhere=anywhere)
         self._counting = threading.Lock()
         self._latency = HistogramRecorder()
         self._errors = 0
@@ -63,6 +67,11 @@ class Model:
         Raises RequestError: 503 when it would wait too long or a more urgent one took its place, 504 when its time is
         over, 400 when the runtime refuses the inputs.
         """
+        outcome = self.engine.run_here(inputs, terms.timeout_s)
+        if isinstance(outcome, RequestError):
+            raise outcome
+        if outcome is not None:
+            return outcome
         loop = asyncio.get_running_loop()
         settled: asyncio.Future[list[Array]] = loop.create_future()
 

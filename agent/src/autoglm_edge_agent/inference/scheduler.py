@@ -201,8 +201,8 @@ class Scheduler:
         return expired
 
     def take(self, now: float) -> Pick:
-        """Take out what to run now; nothing when nothing waits. What was taken before must be finished."""
-        if not self._waiting:
+        """Take out what to run now; nothing when nothing waits, or what was taken before is not finished."""
+        if not self._waiting or self._began_s is not None:
             return NOTHING
         expired = self.expire(now)
         priority = self._next_class()

@@ -38,6 +38,9 @@ from autoglm_edge_protocol.manifest import Manifest, Variant
 if TYPE_CHECKING:
     from autoglm_edge_agent.inference.grpc import GrpcServer
 
+PLAIN_PROVIDERS = frozenset({"", "cpu", "xnnpack"})
+"""What calculates on the processor, and does not care which thread asks."""
+
 
 def disagreement(order: WorkerOrder, manifest: Manifest, variant: Variant, session: Session) -> Reason | None:
     """Replay the golden set; returns how the model disagrees with it, None when it agrees. Raises ProtocolError."""
@@ -159,7 +162,9 @@ def _load_and_try(order: WorkerOrder) -> Worker | Shadow | Reason:
             return reason
         serving = order.serving
         lease = None if serving.lease_file is None else Lease(serving.lease_file)
-        return Worker(order, Model(manifest, variant, session, Sampler(samples), serving.max_batch, lease))
+        anywhere = order.plan.options.provider in PLAIN_PROVIDERS
+        model = Model(manifest, variant, session, Sampler(samples), serving.max_batch, lease, anywhere=anywhere)
+        return Worker(order, model)
     except ModelUnusable as error:
         return Reason(code="model-unusable", message=str(error))
     except ProtocolError as error:
