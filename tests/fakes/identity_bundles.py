@@ -10,7 +10,7 @@ import numpy.typing as npt
 from tests.fakes.model_bundles import make_bundle_of
 from tests.fakes.onnx_writer import ELEMENTS, identity_model
 
-from autoglm_edge_agent.inference.backends import DATATYPES
+from autoglm_edge_agent.client.datatypes import DATATYPES
 from autoglm_edge_protocol.deployment import BundleReference
 from autoglm_edge_protocol.manifest import TensorSpec
 

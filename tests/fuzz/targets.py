@@ -24,10 +24,10 @@ from tests.fakes.tflite_writer import flatbuffer
 from tests.fuzz import trust_targets as trust
 from tests.protocol.example_documents import EXAMPLES, MANIFEST, VARIANT
 
+from autoglm_edge_agent.client.datatypes import DATATYPES
 from autoglm_edge_agent.client.wire import REQUEST, REQUEST_KIND
 from autoglm_edge_agent.config import load_config
 from autoglm_edge_agent.errors import ConfigurationError
-from autoglm_edge_agent.inference.backends import DATATYPES
 from autoglm_edge_agent.inference.errors import RequestError
 from autoglm_edge_agent.inference.http import HttpServer
 from autoglm_edge_agent.inference.messages import Request, Response

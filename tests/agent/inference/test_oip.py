@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.fakes.model_bundles import make_model_bundle
 
-from autoglm_edge_agent.inference.backends import DATATYPES
+from autoglm_edge_agent.client.datatypes import DATATYPES
 from autoglm_edge_agent.inference.errors import RequestError
 from autoglm_edge_agent.inference.messages import Request, Response
 from autoglm_edge_agent.inference.oip import InferenceApi

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from autoglm_edge_agent.client.datatypes import DATATYPES
 from autoglm_edge_agent.client.wire import (
     ANSWER,
     ANSWER_KIND,
@@ -35,20 +36,6 @@ from autoglm_edge_agent.client.wire import (
 Array = npt.NDArray[Any]
 
 RETRY_PAUSE_S = 0.01
-_DTYPES: dict[str, Any] = {
-    "BOOL": np.bool_,
-    "UINT8": np.uint8,
-    "UINT16": np.uint16,
-    "UINT32": np.uint32,
-    "UINT64": np.uint64,
-    "INT8": np.int8,
-    "INT16": np.int16,
-    "INT32": np.int32,
-    "INT64": np.int64,
-    "FP16": np.float16,
-    "FP32": np.float32,
-    "FP64": np.float64,
-}
 
 
 class InferenceRefused(Exception):
@@ -75,7 +62,7 @@ class TensorInfo:
     @property
     def dtype(self) -> np.dtype[Any]:
         """The numpy type of its elements."""
-        found: np.dtype[Any] = np.dtype(_DTYPES[self.datatype])
+        found: np.dtype[Any] = np.dtype(DATATYPES[self.datatype])
         return found
 
 

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from autoglm_edge_agent.inference.backends import DATATYPES, Session
+from autoglm_edge_agent.client.datatypes import DATATYPES
+from autoglm_edge_agent.inference.backends import Session
 from autoglm_edge_protocol.manifest import Stored, TensorSpec
 
 Array = npt.NDArray[Any]

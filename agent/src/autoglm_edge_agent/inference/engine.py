@@ -88,7 +88,8 @@ class Engine:
         self._alone = False
         """A single doorbell has rung, and is being answered."""
         self._closed = False
-        self._new: list[Doorbell] = []
+        self._errands: list[Callable[[], None]] = []
+        """What others want to have done in this thread."""
         self._doorbells = 0
         self._cpu_us = HistogramRecorder()
         self._cpu_s: list[float] = []
@@ -112,19 +113,11 @@ class Engine:
 
         Only for doorbells, from `rung`. As `submit`, for much less: no request could be more urgent.
         """
-        if not self._alone:
+        found = self._undisturbed(inputs, timeout_s, self._cpu_s) if self._alone else None
+        if found is None:
             return None
-        began = time.monotonic()
-        with self._lock:
-            if not self._scheduler.begin(timeout_s, began):
-                return None
-        try:
-            outcome = self._one(inputs, self._cpu_s)
-        finally:
-            ended = time.monotonic()
-            with self._lock:
-                self._scheduler.finished(ended)
-        self._uncounted.append((0.0, 1, ended - began))
+        outcome, took_s = found
+        self._uncounted.append((0.0, 1, took_s))
         if isinstance(outcome, list) and self._sampler.wants():
             self._sampler.hand_on([array.copy() for array in inputs], outcome)
         return outcome
@@ -137,11 +130,26 @@ class Engine:
         """
         if not self._anywhere or not 0.0 < self._scheduler.run_s < QUICK_S:
             return None
+        cpu_s: list[float] = []
+        found = self._undisturbed(inputs, timeout_s, cpu_s)
+        if found is None:
+            return None
+        outcome, took_s = found
+        self._statistics.ran(0.0, 1, took_s)
+        for each in cpu_s:
+            self._cpu_us.record(each * 1e6)
+        if isinstance(outcome, list) and self._sampler.wants():
+            self._sampler.hand_on(inputs, outcome)
+        return outcome
+
+    def _undisturbed(
+        self, inputs: Sequence[Array], timeout_s: float | None, cpu_s: list[float]
+    ) -> tuple[list[Array] | RequestError, float] | None:
+        """Run a request past the queue and return how long that took, too; None: something is before it."""
         began = time.monotonic()
         with self._lock:
             if not self._scheduler.begin(timeout_s, began):
                 return None
-        cpu_s: list[float] = []
         try:
             outcome = self._one(inputs, cpu_s)
         finally:
@@ -151,12 +159,7 @@ class Engine:
                 others = len(self._scheduler) > 0
             if others:
                 self._wake()
-        self._statistics.ran(0.0, 1, ended - began)
-        for each in cpu_s:
-            self._cpu_us.record(each * 1e6)
-        if isinstance(outcome, list) and self._sampler.wants():
-            self._sampler.hand_on(inputs, outcome)
-        return outcome
+        return outcome, ended - began
 
     def submit(self, ticket: Ticket) -> Admission:
         """Let a request wait for its turn; one that it puts out is told."""
@@ -177,13 +180,13 @@ class Engine:
 
     def watch(self, doorbell: Doorbell) -> None:
         """Watch a doorbell from now on, until it ends."""
-        with self._lock:
-            self._new.append(doorbell)
-        self._wake()
+        self.call(lambda: self._adopt(doorbell))
 
     def call(self, do: Callable[[], None]) -> None:
         """Have something done in the engine's thread, between two runs."""
-        self.watch(_Once(do))
+        with self._lock:
+            self._errands.append(do)
+        self._wake()
 
     def close(self) -> None:
         """End the thread when what it runs is done; what waits is not answered."""
@@ -225,7 +228,7 @@ class Engine:
         if pick.run:
             self._run(pick.run)
         # While requests wait, bells that rang meanwhile are looked at between two runs, so that all have their turn.
-        if asleep or self._doorbells or self._new:
+        if asleep or self._doorbells or self._errands:
             self._listen(None if asleep else 0.0)
 
     def _listen(self, timeout_s: float | None) -> None:
@@ -237,21 +240,21 @@ class Engine:
             if key.data is None:
                 with suppress(BlockingIOError):
                     self._bell.recv(4096)
-                self._adopt()
+                self._run_errands()
             elif not key.data.rung():
                 self._selector.unregister(key.fileobj)
                 self._doorbells -= 1
         self._alone = False
 
-    def _adopt(self) -> None:
+    def _run_errands(self) -> None:
         with self._lock:
-            new, self._new = self._new, []
-        for doorbell in new:
-            if isinstance(doorbell, _Once):
-                doorbell.do()
-            else:
-                self._selector.register(doorbell.fileno(), selectors.EVENT_READ, doorbell)
-                self._doorbells += 1
+            errands, self._errands = self._errands, []
+        for do in errands:
+            do()
+
+    def _adopt(self, doorbell: Doorbell) -> None:
+        self._selector.register(doorbell.fileno(), selectors.EVENT_READ, doorbell)
+        self._doorbells += 1
 
     def _run(self, tickets: Sequence[Ticket]) -> None:
         began = time.monotonic()
@@ -309,16 +312,3 @@ class Engine:
             return RequestError(500, f"the model could not be run: {type(error).__name__}")
         finally:
             self._run_since = None
-
-
-class _Once:
-    """Something to be done between two runs."""
-
-    def __init__(self, do: Callable[[], None]) -> None:
-        self.do = do
-
-    def fileno(self) -> int:
-        return -1
-
-    def rung(self) -> bool:
-        return False

@@ -12,7 +12,6 @@ import asyncio
 import contextlib
 import fcntl
 import json
-import logging
 import math
 import mmap
 import os
@@ -26,6 +25,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from autoglm_edge_agent.client.datatypes import DATATYPES
 from autoglm_edge_agent.client.wire import (
     ALIGNMENT,
     ANSWER,
@@ -39,7 +39,7 @@ from autoglm_edge_agent.client.wire import (
     VERSION,
     aligned,
 )
-from autoglm_edge_agent.inference.backends import DATATYPES
+from autoglm_edge_agent.inference.accepting import Acceptor
 from autoglm_edge_agent.inference.errors import RequestError
 from autoglm_edge_agent.inference.model import Model
 from autoglm_edge_agent.inference.peers import peer_of
@@ -48,8 +48,6 @@ from autoglm_edge_agent.inference.terms import Terms, terms_of
 from autoglm_edge_protocol.limits import LIMITS
 from autoglm_edge_protocol.manifest import TensorSpec
 
-log = logging.getLogger(__name__)
-
 Array = npt.NDArray[Any]
 
 MOST_CHANNELS = 64
@@ -57,8 +55,6 @@ MOST_LAYOUTS = 64
 """Of one client."""
 MOST_LAYOUTS_TOGETHER = 256
 """Of all clients: each takes a descriptor, of which a process often has no more than 1024."""
-ACCEPT_PAUSE_S = 1.0
-"""After the process ran out of file descriptors."""
 LAYOUT_BYTES = 4 * LIMITS.request_body_bytes
 """The memory of one layout."""
 MOST_BYTES = 16 * LIMITS.request_body_bytes
@@ -74,22 +70,17 @@ class FastPath:
 
     def __init__(self, model: Model) -> None:
         self._model = model
-        self._listeners: list[socket.socket] = []
+        self._acceptor = Acceptor(self._accepted)
         self.channels: set[Channel] = set()
-        self._stopped = False
         self._loop = asyncio.get_running_loop()
 
     def start(self, listeners: Sequence[socket.socket]) -> None:
         """Begin to accept on non-blocking, listening sockets, which stay the caller's."""
-        self._listeners = list(listeners)
-        for listener in listeners:
-            self._loop.add_reader(listener, self._accept, listener)
+        self._acceptor.start(listeners)
 
     def stop_accepting(self) -> None:
         """Leave new clients to whoever else has the sockets."""
-        self._stopped = True
-        for listener in self._listeners:
-            self._loop.remove_reader(listener)
+        self._acceptor.stop()
 
     async def drain(self) -> None:
         """Return when what was asked is answered and every client knows that it has to connect again."""
@@ -116,20 +107,7 @@ class FastPath:
         """How many layouts all clients have together."""
         return sum(channel.layouts for channel in tuple(self.channels))
 
-    def _resume(self, listener: socket.socket) -> None:
-        if not self._stopped:
-            self._loop.add_reader(listener, self._accept, listener)
-
-    def _accept(self, listener: socket.socket) -> None:
-        try:
-            accepted, _ = listener.accept()
-        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-            return
-        except OSError as problem:
-            log.warning("cannot accept clients of the fast path for a moment: %s", problem)
-            self._loop.remove_reader(listener)
-            self._loop.call_later(ACCEPT_PAUSE_S, self._resume, listener)
-            return
+    def _accepted(self, accepted: socket.socket) -> None:
         if len(self.channels) >= MOST_CHANNELS:
             accepted.close()
             return

@@ -21,6 +21,7 @@ from typing import Any
 import httptools
 import numpy as np
 
+from autoglm_edge_agent.inference.accepting import Acceptor
 from autoglm_edge_agent.inference.messages import Request, Response, error
 from autoglm_edge_agent.inference.peers import peer_of
 from autoglm_edge_protocol.limits import LIMITS
@@ -37,8 +38,6 @@ REQUEST_S = 60.0
 """How long a whole request may take to arrive: a byte now and then does not hold a connection for ever."""
 LINGER_S = 2.0
 """How long an idle connection of a draining server may still bring a request, and a refused one be read to its end."""
-ACCEPT_PAUSE_S = 1.0
-"""After the process ran out of file descriptors."""
 MAX_CONNECTIONS = 128
 MAX_BUFFERED_BYTES = 4 * LIMITS.request_body_bytes
 """Bodies of all connections together that may be in memory; a request that would need more is answered 503."""
@@ -74,7 +73,7 @@ class HttpServer:
         self.answer = answer
         self.guard = guard
         self._tls = tls
-        self._listeners: list[socket.socket] = []
+        self._acceptor = Acceptor(self._accepted)
         self._accepting: set[asyncio.Task[Any]] = set()
         self._connections: set[_Connection] = set()
         self._empty = asyncio.Event()
@@ -86,17 +85,12 @@ class HttpServer:
 
     def start(self, listeners: Sequence[socket.socket]) -> None:
         """Begin to accept on non-blocking, listening sockets, which stay the caller's."""
-        # Not asyncio.start_server: it needs some turns of its loop from an accepted connection to a task, and one that
-        # is on its way when the server is closed is thrown away. Here it is either still the kernel's or has a task.
-        self._listeners = list(listeners)
-        for listener in listeners:
-            asyncio.get_running_loop().add_reader(listener, self._accept, listener)
+        self._acceptor.start(listeners)
 
     def stop_accepting(self) -> None:
         """Leave new connections to whoever else has the sockets; those that are open may bring one more request."""
         self.draining = True
-        for listener in self._listeners:
-            asyncio.get_running_loop().remove_reader(listener)
+        self._acceptor.stop()
         for connection in self._connections:
             connection.server_drains()
 
@@ -120,24 +114,10 @@ class HttpServer:
         if not self._connections:
             self._empty.set()
 
-    def _accept(self, listener: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
-        try:
-            accepted, _ = listener.accept()
-        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-            return  # another worker on the same socket was faster, or the client has gone
-        except OSError as problem:
-            log.warning("cannot accept connections for a moment: %s", problem)
-            loop.remove_reader(listener)
-            loop.call_later(ACCEPT_PAUSE_S, self._resume, listener)
-            return
-        task = loop.create_task(self._connect(accepted))
+    def _accepted(self, accepted: socket.socket) -> None:
+        task = asyncio.get_running_loop().create_task(self._connect(accepted))
         self._accepting.add(task)
         task.add_done_callback(self._accepting.discard)
-
-    def _resume(self, listener: socket.socket) -> None:
-        if not self.draining:
-            asyncio.get_running_loop().add_reader(listener, self._accept, listener)
 
     async def _connect(self, accepted: socket.socket) -> None:
         accepted.setblocking(False)

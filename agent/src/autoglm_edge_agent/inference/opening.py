@@ -6,7 +6,8 @@ import platform
 from collections.abc import Sequence
 from pathlib import Path
 
-from autoglm_edge_agent.inference.backends import DATATYPES, Session, load_backend
+from autoglm_edge_agent.client.datatypes import DATATYPES
+from autoglm_edge_agent.inference.backends import Session, load_backend
 from autoglm_edge_agent.inference.conversion import Converted, in_file
 from autoglm_edge_agent.inference.errors import ModelUnusable
 from autoglm_edge_agent.inference.hardware import hardware_key

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from autoglm_edge_agent.inference.backends import DATATYPES
+from autoglm_edge_agent.client.datatypes import DATATYPES
 from autoglm_edge_agent.inference.errors import RequestError
 from autoglm_edge_agent.inference.raw_tensors import decode_raw
 from autoglm_edge_agent.inference.shared_memory import SharedRegions

@@ -12,7 +12,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
 import numpy.typing as npt
 
 from autoglm_edge_agent.inference.errors import ModelUnusable
@@ -77,20 +76,3 @@ def load_backend(runtime: str) -> Backend:
     if not isinstance(loaded, Backend):
         raise ModelUnusable(f"the runtime {runtime} is no Backend but a {type(loaded).__name__}")
     return loaded
-
-
-DATATYPES: dict[str, type[np.generic]] = {
-    "BOOL": np.bool_,
-    "UINT8": np.uint8,
-    "UINT16": np.uint16,
-    "UINT32": np.uint32,
-    "UINT64": np.uint64,
-    "INT8": np.int8,
-    "INT16": np.int16,
-    "INT32": np.int32,
-    "INT64": np.int64,
-    "FP16": np.float16,
-    "FP32": np.float32,
-    "FP64": np.float64,
-}
-"""Names of the Open Inference Protocol and what they are in memory; BYTES (text) is an array of Python objects."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from autoglm_edge_agent.inference.backends import DATATYPES
+from autoglm_edge_agent.client.datatypes import DATATYPES
 from autoglm_edge_protocol.manifest import TensorSpec
 
 _KERNEL = "_kernel_time"
