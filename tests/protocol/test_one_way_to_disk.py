@@ -21,6 +21,7 @@ OF_MODULES = {
 }  # fmt: skip
 """Of os and shutil."""
 THROWN_AWAY = {
+    "autoglm_edge_agent/inference/lease.py": "a lock, in which nothing is written",
     "autoglm_edge_agent/inference/listeners.py": "sockets, which no restart keeps",
     "autoglm_edge_agent/storage/directory.py": "the lock, in which nothing is written",
     "autoglm_edge_agent/trust/vault.py": "the verifier's working copy",
@@ -40,7 +41,7 @@ def writes(tree: ast.AST) -> Iterator[str]:
             continue
         name = getattr(node.func, "attr", getattr(node.func, "id", ""))
         on = ast.unparse(node.func.value) if isinstance(node.func, ast.Attribute) else ""
-        opens = name == "open" and (_opens_for_writing(node) or "O_CREAT" in ast.unparse(node))
+        opens = name == "open" and (_opens_for_writing(node) or "O_CREAT" in ast.unparse(node)) and "devnull" not in on
         of_module = on in ("os", "shutil") and name in OF_MODULES
         if opens or of_module or (name in OF_PATHS and "disk" not in on.lower()):
             yield f"{on}.{name}"
@@ -64,4 +65,5 @@ def test_nothing_writes_beside_the_one_way() -> None:
 
 def test_what_writes_is_found() -> None:
     code = "Path('a').write_text('x'); open('a', 'wb'); os.replace('a', 'b'); shutil.move('a', 'b'); disk.unlink(p)"
+    code += "; Path(os.devnull).open('wb')"
     assert list(writes(ast.parse(code))) == ["Path('a').write_text", ".open", "os.replace", "shutil.move"]

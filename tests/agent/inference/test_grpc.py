@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -32,8 +33,8 @@ triton = pytest.importorskip("tritonclient.grpc") if HERE else None
 extra = pytest.mark.skipif(not HERE, reason="the extra is not installed")
 
 
-@pytest.mark.skipif(HERE, reason="the extra is installed")
-def test_without_the_extra_one_line_says_what_to_install() -> None:
+def test_without_the_extra_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "grpc", None)
     with pytest.raises(StateError, match=r"pip install 'autoglm-edge-agent\[grpc\]'$"):
         reserve_grpc(InferenceSection(grpc="127.0.0.1:0"))
 
