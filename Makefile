@@ -6,7 +6,7 @@ TENSORFLOW_VENV := .venv-tensorflow
 TORCH_VENV := .venv-torch
 TORCH := torch==2.13.0
 BIN := $(VENV)/bin
-DISTRIBUTIONS := protocol agent converter fleet cli
+DISTRIBUTIONS := protocol agent converter fleet firmware_images cli
 PYTEST_ARGS ?=
 # Many tests wait for brokers and processes: one more than there are processors keeps these busy.
 WORKERS ?= $(shell echo $$(( $$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1) + 1 )))

@@ -16,10 +16,18 @@ from autoglm_edge.demo.errors import DemoError
 from autoglm_edge.demo_command import demo
 from autoglm_edge.targets import targets
 from autoglm_edge_converter.errors import ConversionError
+from autoglm_edge_firmware.errors import FirmwareError
 from autoglm_edge_fleet.errors import FleetError
 from autoglm_edge_protocol.errors import ProtocolError
 
-USER_ERRORS: tuple[type[Exception], ...] = (ProtocolError, ConversionError, FleetError, DemoError, OSError)
+USER_ERRORS: tuple[type[Exception], ...] = (
+    ProtocolError,
+    ConversionError,
+    FleetError,
+    FirmwareError,
+    DemoError,
+    OSError,
+)
 """Errors whose text says to a user what failed and why; anything else is a defect and shows its traceback."""
 
 
