@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from autoglm_edge_agent.client.datatypes import DATATYPES
+from autoglm_edge_agent.client.vigil import Vigil, spare_processors
 from autoglm_edge_agent.client.wire import (
     ANSWER,
     ANSWER_KIND,
@@ -88,6 +89,7 @@ class Client:
         self._numbers = 0
         self._generation = 0
         self._mine: Slot | None = None
+        self._vigil = Vigil(possible=spare_processors())
         self.model = self.version = self.variant = ""
         self.inputs: tuple[TensorInfo, ...] = ()
         self.outputs: tuple[TensorInfo, ...] = ()
@@ -225,10 +227,19 @@ class Client:
         return found
 
     def _receive(self, connection: socket.socket) -> bytes:
+        until = self._vigil.begin(time.perf_counter())
+        message = None
+        while message is None and time.perf_counter() < until:
+            try:
+                message = connection.recv(MESSAGE_BYTES, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                os.sched_yield()
         try:
-            message = connection.recv(MESSAGE_BYTES)
+            if message is None:
+                message = connection.recv(MESSAGE_BYTES)
         except BlockingIOError:  # what the kernel's own limit of time looks like
             raise TimeoutError(f"no answer from {self._path} within {self._timeout_s:.0f} s") from None
+        self._vigil.end(time.perf_counter())
         if not message or message[:1] == GOODBYE:
             raise _Gone
         return message
