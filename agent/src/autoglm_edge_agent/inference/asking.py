@@ -107,8 +107,10 @@ class Asked:
 
     def read(self, binary: memoryview = NOTHING, regions: SharedRegions | None = None) -> list[Array]:
         """Return the inputs: from what follows the JSON, and from shared memory. Raises RequestError (400, 404)."""
-        if len(binary) != self.binary_bytes:
+        if len(binary) < self.binary_bytes:
             raise RequestError(400, f"{self.binary_bytes} bytes of binary data are announced, {len(binary)} came")
+        if len(binary) > self.binary_bytes:
+            raise RequestError(400, f"{len(binary) - self.binary_bytes} bytes of binary data belong to no input")
         return [each.read(binary, regions) for each in self.inputs]
 
 
