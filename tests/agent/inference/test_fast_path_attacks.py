@@ -198,11 +198,11 @@ def test_memory_of_all_clients_together_is_bounded(hosted: HostedChannel, monkey
     assert [each["status"] for each in answers[7:]] == [503, 503]
     assert hosted.control({"op": "forget", "layout": 0}) == {"layout": 0}
     assert hosted.control(_layout(layout=9), [memory]) == {"layout": 9}
-    monkeypatch.setattr(fast_path, "MOST_BYTES", 10**6)
-    monkeypatch.setattr(fast_path, "MOST_LAYOUTS_TOGETHER", 8)
+    monkeypatch.setattr(fast_channel, "MOST_BYTES", 10**6)
+    monkeypatch.setattr(fast_channel, "MOST_LAYOUTS_TOGETHER", 8)
     assert hosted.control(_layout(layout=10), [memory]) == {"layout": 10}
     assert hosted.control(_layout(layout=11), [memory])["status"] == 503
-    monkeypatch.setattr(fast_path, "MOST_LAYOUTS", 8)
+    monkeypatch.setattr(fast_channel, "MOST_LAYOUTS", 8)
     assert hosted.control(_layout(layout=11), [memory])["status"] == 413
     os.close(memory)
 
