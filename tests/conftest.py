@@ -52,7 +52,8 @@ one_broker = pytest.mark.one_broker
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run what needs a broker with each kind that is installed, and with one where the broker is not its subject."""
-    if "broker" in metafunc.fixturenames:
+    chosen = [mark.args[0] for mark in metafunc.definition.iter_markers("parametrize")]
+    if "broker" in metafunc.fixturenames and "broker" not in chosen:
         once = metafunc.definition.get_closest_marker("one_broker") is not None
         metafunc.parametrize("broker", _kinds()[:1] if once else _kinds(), indirect=True)
 
