@@ -56,12 +56,12 @@ def customise(
     if existing.is_dir() or stat.S_ISBLK(existing.stat().st_mode):
         if out is not None:
             raise ImageUnusable(existing, "changed where it is; --out is for image files")
-        return _changed(existing, payload, way)
+        return change_in_place(existing, payload, way)
     if out is None and kind_of(existing) != "plain":
         raise ImageUnusable(existing, "compressed: say with --out where the customised image is to be")
     target = out or existing
     with _copy(existing, target.parent, progress) as copy:
-        done = _changed(copy, payload, way)
+        done = change_in_place(copy, payload, way)
         finished = copy
         if (kind := kind_for(target)) != "plain":
             progress(f"compressing {target.name}", 0, 0)
@@ -79,7 +79,11 @@ def _keep_secret(image: Path, payload: Payload) -> None:
         image.chmod(0o600)
 
 
-def _changed(where: Path, payload: Payload, way: Way | None) -> Customised:
+def change_in_place(where: Path, payload: Payload, way: Way | None = None) -> Customised:
+    """Put the payload into a card, a folder, or an image that is nobody else's, as it lies.
+
+    Raises: as `customise`.
+    """
     system = find(where)
     decided = plan(system, payload, way)
     for change in decided.changes:
