@@ -241,6 +241,16 @@ class TestBadInput:
         with pytest.raises(ImageUnusable, match="damaged or cut short"):
             open_source(short)
 
+    def test_an_archive_of_zstd_cut_short(self, tmp_path: Path, image: Path) -> None:
+        short = tmp_path / "card.img.zst"
+        subprocess.run(["zstd", "-q", str(image), "-o", str(short)], check=True)
+        os.truncate(short, short.stat().st_size - 100)
+        target = card(tmp_path / "card")
+        with pytest.raises(ImageUnusable, match="damaged or cut short"):
+            write_card(open_source(short), target)
+        with pytest.raises(ImageUnusable, match="no partition table"):
+            open_medium(target.path)
+
     def test_an_image_that_is_not_its_map_s(self, tmp_path: Path, image: Path) -> None:
         other = images.make(tmp_path / "card.img", images.Layout({"cmdline.txt": "other\n"}, SMALL.root, 34, 8))
         block_map.beside(other).write_text(block_map.beside(image).read_text())

@@ -12,6 +12,8 @@ from importlib.resources import files
 from io import BytesIO
 from pathlib import Path
 
+import zstandard
+
 from autoglm_edge_firmware.errors import SettingRefused
 from autoglm_edge_firmware.settings.claim import Claim
 from autoglm_edge_firmware.settings.wifi import Wifi, for_netplan, for_network_manager, for_wpa_supplicant
@@ -111,7 +113,7 @@ def read_package(path: Path) -> Package:
             re.search(rf"^{key}: (\S+)$", control, re.MULTILINE)[1]  # type: ignore[index]
             for key in ("Package", "Version", "Architecture")
         )
-    except (ValueError, KeyError, TypeError, tarfile.TarError, EOFError, OSError) as error:
+    except (ValueError, KeyError, TypeError, StopIteration, tarfile.TarError, zstandard.ZstdError, EOFError) as error:
         raise SettingRefused(f"{path}: not a Debian package ({error})") from None
     return Package(name, version, architecture, data)
 
@@ -119,7 +121,9 @@ def read_package(path: Path) -> Package:
 def _control(data: bytes) -> str:
     for name, member in _members(data):
         if name.startswith("control.tar"):
-            with tarfile.open(fileobj=BytesIO(member)) as archive:
+            packed = name.endswith(".zst")
+            tar = zstandard.ZstdDecompressor().stream_reader(member).read() if packed else member
+            with tarfile.open(fileobj=BytesIO(tar)) as archive:
                 found = next(each for each in archive if each.name.removeprefix("./") == "control")
                 file = archive.extractfile(found)
                 assert file is not None

@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 import gzip
+import io
 import lzma
 import subprocess
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, Any, cast
 
-from autoglm_edge_firmware.errors import ImageUnusable
+import zstandard
+
+from autoglm_edge_firmware.errors import ImageUnusable, ProgramFailed
 from autoglm_edge_firmware.programs import environment, last_words, path_of
 
 MAGICS = {b"\xfd7zXZ\x00": "xz", b"\x28\xb5\x2f\xfd": "zstd", b"\x1f\x8b": "gzip"}
 SUFFIXES = {".xz": "xz", ".zst": "zstd"}
 """Of images that are made here."""
 
-_DAMAGED = (lzma.LZMAError, zlib.error, EOFError, gzip.BadGzipFile)
-# Two threads always: an archive of one thread has other headers, and images are to be the same on every machine.
-_COMMANDS = {
-    "xz": ["xz", "--compress", "--stdout", "--threads=2", "--block-size=16MiB", "-6"],
-    "zstd": ["zstd", "--compress", "--stdout", "--quiet", "--threads=2", "-12"],
-}
+_DAMAGED = (lzma.LZMAError, zlib.error, EOFError, gzip.BadGzipFile, zstandard.ZstdError)
+_PIECE_BYTES = 1 << 20
+_PACKED_BYTES = 2048
+"""Of zstd at once: as zeros, they unpack to 64 MB at most."""
+# Always as many: an archive of one thread is another, and images are to be the same on every machine.
+_THREADS = 2
+_ZSTD_LEVEL = 12
+_XZ = ("--compress", "--stdout", f"--threads={_THREADS}", "--block-size=16MiB", "-6")
 
 
 def kind_of(path: Path) -> str:
@@ -38,56 +43,73 @@ def kind_for(path: Path) -> str:
     return SUFFIXES.get(path.suffix, "plain")
 
 
+class _Zstd(io.RawIOBase):
+    """A stream of zstd unpacked; unlike the library's own reader it notices where its end is missing."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("rb")
+        self._frame = zstandard.ZstdDecompressor().decompressobj()
+        self._packed = b""
+        self._plain = memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._plain:
+            packed = self._packed or self._file.read(_PACKED_BYTES)
+            if not packed:
+                if not self._frame.eof:
+                    raise EOFError("the end is missing")
+                return 0
+            if self._frame.eof:
+                self._frame = zstandard.ZstdDecompressor().decompressobj()
+            self._plain = memoryview(self._frame.decompress(packed))
+            self._packed = self._frame.unused_data
+        size = min(len(buffer), len(self._plain))
+        buffer[:size], self._plain = self._plain[:size], self._plain[size:]
+        return size
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
+_OPENERS: dict[str, Callable[[Path], AbstractContextManager[IO[bytes]]]] = {
+    "plain": lambda path: path.open("rb"),
+    "xz": lambda path: cast(IO[bytes], lzma.LZMAFile(path)),  # noqa: SIM115 - closed by `opened`
+    "gzip": lambda path: cast(IO[bytes], gzip.GzipFile(path)),
+    "zstd": lambda path: io.BufferedReader(_Zstd(path), _PIECE_BYTES),
+}
+
+
 @contextmanager
 def opened(path: Path) -> Iterator[IO[bytes]]:
     """Give the image's bytes as a stream, whatever it is compressed with.
 
     Raises:
         ImageUnusable: while reading, where the archive is damaged or cut short.
-        ProgramFailed: zstd is not installed.
     """
-    kind = kind_of(path)
     try:
-        if kind == "zstd":
-            with _unpacked_by_zstd(path) as stream:
-                yield stream
-            return
-        with path.open("rb") if kind == "plain" else (lzma.open if kind == "xz" else gzip.open)(path) as file:
-            yield cast(IO[bytes], file)
+        with _OPENERS[kind_of(path)](path) as file:
+            yield file
     except _DAMAGED as error:
         raise ImageUnusable(path, f"damaged or cut short ({error}): fetch or make it again") from None
 
 
-@contextmanager
-def _unpacked_by_zstd(path: Path) -> Iterator[IO[bytes]]:
-    command = [path_of("zstd"), "--decompress", "--stdout", "--quiet", "--", str(path)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment()) as process:
-        assert process.stdout is not None
-        assert process.stderr is not None
-        try:
-            yield process.stdout
-            left = process.stdout.read(1)
-        except BaseException:
-            process.kill()
-            raise
-        if left:
-            process.kill()  # the reader has what it wants
-            return
-        words = last_words(process.stderr.read())
-        if process.wait() != 0:
-            raise EOFError(words)
-
-
 def compress(source: Path, target: Path, kind: str) -> None:
-    """Write `source` to `target`, compressed. The same bytes give the same archive."""
-    with target.open("wb") as file:
-        command = _COMMANDS[kind]
+    """Write `source` to `target`, compressed. The same bytes give the same archive.
+
+    Raises:
+        OSError: it cannot be written.
+        ProgramFailed: xz is not installed.
+    """
+    with source.open("rb") as image, target.open("wb") as archive:
+        if kind == "zstd":
+            zstandard.ZstdCompressor(level=_ZSTD_LEVEL, threads=_THREADS).copy_stream(image, archive)
+            return
         ended = subprocess.run(
-            [path_of(command[0]), *command[1:], "--", str(source)],
-            stdout=file,
-            stderr=subprocess.PIPE,
-            check=False,
-            env=environment(),
+            [path_of("xz"), *_XZ, "--", source], stdout=archive, stderr=subprocess.PIPE, check=False, env=environment()
         )
     if ended.returncode != 0:
-        raise ImageUnusable(target, f"cannot be written: {last_words(ended.stderr)}")
+        raise ProgramFailed("xz", last_words(ended.stderr))
