@@ -7,10 +7,7 @@ folder is changed as it is; doing it again mends what an interruption left.
 from __future__ import annotations
 
 import os
-import shutil
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,13 +15,11 @@ from autoglm_edge_firmware.customise.payload import Payload
 from autoglm_edge_firmware.customise.plan import Place, Plan, plan
 from autoglm_edge_firmware.customise.system import System, Way, find
 from autoglm_edge_firmware.errors import ImageUnusable
-from autoglm_edge_firmware.media.compression import compress, kind_for, kind_of, opened
+from autoglm_edge_firmware.media.compression import compress, kind_for, kind_of
+from autoglm_edge_firmware.media.copies import at_hand, copied
 from autoglm_edge_firmware.media.ext4 import Ext4Tree
 from autoglm_edge_firmware.progress import Progress, silent
 from autoglm_edge_protocol.durable import Disk
-
-_PIECE_BYTES = 1 << 20
-_NOTHING = bytes(_PIECE_BYTES)
 
 
 @dataclass(frozen=True)
@@ -38,7 +33,7 @@ class Customised:
 
 def look(existing: Path, payload: Payload, way: Way | None = None) -> Customised:
     """Say what would be done, and change nothing."""
-    with _at_hand(existing, silent) as image:
+    with at_hand(existing, silent) as image:
         system = find(image)
         return Customised(existing, system, plan(system, payload, way))
 
@@ -60,7 +55,7 @@ def customise(
     if out is None and kind_of(existing) != "plain":
         raise ImageUnusable(existing, "compressed: say with --out where the customised image is to be")
     target = out or existing
-    with _copy(existing, target.parent, progress) as copy:
+    with copied(existing, target.parent, progress) as copy:
         done = change_in_place(copy, payload, way)
         finished = copy
         if (kind := kind_for(target)) != "plain":
@@ -96,40 +91,3 @@ def change_in_place(where: Path, payload: Payload, way: Way | None = None) -> Cu
     if isinstance(system.root, Ext4Tree) and any(change.place is Place.ROOT for change in decided.changes):
         system.root.check()
     return Customised(where, system, decided)
-
-
-@contextmanager
-def _at_hand(existing: Path, progress: Progress) -> Iterator[Path]:
-    """Give an image that can be looked into: itself, or its unpacked copy."""
-    if existing.is_dir() or kind_of(existing) == "plain":
-        yield existing
-        return
-    with _copy(existing, existing.parent, progress) as copy:
-        yield copy
-
-
-@contextmanager
-def _copy(existing: Path, folder: Path, progress: Progress) -> Iterator[Path]:
-    copy = folder / f".{existing.name}.{os.getpid()}.part"
-    packed = copy.with_name(copy.name + ".packed")
-    try:
-        # A claim may be in the image already.
-        copy.touch(mode=0o600)
-        with opened(existing) as source, copy.open("wb") as target:
-            done = 0
-            while piece := source.read(_PIECE_BYTES):
-                # Holes stay holes: an image is mostly empty.
-                if piece == _NOTHING:
-                    target.seek(len(piece), os.SEEK_CUR)
-                else:
-                    target.write(piece)
-                done += len(piece)
-                progress(f"copying {existing.name}", done, 0)
-            target.truncate(done)
-        shutil.copymode(existing, copy)
-        yield copy
-    except OSError as error:
-        raise ImageUnusable(folder, f"the image cannot be written there: {error.strerror or error}") from None
-    finally:
-        copy.unlink(missing_ok=True)
-        packed.unlink(missing_ok=True)
