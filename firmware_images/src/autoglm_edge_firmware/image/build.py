@@ -1,4 +1,4 @@
-"""Make an image by its plan: root, file systems, map, bill, archive; each finished beside its name and then given it."""
+"""Make an image by its plan: root, file systems, map, bill, archive; each is finished first and then named."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def _take_data(root: Path, data: Path) -> None:
     """Move what packages have made below the data partition's place into its own tree."""
     place = root / files.DATA_MOUNT.lstrip("/")
     place.mkdir(parents=True, exist_ok=True)
-    os.replace(place, data)
+    place.replace(data)
     place.mkdir()
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shlex
 import subprocess
+import time
 from pathlib import Path
 
 from autoglm_edge_firmware.customise.payload import File
@@ -21,6 +22,7 @@ from autoglm_edge_firmware.programs import environment, last_words, path_of, run
 from autoglm_edge_firmware.progress import Progress
 
 _EMULATORS = {"arm64": "qemu-aarch64", "armhf": "qemu-arm", "amd64": "qemu-x86_64"}
+_LOOK_S = 0.5
 _BINFMT = Path("/proc/sys/fs/binfmt_misc")
 # Manuals are not read on a board; licences stay.
 _LEFT_OUT = ("/usr/share/man/*", "/usr/share/info/*", "/usr/share/locale/*", "/usr/share/doc/*")
@@ -41,8 +43,8 @@ def must_be_possible(plan: ImagePlan) -> None:
     emulator = _EMULATORS[plan.board.architecture]
     if plan.board.architecture != native and not (_BINFMT / emulator).exists():
         raise FirmwareError(
-            f"this machine runs no programs for {plan.board.architecture}: apt install qemu-user-static binfmt-support, "
-            f"and where {_BINFMT} is empty: mount -t binfmt_misc binfmt_misc {_BINFMT}"
+            f"this machine runs no programs for {plan.board.architecture}: apt install qemu-user-static binfmt-support; "
+            f"where {_BINFMT} is empty, mount -t binfmt_misc binfmt_misc {_BINFMT} first"
         )
 
 
@@ -90,17 +92,13 @@ def _watched(command: list[str], env: dict[str, str], work: Path, progress: Prog
         subprocess.Popen(command, stdout=written, stderr=subprocess.STDOUT, env=env) as process,
     ):
         try:
-            while True:
-                try:
-                    code = process.wait(timeout=1)
-                    break
-                except subprocess.TimeoutExpired:
-                    progress("installing packages", log.stat().st_size, 0)
+            while process.poll() is None:
+                progress("installing packages", log.stat().st_size, 0)
+                time.sleep(_LOOK_S)
         except BaseException:
             process.terminate()  # it unmounts what it has mounted
-            process.wait()
             raise
-    if code != 0:
+    if process.returncode != 0:
         lines = [line for line in log.read_bytes().splitlines() if line.startswith((b"E:", b"dpkg: error", b" "))]
         raise ProgramFailed("mmdebstrap", last_words(b"\n".join(lines)) or last_words(log.read_bytes()))
 
