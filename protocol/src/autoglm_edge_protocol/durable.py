@@ -31,6 +31,13 @@ class Disk:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o644)
         return os.fdopen(descriptor, "r+b", buffering=0)
 
+    def open_private(self, path: Path) -> IO[bytes]:
+        """As `open_write`, a file that its owner alone may read, also where it was there with another mode."""
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o600)
+        file = os.fdopen(descriptor, "r+b", buffering=0)
+        path.chmod(0o600)
+        return file
+
     def write_at(self, file: IO[bytes], offset: int, data: bytes | memoryview) -> None:
         """Write all of `data` at `offset`."""
         file.seek(offset)
@@ -105,11 +112,20 @@ class Disk:
         """
         temporary = path.with_name(f".{path.name}.new")
         with self.open_write(temporary) as file:
-            self.truncate(file, 0)
-            self.write_at(file, 0, data)
-            self.sync(file)
-        self.replace(temporary, path)
-        self.sync_directory(path.parent)
+            self._fill(file, data)
+        self.promote(temporary, path)
+
+    def commit_private(self, path: Path, data: bytes) -> None:
+        """As `commit`, and nobody but the owner can read it at any moment."""
+        temporary = path.with_name(f".{path.name}.new")
+        with self.open_private(temporary) as file:
+            self._fill(file, data)
+        self.promote(temporary, path)
+
+    def _fill(self, file: IO[bytes], data: bytes) -> None:
+        self.truncate(file, 0)
+        self.write_at(file, 0, data)
+        self.sync(file)
 
     def promote(self, source: Path, target: Path) -> None:
         """Give a file that was written and synced its final name, durably."""
