@@ -88,6 +88,8 @@ lock: install ## resolve the requirement files again
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 	  --overrides requirements/torch.overrides --excludes requirements/torch.excludes --no-emit-package torch \
 	  requirements/torch.in -o requirements/torch.txt
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-emit-index-url --no-header \
+	  requirements/board.in -o requirements/board.txt
 	cd converter/src/autoglm_edge_converter/isolated/locked && for name in *.in; do \
 	  case $$name in onnx2tf*) version=3.12;; *) version=3.9;; esac; \
 	  $(CURDIR)/$(BIN)/uv pip compile --quiet --universal --python-version $$version --generate-hashes \

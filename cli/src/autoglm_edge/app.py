@@ -8,7 +8,7 @@ import sys
 import typer
 from rich.text import Text
 
-from autoglm_edge import bundle, fleet
+from autoglm_edge import bundle, flash, fleet
 from autoglm_edge.bench import bench
 from autoglm_edge.console import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_TERMINATED, err
 from autoglm_edge.convert import convert
@@ -44,6 +44,7 @@ def build() -> typer.Typer:
     app.command()(bench)
     app.add_typer(bundle.app, name="bundle")
     app.add_typer(fleet.app, name="fleet")
+    app.add_typer(flash.app, name="flash")
     app.command()(demo)
     return app
 
