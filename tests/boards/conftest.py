@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from tests.boards.abilities import why_not
+from tests.boards.converted import Converted, convert_digits
 from tests.boards.locked_wheels import locked
 from tests.boards.processors import PI_4_32, PI_4_64
 from tests.boards.qemu_user import EmulatedBoard
@@ -55,3 +56,15 @@ def armv7(tmp_path_factory: pytest.TempPathFactory) -> EmulatedBoard:
         pytest.skip(reason)
     files = write_board(PI_4_32, tmp_path_factory.mktemp("pi-4-32"))
     return EmulatedBoard(root_of(ARMV7), "cortex-a15", files, UNCONFIGURED)
+
+
+@pytest.fixture(scope="session")
+def onnx_bundle(tmp_path_factory: pytest.TempPathFactory) -> Converted:
+    """A residual network in ONNX, all of it INT8 that the budget of quality allows."""
+    return convert_digits("res.onnx", tmp_path_factory.mktemp("onnx"), ())
+
+
+@pytest.fixture(scope="session")
+def tflite_bundle(tmp_path_factory: pytest.TempPathFactory) -> Converted:
+    """A network in TFLite, all of it INT8, for the oldest runtimes too."""
+    return convert_digits("mbn.tflite", tmp_path_factory.mktemp("tflite"), ("armv7",))
