@@ -20,6 +20,7 @@ from securesystemslib.signer import SSlibKey
 from autoglm_edge_protocol.commands import Answer, Command
 from autoglm_edge_protocol.deployment import DesiredState, Presence, ReportedState
 from autoglm_edge_protocol.documents import Document
+from autoglm_edge_protocol.enrolment import EnrolmentAnswer, EnrolmentRequest, RenewalAnswer, RenewalRequest
 from autoglm_edge_protocol.envelopes import seal
 from autoglm_edge_protocol.limits import LIMITS
 from autoglm_edge_protocol.mqtt import Link
@@ -43,6 +44,10 @@ CARRIES: dict[Channel, type[Document] | None] = {
     Channel.FETCH: FetchRequest,
     Channel.REFUSAL: FetchRefusal,
     Channel.CREDIT: StreamCredit,
+    Channel.RENEWAL: RenewalRequest,
+    Channel.RENEWED: RenewalAnswer,
+    Channel.ENROLMENT: EnrolmentRequest,
+    Channel.ENROLLED: EnrolmentAnswer,
     Channel.BLOCK: None,
     Channel.PACKED: None,
 }
@@ -58,10 +63,19 @@ _SUMMARIES: dict[Channel, str] = {
     Channel.FETCH: "Which blocks of a file the device wants next.",
     Channel.REFUSAL: "Why the blocks of a fetch request will not come.",
     Channel.CREDIT: "How far the device has followed a stream of a file.",
+    Channel.RENEWAL: "The device asks for a new certificate of its key.",
+    Channel.RENEWED: "The new certificate, or why there is none.",
+    Channel.ENROLMENT: "A board that is no device yet asks to become one, under a name that it has made up.",
+    Channel.ENROLLED: "What the fleet answers to that.",
     Channel.BLOCK: "Bytes of a file, from the offset that the topic names; for all followers with _all as device.",
     Channel.PACKED: "The same as one Zstandard frame, where the request's `encodings` have zstd.",
 }
-_REPLIES = {Channel.COMMAND: Channel.ANSWER, Channel.FETCH: Channel.BLOCK}
+_REPLIES = {
+    Channel.COMMAND: Channel.ANSWER,
+    Channel.FETCH: Channel.BLOCK,
+    Channel.RENEWAL: Channel.RENEWED,
+    Channel.ENROLMENT: Channel.ENROLLED,
+}
 _CORRELATED = {Channel.ANSWER: "command_id", Channel.FETCH: "request_id", Channel.REFUSAL: "request_id"}
 _PARAMETERS: dict[str, Json] = {
     "fleet": {"description": "The fleet: 1 to 64 of A-Z a-z 0-9 _ -", "examples": ["home"]},

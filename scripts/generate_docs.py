@@ -14,10 +14,19 @@ from pathlib import Path
 
 from autoglm_edge_agent.updates.states import diagram
 from autoglm_edge_protocol.chunks import ChunkIndex
+from autoglm_edge_protocol.claims import Claim
 from autoglm_edge_protocol.commands import Answer, Command
 from autoglm_edge_protocol.deployment import DesiredState, Presence, ReportedState
 from autoglm_edge_protocol.documents import Document
 from autoglm_edge_protocol.durable import Disk
+from autoglm_edge_protocol.enrolment import (
+    CertificateAnswer,
+    CertificateRequest,
+    EnrolmentAnswer,
+    EnrolmentRequest,
+    RenewalAnswer,
+    RenewalRequest,
+)
 from autoglm_edge_protocol.manifest import Manifest
 from autoglm_edge_protocol.signed import SignedMessage
 from autoglm_edge_protocol.telemetry import TelemetryBatch
@@ -39,6 +48,13 @@ DOCUMENTS: tuple[type[Document], ...] = (
     FetchRequest,
     FetchRefusal,
     StreamCredit,
+    Claim,
+    EnrolmentRequest,
+    CertificateRequest,
+    EnrolmentAnswer,
+    CertificateAnswer,
+    RenewalRequest,
+    RenewalAnswer,
 )
 
 

@@ -45,6 +45,10 @@ class FaultyDisk(Disk):
         self._operate("open_write")
         return super().open_write(path)
 
+    def open_private(self, path: Path) -> IO[bytes]:
+        self._operate("open_private")
+        return super().open_private(path)
+
     def write_at(self, file: IO[bytes], offset: int, data: bytes | memoryview) -> None:
         try:
             self._operate("write_at")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from autoglm_edge_protocol.chunks import Chunk, ChunkedFile, ChunkIndex
+from autoglm_edge_protocol.claims import Claim, prove
 from autoglm_edge_protocol.commands import Answer, Command, Outcome
 from autoglm_edge_protocol.deployment import (
     BundleReference,
@@ -17,6 +18,16 @@ from autoglm_edge_protocol.deployment import (
 )
 from autoglm_edge_protocol.digests import sha256_of
 from autoglm_edge_protocol.documents import Document
+from autoglm_edge_protocol.enrolment import (
+    Board,
+    CertificateAnswer,
+    CertificateRequest,
+    EnrolmentAnswer,
+    EnrolmentRequest,
+    Grant,
+    RenewalAnswer,
+    RenewalRequest,
+)
 from autoglm_edge_protocol.envelopes import seal
 from autoglm_edge_protocol.histogram import Histogram
 from autoglm_edge_protocol.manifest import (
@@ -58,6 +69,44 @@ VARIANT = Variant(
     latency=Latency(median_us=10.5, cpu_us=11.0, speedup=1, machine="m", runtime="r", threads=1),
     tolerances=(Tolerance(output="y", min_sqnr_db=20.0, min_top1_agreement=0.99, min_equal=0.5),),
     notes=("kept 3 nodes in float",),
+)
+
+_CERTIFICATE = "-----BEGIN CERTIFICATE-----\nMA==\n-----END CERTIFICATE-----\n"
+_CSR = "-----BEGIN CERTIFICATE REQUEST-----\nMA==\n-----END CERTIFICATE REQUEST-----\n"
+
+CLAIM = Claim(
+    fleet="home",
+    claim_id="b95f82062fa332f4",
+    secret="9d" * 32,
+    created_at=1.0,
+    expires_at=2.5,
+    tags={"site": "Berlin 2"},
+    broker_url="mqtts://broker.example:8884",
+    broker_ca=_CERTIFICATE,
+    device_broker_url="mqtts://broker.example",
+    fleet_ca_sha256=DIGEST,
+    root='{"signed": {}}',
+    name_prefix="porch",
+    name="porch-1",
+)
+_grant = Grant(certificate=_CERTIFICATE, not_before=1.0, not_after=2.0)
+_request = CertificateRequest(
+    fleet="home",
+    request_id="enrol-" + "0" * 32,
+    csr=_CSR,
+    name="porch-1",
+    board=Board(board_id="1f" * 16, model="Raspberry Pi 4 „Model B“", architecture="aarch64"),
+)
+_answer = CertificateAnswer(
+    fleet="home",
+    request_sha256=DIGEST,
+    at=1.0,
+    status="issued",
+    device="porch-1",
+    grant=_grant,
+    authority=_CERTIFICATE,
+    broker_url="mqtts://broker.example:8883",
+    broker_ca=_CERTIFICATE,
 )
 
 MANIFEST = Manifest(
@@ -128,7 +177,7 @@ EXAMPLES: tuple[Document, ...] = (
         endpoints=("http://127.0.0.1:8080",),
         trust=TrustReport(mode="signed", root_version=2, timestamp_version=9, time_floor=1.5, refusal=_reason),
     ),
-    Presence(device="pi", session=3, online=False),
+    Presence(device="pi", session=3, online=False, board="1f" * 16),
     Command(
         command_id="c-1", device="pi", fleet="home", name="restart-worker", arguments={"force": "yes"}, expires_at=2.0
     ),
@@ -154,6 +203,13 @@ EXAMPLES: tuple[Document, ...] = (
     FetchRequest(request_id=1, sha256=DIGEST, block_bytes=65536, ranges=((0, 2), (5, 1))),
     StreamCredit(sha256=DIGEST, block_bytes=65536, block=12),
     FetchRefusal(request_id=1, sha256=DIGEST, reason=Reason(code="not-found", message="no such file")),
+    CLAIM,
+    _request,
+    EnrolmentRequest(claim_id=CLAIM.claim_id, request=prove(_request, CLAIM.secret)),
+    _answer,
+    EnrolmentAnswer(answer=prove(_answer, CLAIM.secret)),
+    RenewalRequest(device="pi", csr=_CSR),
+    RenewalAnswer(device="pi", grant=_grant),
     SignedMessage(
         envelope=seal("text/plain", b"{}", [("k", lambda data: data)]),
         catalogue={

@@ -17,7 +17,7 @@ from autoglm_edge_protocol.deployment import DesiredState
 from autoglm_edge_protocol.documents import parse
 from autoglm_edge_protocol.limits import LIMITS
 from autoglm_edge_protocol.signed import Director, SignedMessage, open_signed
-from autoglm_edge_protocol.topics import Channel, device_filters, fleet_filters, parse_topic
+from autoglm_edge_protocol.topics import Channel, board_filters, device_filters, fleet_filters, parse_topic
 
 S = TypeVar("S", DesiredState, Command)
 
@@ -74,7 +74,11 @@ def _in_braces(match: re.Match[str]) -> str:
 
 def test_addresses_are_topics_that_are_subscribed_to() -> None:
     values = {"fleet": "home", "device": "porch", "sha256": "ab" * 32, "offset": "65536"}
-    filters = {**device_filters("home", "porch"), **fleet_filters("home")}
+    filters = {
+        **device_filters("home", "porch", enrolled=True),
+        **board_filters("home", "porch"),
+        **fleet_filters("home"),
+    }
     for channel in Channel:
         described = WHOLE["channels"][channel.value]
         assert set(described["parameters"]) == set(re.findall(r"{(\w+)}", described["address"]))

@@ -9,6 +9,7 @@ from autoglm_edge_protocol.topics import (
     BULK,
     Channel,
     Topic,
+    board_filters,
     device_filters,
     fleet_filters,
     parse_topic,
@@ -114,7 +115,8 @@ def _matches(pattern: str, topic: str) -> bool:
 
 @given(plain | blocks)
 def test_each_topic_goes_to_exactly_one_side(topic: Topic) -> None:
-    to_device = [p for p in device_filters(topic.fleet, topic.device) if _matches(p, str(topic))]
+    filters = device_filters(topic.fleet, topic.device, enrolled=True) | board_filters(topic.fleet, topic.device)
+    to_device = [p for p in filters if _matches(p, str(topic))]
     to_fleet = [p for p in fleet_filters(topic.fleet) if _matches(p, str(topic))]
     assert len(to_device) + len(to_fleet) == 1
 

@@ -95,7 +95,7 @@ class Agent:
             self._store,
             fetcher,
             self._supervisor,
-            Capabilities(self._facts.runtimes, self._facts.memory_bytes),
+            Capabilities(self._facts.runtimes, self._facts.memory_bytes, measures=config.inference.probe.enabled),
             config.storage.reserve_bytes,
             config.probation,
             self._on_update,

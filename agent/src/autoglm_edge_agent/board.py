@@ -17,7 +17,7 @@ def read_facts(device_tree: Path = Path("/proc/device-tree")) -> DeviceFacts:
     """Return what the board tells about itself."""
     return DeviceFacts(
         agent_version=__version__,
-        board=_board(device_tree),
+        board=board_model(device_tree),
         architecture=platform.machine(),
         cores=os.cpu_count() or 1,
         memory_bytes=psutil.virtual_memory().total,
@@ -25,7 +25,8 @@ def read_facts(device_tree: Path = Path("/proc/device-tree")) -> DeviceFacts:
     )
 
 
-def _board(device_tree: Path) -> str:
+def board_model(device_tree: Path = Path("/proc/device-tree")) -> str:
+    """Return the board's name as its maker wrote it, else the kind of system."""
     try:
         # The kernel ends the strings of a device tree with NUL.
         return (device_tree / "model").read_bytes().rstrip(b"\0").decode(errors="replace")

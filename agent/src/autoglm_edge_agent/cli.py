@@ -1,6 +1,7 @@
 """The command `autoglm-edge-agent`.
 
-Exit codes: 0 done; 1 could not be done, one line says why; 2 the command line is wrong.
+Exit codes: 0 done; 1 could not be done, one line says why; 2 the command line is wrong; 3 the fleet refuses this board
+for good (`enrol`).
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import json
 import logging
 import platform
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -20,12 +22,15 @@ from autoglm_edge_agent import __version__
 from autoglm_edge_agent.app import Agent
 from autoglm_edge_agent.board import read_facts
 from autoglm_edge_agent.config import Config, load_config, serving_section
-from autoglm_edge_agent.errors import AgentError
+from autoglm_edge_agent.errors import AgentError, Denied
 from autoglm_edge_agent.serve import identify
 from autoglm_edge_agent.serve import serve as serve_bundle
 from autoglm_edge_agent.trust.stick import update_from
 from autoglm_edge_protocol.bundle import opened
+from autoglm_edge_protocol.claims import read_claim
+from autoglm_edge_protocol.durable import Disk
 from autoglm_edge_protocol.errors import ProtocolError
+from autoglm_edge_protocol.limits import LIMITS
 
 app = typer.Typer(
     name="autoglm-edge-agent",
@@ -36,6 +41,7 @@ app = typer.Typer(
 
 ConfigOption = Annotated[Path, typer.Option("--config", "-c", help="The configuration (TOML); see docs/agent.md.")]
 DEFAULT_CONFIG = Path("/etc/autoglm-edge/agent.toml")
+DEFAULT_IDENTITY = Path("/var/lib/autoglm-edge/identity")
 
 
 @app.command()
@@ -53,6 +59,34 @@ def run(
 
 async def _run(config: Config) -> None:
     await Agent(config).run()
+
+
+@app.command()
+def enrol(
+    claim: Annotated[Path, typer.Option(help="The claim's file, of `autoglm-edge fleet claim create`.")],
+    identity: Annotated[
+        Path, typer.Option(help="Folder for the identity; where there is one already nothing is done.")
+    ] = DEFAULT_IDENTITY,
+    timeout_s: Annotated[
+        float | None, typer.Option("--timeout", min=1, help="Give up after so many seconds; else it waits for days.")
+    ] = None,
+) -> None:
+    """Make this board a device of a fleet: a key of its own, a certificate for it, and where it belongs.
+
+    Exit code 3: the fleet refuses it, as when the claim is used or has expired.
+    """
+    from autoglm_edge_agent.enrolment.enrol import enrol as enrol_board
+    from autoglm_edge_agent.enrolment.identity import IdentityFolder
+
+    logging.basicConfig(level=logging.ERROR, format="%(levelname)s %(name)s: %(message)s")
+    folder = IdentityFolder(identity, Disk())
+    known = folder.read()
+    if known is None:
+        with claim.open("rb") as file:
+            given = read_claim(file.read(LIMITS.claim_bytes + 1))
+        say = partial(typer.echo, err=True)
+        known = asyncio.run(enrol_board(given, folder, lambda line: say(f"autoglm-edge-agent: {line}"), timeout_s))
+    typer.echo(f"device {known.device} of fleet {known.fleet}, broker {known.broker_url}")
 
 
 @app.command()
@@ -170,6 +204,9 @@ def main() -> None:
     """Run the command line."""
     try:
         app()
+    except Denied as error:
+        typer.echo(f"autoglm-edge-agent: {error}", err=True)
+        sys.exit(3)
     except (AgentError, ProtocolError, OSError) as error:
         typer.echo(f"autoglm-edge-agent: {error}", err=True)
         sys.exit(1)

@@ -11,7 +11,8 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from autoglm_edge_agent.addresses import address_of, is_loopback, split_address
-from autoglm_edge_agent.errors import ConfigurationError
+from autoglm_edge_agent.enrolment.settings import with_identity
+from autoglm_edge_agent.errors import ConfigurationError, StateError
 from autoglm_edge_agent.inference.control import AccessOrder, ServingOrder
 from autoglm_edge_agent.inference.measurement import Weights
 from autoglm_edge_agent.inference.probing import ProbeTerms
@@ -43,10 +44,12 @@ def _check_names(value: dict[str, Any], model: type[BaseModel]) -> None:
 
 
 class DeviceSection(_Section):
-    """`[device]`: who this device is."""
+    """`[device]`: who this device is. With `identity` all that it says is taken from there, but what the file says."""
 
     fleet: FleetName
     name: DeviceName
+    identity: Path | None = None
+    """The folder that `autoglm-edge-agent enrol` has filled."""
 
 
 class BrokerSection(_Section):
@@ -56,6 +59,10 @@ class BrokerSection(_Section):
     ca_file: Path | None = None
     cert_file: Path | None = None
     key_file: Path | None = None
+    client_id: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_-]{1,128}$")
+    """Under which name to connect; None: `autoglm-FLEET-DEVICE`."""
+    time_floor: float = Field(default=0.0, ge=0)
+    """Unix time in seconds before which it cannot be: by it certificates are judged while the clock is behind."""
 
     def address(self) -> BrokerAddress:
         """Return the address. Raises MalformedDocument."""
@@ -69,6 +76,7 @@ class BrokerSection(_Section):
             self.ca_file,
             self.cert_file,
             self.key_file,
+            self.time_floor,
         )
 
 
@@ -323,7 +331,7 @@ def _check_files(config: Config) -> None:
 def load_config(path: Path) -> Config:
     """Read the configuration. Raises ConfigurationError."""
     try:
-        values: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+        values: dict[str, Any] = with_identity(tomllib.loads(path.read_text(encoding="utf-8")))
         config = Config.model_validate(values)
         config.broker.address()
         _check_files(config)
@@ -335,6 +343,8 @@ def load_config(path: Path) -> Config:
         raise ConfigurationError(f"{path} is not TOML: {error}") from None
     except RecursionError:
         raise ConfigurationError(f"{path} is not TOML: nested too deeply") from None
+    except StateError as error:
+        raise ConfigurationError(f"{path}: {error}") from None
     except (OSError, UnicodeError) as error:
         raise ConfigurationError(f"{path} cannot be read: {error}") from None
     except ValidationError as error:

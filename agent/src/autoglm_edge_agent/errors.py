@@ -4,6 +4,7 @@ AgentError
  |- ConfigurationError    the configuration file: the owner's to mend
  |- StateError            the state directory is in use or unreadable
  |- Refusal               a deployment that this device will not run; final for its generation
+ |- Denied                the fleet will not have this board; asking again changes nothing
  |- Hindrance             a deployment cannot go on now (disk full, fleet silent); tried again by itself
  `- WorkerError           a worker process failed, hung or could not be started
 """
@@ -35,6 +36,10 @@ class _Reasoned(AgentError):
 
 class Refusal(_Reasoned):
     """This device will not run what it was asked to run; only a new generation changes that."""
+
+
+class Denied(_Reasoned):
+    """The fleet will not have this board as it asks; only its owner changes that."""
 
 
 class Hindrance(_Reasoned):

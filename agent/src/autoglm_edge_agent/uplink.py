@@ -6,6 +6,7 @@ import logging
 from collections.abc import Awaitable, Callable
 
 from autoglm_edge_agent.config import Config
+from autoglm_edge_agent.enrolment.board_id import board_id
 from autoglm_edge_agent.updates.fetch import Fetcher
 from autoglm_edge_agent.updates.receiving import Block
 from autoglm_edge_protocol.deployment import Presence
@@ -40,10 +41,11 @@ class Uplink:
         self.on_command: Callable[[bytes], Awaitable[None]] | None = None
         self.fetchers: tuple[Fetcher, ...] = ()
         self._unfollowed = ""
+        self._board = board_id(self._fleet)
         self._link = Link(
             config.broker.address(),
-            f"autoglm-{self._fleet}-{self._device}",
-            device_filters(self._fleet, self._device),
+            config.broker.client_id or f"autoglm-{self._fleet}-{self._device}",
+            device_filters(self._fleet, self._device, enrolled=config.device.identity is not None),
             self._take,
             self._connected,
             self._will,
@@ -154,7 +156,7 @@ class Uplink:
         self._on_connected()
 
     def _presence(self, *, online: bool) -> Presence:
-        return Presence(device=self._device, session=self.session, online=online)
+        return Presence(device=self._device, session=self.session, online=online, board=self._board)
 
     def _topic(self, channel: Channel) -> Topic:
         return Topic(self._fleet, self._device, channel)

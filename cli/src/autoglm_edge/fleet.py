@@ -7,14 +7,17 @@ import logging
 import signal
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.live import Live
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from autoglm_edge.console import EXIT_FAILED, EXIT_INTERRUPTED, err, out, print_json
+from autoglm_edge.fleet_claims import claim
+from autoglm_edge.fleet_devices import devices
 from autoglm_edge.fleet_init import init
+from autoglm_edge.fleet_json import deployment_json, device_json
 from autoglm_edge.fleet_options import (
     FleetOption,
     JsonOption,
@@ -24,12 +27,12 @@ from autoglm_edge.fleet_options import (
     open_fleet,
 )
 from autoglm_edge.fleet_probation import read_terms
-from autoglm_edge.fleet_tables import bundles_table, deployments_table, devices_table, reasons, status_table
+from autoglm_edge.fleet_tables import bundles_table, deployments_table, reasons, status_table
 from autoglm_edge.fleet_trust import audit, keys, repository
 from autoglm_edge_fleet.config import find_fleet
 from autoglm_edge_fleet.deployments import Deployment
 from autoglm_edge_fleet.errors import UnknownDevice
-from autoglm_edge_fleet.fleet import DeviceStatus, Fleet
+from autoglm_edge_fleet.fleet import Fleet
 from autoglm_edge_fleet.limits import FLEET_LIMITS
 from autoglm_edge_fleet.passphrases import Passphrases
 from autoglm_edge_fleet.printable import printable
@@ -45,6 +48,8 @@ app.command()(init)
 app.command()(audit)
 app.add_typer(keys, name="keys")
 app.add_typer(repository, name="repository")
+app.add_typer(claim, name="claim")
+app.add_typer(devices, name="devices")
 
 
 @app.command()
@@ -91,17 +96,6 @@ def bundles(fleet: FleetOption = None, as_json: JsonOption = False) -> None:
 
 
 @app.command()
-def devices(fleet: FleetOption = None, as_json: JsonOption = False) -> None:
-    """List the devices: online or not, what they run, what they are."""
-    with open_fleet(fleet) as opened:
-        status = opened.status(window_s=0)
-    if as_json:
-        print_json([_device_json(each) for each in status])
-    else:
-        out.print(devices_table(status), *reasons(status), sep="\n")
-
-
-@app.command()
 def deploy(
     bundle: Annotated[str, typer.Argument(help="NAME@VERSION of a published bundle.")],
     to: Annotated[str, typer.Option(help="Name of a device, or `all` that were ever seen.")],
@@ -143,7 +137,7 @@ def deploy(
         if wait:
             deployments = _follow(opened, deployments, timeout_s)
     if as_json:
-        print_json([_deployment_json(each) for each in deployments])
+        print_json([deployment_json(each) for each in deployments])
     elif wait:
         _print_outcomes(deployments, timeout_s)
     if wait and not all(each.succeeded for each in deployments):
@@ -177,36 +171,9 @@ def status(
     with open_fleet(fleet) as opened:
         listed = opened.status(window_s)
     if as_json:
-        print_json([_device_json(each) for each in listed])
+        print_json([device_json(each) for each in listed])
     else:
         out.print(status_table(listed), *reasons(listed), sep="\n")
-
-
-def _device_json(status: DeviceStatus) -> dict[str, Any]:
-    device, deployment, telemetry = status.device, status.deployment, status.telemetry
-    row: dict[str, Any] = {
-        "name": device.name,
-        "online": device.online,
-        "last_seen_at": device.last_seen_at,
-        "generation": device.generation,
-        "sent_bytes": device.sent_bytes,
-        "sent_blocks": device.sent_blocks,
-        "report": device.report.model_dump(mode="json") if device.report else None,
-        "deployment": None,
-        "telemetry": None,
-    }
-    if deployment:
-        row["deployment"] = _deployment_json(deployment)
-    if telemetry:
-        newest = telemetry.newest.model_dump() if telemetry.newest else None
-        row["telemetry"] = asdict(telemetry) | {"newest": newest}
-    return row
-
-
-def _deployment_json(deployment: Deployment) -> dict[str, Any]:
-    reason = deployment.reason.model_dump() if deployment.reason else None
-    values = asdict(deployment) | {"bundle": str(deployment.bundle), "reason": reason}
-    return values | {"fraction": deployment.fraction, "ended": deployment.ended, "succeeded": deployment.succeeded}
 
 
 @app.command()

@@ -68,6 +68,7 @@ def init(
         opened = Fleet.init(directory, name, broker, passphrases)
     with opened as fleet:
         made = fleet.trust.found(wanted)
+        fleet.enrolment.found(unencrypted)
         _print(fleet, directory, made, wanted, as_json)
 
 
@@ -89,7 +90,7 @@ def _print(fleet: Fleet, directory: Path, made: tuple[Path, ...], wanted: Founda
         f"fleet {fleet.config.name} made in {directory}, broker {fleet.config.address(directory)}",
         f"to every device: {fleet.trust.root_path}, as /etc/autoglm-edge/root.json",
         f"offline, one to a holder: {files} ({wanted.threshold} of {len(made)} must sign)",
-        f"stays here: {directory / 'keys'}, what the fleet signs with day by day",
+        f"stays here: {directory / 'keys'} and {directory / 'ca'}, what the fleet signs with day by day",
     ]
     if wanted.plain:
         lines.append("NOT encrypted: whoever reads these files can sign as this fleet; never so outside of tests")

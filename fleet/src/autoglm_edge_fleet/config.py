@@ -35,14 +35,19 @@ class FleetConfig:
     """What kind of broker it is: a name of `PROFILES`."""
     max_packet_bytes: int | None = None
     """The largest packet that it carries, where that is not the profile's."""
+    device_url: str | None = None
+    """The broker's address for devices; None: `broker`."""
+    enrolment_url: str | None = None
+    """The broker's address for boards that are to become devices; None: that for devices."""
 
     def __post_init__(self) -> None:
         if not re.match(LEVEL_PATTERN, self.name):
             raise BadSettings(f"{self.name!r} cannot name a fleet: use 1 to 64 of A-Z a-z 0-9 _ - and give --name")
-        try:
-            BrokerAddress.parse(self.broker)
-        except MalformedDocument as error:
-            raise BadSettings(str(error)) from None
+        for url in (self.broker, self.device_url, self.enrolment_url):
+            try:
+                BrokerAddress.parse(self.broker if url is None else url)
+            except MalformedDocument as error:
+                raise BadSettings(str(error)) from None
         if self.profile is not None and self.profile not in PROFILES:
             raise BadSettings(f"profile = {self.profile!r} is no known broker: one of {', '.join(sorted(PROFILES))}")
         try:
@@ -60,6 +65,25 @@ class FleetConfig:
         """What one connection may publish; None: as much as it can."""
         return PROFILES[self.profile].publishes_per_s if self.profile else None
 
+    @property
+    def url_for_devices(self) -> str:
+        """Where devices find the broker."""
+        return self.device_url or self.broker
+
+    @property
+    def url_for_enrolment(self) -> str:
+        """Where boards find it that are none yet."""
+        return self.enrolment_url or self.url_for_devices
+
+    def broker_authority(self, directory: Path) -> str | None:
+        """Return whom to believe about the broker's name (PEM); None: whom the system believes. Raises BadSettings."""
+        if self.ca_file is None:
+            return None
+        try:
+            return (directory / self.ca_file).read_text(encoding="ascii")
+        except (OSError, UnicodeError) as error:
+            raise BadSettings(f"[broker] ca_file = {self.ca_file!r} cannot be read: {error}") from None
+
     def address(self, directory: Path) -> BrokerAddress:
         """Return the broker's address with its TLS files."""
         ca, cert, key = (directory / f if f else None for f in (self.ca_file, self.cert_file, self.key_file))
@@ -74,6 +98,9 @@ class FleetConfig:
         names = ", ".join(sorted(PROFILES))
         text += f"profile = {json.dumps(self.profile)}\n" if self.profile else f"# profile = ...  # {names}\n"
         size = self.max_packet_bytes
+        for key in ("device_url", "enrolment_url"):
+            if value := getattr(self, key):
+                text += f"{key} = {json.dumps(value)}\n"
         text += (
             f"max_packet_bytes = {size}\n" if size else "# max_packet_bytes = ...  # where the broker is set lower\n"
         )

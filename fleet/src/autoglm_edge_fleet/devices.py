@@ -74,9 +74,16 @@ def admit(database: Database, device: str) -> None:
     if database.read("SELECT 1 FROM devices WHERE name = ?", (device,)):
         return
     with database.transaction() as connection:
-        if connection.execute("SELECT COUNT(*) FROM devices").fetchone()[0] >= FLEET_LIMITS.devices:
-            raise RefusedReport(f"more than {FLEET_LIMITS.devices} devices")
-        connection.execute("INSERT OR IGNORE INTO devices (name) VALUES (?)", (device,))
+        insert(connection, device)
+
+
+def insert(connection: sqlite3.Connection, device: str) -> None:
+    """Make a row for a device unless it has one. Raises RefusedReport when there are too many."""
+    if connection.execute("SELECT 1 FROM devices WHERE name = ?", (device,)).fetchone():
+        return
+    if connection.execute("SELECT COUNT(*) FROM devices").fetchone()[0] >= FLEET_LIMITS.devices:
+        raise RefusedReport(f"more than {FLEET_LIMITS.devices} devices")
+    connection.execute("INSERT INTO devices (name) VALUES (?)", (device,))
 
 
 def take_presence(database: Database, presence: Presence, live: bool) -> bool | None:

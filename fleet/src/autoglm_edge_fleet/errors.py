@@ -17,6 +17,10 @@ FleetError
  |   |- WrongPassphrase   the passphrase does not open the key
  |   |- NotEnoughKeys     fewer have signed than must
  |   `- BadMetadata       the metadata is damaged, forged, expired or does not fit together
+ |- EnrolmentError        claims, certificates and the authority that signs them
+ |   |- NoAuthority       the fleet has no authority yet
+ |   |- UnknownClaim      no such claim was ever made
+ |   `- NotWaiting        nobody of this name waits to be approved
  |- StorageError          the database or the repository cannot be read or written
  |   `- NewerDatabase     made by a newer release
  `- BrokerUnavailable     no local broker could be started
@@ -104,6 +108,22 @@ class NotEnoughKeys(TrustError):
 
 class BadMetadata(TrustError):
     """Metadata that is damaged, forged, expired, or does not fit together."""
+
+
+class EnrolmentError(FleetError):
+    """Something about claims, certificates or the authority that signs them."""
+
+
+class NoAuthority(EnrolmentError):
+    """The fleet has no authority yet."""
+
+
+class UnknownClaim(EnrolmentError):
+    """No such claim was ever made."""
+
+
+class NotWaiting(EnrolmentError):
+    """Nobody of this name waits to be approved."""
 
 
 class StorageError(FleetError):

@@ -23,6 +23,7 @@ from autoglm_edge_fleet.config import DEFAULT_BROKER, SETTINGS_FILE, FleetConfig
 from autoglm_edge_fleet.database import DATABASE_FILE, Database
 from autoglm_edge_fleet.deployments import Deployment, deploy, find_deployments, newest_deployments
 from autoglm_edge_fleet.devices import Device, Traffic, device_names, list_devices, shared_traffic
+from autoglm_edge_fleet.enrolment.office import Enrolment
 from autoglm_edge_fleet.errors import AlreadyAFleet
 from autoglm_edge_fleet.limits import FLEET_LIMITS
 from autoglm_edge_fleet.passphrases import Passphrases
@@ -54,7 +55,9 @@ class Fleet:
         self, directory: Path, config: FleetConfig, database: Database, passphrases: Passphrases | None = None
     ) -> None:
         self.directory = directory
-        self.trust = FleetTrust(directory, database, passphrases or Passphrases())
+        passphrases = passphrases or Passphrases()
+        self.trust = FleetTrust(directory, database, passphrases)
+        self.enrolment = Enrolment(directory, config, database, passphrases, self.trust)
         self.config = config
         self._database = database
         self._repository = Repository(directory / REPOSITORY_FOLDER)

@@ -100,5 +100,48 @@ CREATE TABLE shared_traffic (
 INSERT INTO shared_traffic (id) VALUES (1);
 """
 
-MIGRATIONS: tuple[str, ...] = (_FIRST, _SIGNED, _SHARED)
+_ENROLLED = """
+ALTER TABLE devices ADD COLUMN tags TEXT NOT NULL DEFAULT '{}';
+CREATE TABLE claims (
+  claim_id TEXT PRIMARY KEY,
+  secret TEXT NOT NULL,
+  created_at REAL NOT NULL,
+  expires_at REAL NOT NULL,
+  tags TEXT NOT NULL,
+  needs_approval INTEGER NOT NULL,
+  device TEXT,
+  revoked_at REAL,
+  request TEXT,
+  request_id TEXT,
+  key_sha256 TEXT,
+  requested_at REAL,
+  approved_at REAL,
+  answered_at REAL,
+  contested_at REAL,
+  contested_board TEXT
+) WITHOUT ROWID;
+CREATE TABLE certificates (
+  serial TEXT PRIMARY KEY,
+  device TEXT NOT NULL,
+  claim_id TEXT REFERENCES claims (claim_id),
+  key_sha256 TEXT NOT NULL,
+  board_id TEXT,
+  pem TEXT NOT NULL,
+  not_before REAL NOT NULL,
+  not_after REAL NOT NULL,
+  revoked_at REAL,
+  revoked_reason TEXT
+) WITHOUT ROWID;
+CREATE INDEX certificates_by_device ON certificates (device);
+CREATE TABLE boards (
+  device TEXT NOT NULL REFERENCES devices (name),
+  board_id TEXT NOT NULL,
+  first_seen_at REAL NOT NULL,
+  last_seen_at REAL NOT NULL,
+  returns INTEGER NOT NULL DEFAULT 0,
+  PRIMARY KEY (device, board_id)
+) WITHOUT ROWID;
+"""
+
+MIGRATIONS: tuple[str, ...] = (_FIRST, _SIGNED, _SHARED, _ENROLLED)
 """Step n leads from version n to n + 1. A step that was released is never changed."""

@@ -20,7 +20,16 @@ from autoglm_edge_fleet.database_thread import DatabaseThread
 from autoglm_edge_fleet.deployments import devices_that_lack
 from autoglm_edge_fleet.devices import Change, count_traffic, take_presence, take_report
 from autoglm_edge_fleet.dispatch import Dispatcher
-from autoglm_edge_fleet.errors import FleetError, RefusedReport, StorageError, TrustError
+from autoglm_edge_fleet.enrolment.registrar import Registrar, Reply
+from autoglm_edge_fleet.enrolment.sightings import sight
+from autoglm_edge_fleet.errors import (
+    BadSettings,
+    EnrolmentError,
+    FleetError,
+    RefusedReport,
+    StorageError,
+    TrustError,
+)
 from autoglm_edge_fleet.inbound import Report, read_credit, read_fetch, read_report
 from autoglm_edge_fleet.keys import KEYS_FOLDER, KeyRing
 from autoglm_edge_fleet.limits import FLEET_LIMITS
@@ -67,7 +76,7 @@ async def serve(
             say("INSECURE: desired states and commands are NOT signed, although the fleet has keys")
         else:
             say("INSECURE: this fleet has no keys, and desired states and commands are NOT signed")
-        service = Service(config, directory, say, None if insecure else renewal)
+        service = Service(config, directory, say, None if insecure else renewal, passphrases or Passphrases())
         try:
             await service.run(stop)
         finally:
@@ -77,7 +86,9 @@ async def serve(
 class Service:
     """One fleet being served."""
 
-    def __init__(self, config: FleetConfig, directory: Path, say: Say, renewal: Renewal | None) -> None:
+    def __init__(
+        self, config: FleetConfig, directory: Path, say: Say, renewal: Renewal | None, passphrases: Passphrases
+    ) -> None:
         address = config.address(directory)
         self._address = address
         self._broker = str(address)
@@ -87,6 +98,7 @@ class Service:
         client_id = f"autoglm-fleet-{config.name}"
         self._link = Link(address, client_id, fleet_filters(config.name), self._on_message, self._on_connected)
         self._renewal = renewal
+        self._registrar = Registrar(directory, config, passphrases, lambda line: self._say_once(line, "certificates"))
         self._reloading = asyncio.Lock()
         self._repository = repository = Repository(directory / REPOSITORY_FOLDER)
         sealing: Sealing = renewal.sealing if renewal else Unsealed()
@@ -173,6 +185,8 @@ class Service:
             self._changed = False
             await self._dispatcher.publish_desired()
             await self._dispatcher.send_commands()
+            for reply in await self._database.run(lambda database: self._registrar.approved(database)):
+                await self._send_reply(Channel.ENROLLED, reply)
 
     async def _flush(self) -> None:
         await self._flush_traffic()
@@ -227,6 +241,8 @@ class Service:
                 return
             if topic.channel is Channel.FETCH:
                 await self._take_fetch(topic.device, message.payload)
+            elif topic.channel in (Channel.ENROLMENT, Channel.RENEWAL):
+                await self._give_certificate(topic, message.payload)
             elif topic.channel is Channel.CREDIT:
                 self._blocks.credit(topic.device, read_credit(message.payload))
             elif message.payload:  # an empty retained message is a deletion
@@ -235,6 +251,20 @@ class Service:
             self._say_once(str(error))
         except (ProtocolError, RefusedReport) as error:
             self._say_once(f"refused from {printable(message.topic)}: {printable(str(error))}")
+
+    async def _give_certificate(self, topic: Topic, payload: bytes) -> None:
+        renews = topic.channel is Channel.RENEWAL
+        answer = self._registrar.renew if renews else self._registrar.enrol
+        try:
+            reply = await self._database.run(lambda database: answer(database, topic.device, payload))
+        except (EnrolmentError, TrustError, BadSettings) as error:
+            # Who asks goes on asking, and is answered once the key is at hand.
+            self._say_once(f"a certificate is asked for and cannot be given: {error}", "certificates")
+            return
+        await self._send_reply(Channel.RENEWED if renews else Channel.ENROLLED, reply)
+
+    async def _send_reply(self, channel: Channel, reply: Reply) -> None:
+        await self._link.publish(str(Topic(self._fleet, reply.to, channel)), reply.payload, timeout_s=5)
 
     async def _take_fetch(self, device: str, payload: bytes) -> None:
         request = read_fetch(payload)
@@ -269,6 +299,10 @@ class Service:
     async def _commit(self, report: Report, live: bool) -> None:
         if isinstance(report, Presence):
             self._note_presence(report.device, await self._database.run(take_presence, report, live))
+            if live and report.online and report.board:
+                finding = await self._database.run(sight, report.device, report.board)
+                if finding is not None:
+                    self._say(f"{report.device}: {finding.value}")
         elif isinstance(report, ReportedState):
             self._note_change(report.device, await self._database.run(take_report, report, live))
         elif isinstance(report, Answer):

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from autoglm_edge_protocol.digests import Sha256
 from autoglm_edge_protocol.documents import LARGEST_INTEGER, Count, Document, Part
 from autoglm_edge_protocol.limits import LIMITS
-from autoglm_edge_protocol.names import BundleId, BundleName, BundleVersion, DeviceName, FleetName
+from autoglm_edge_protocol.names import BoardId, BundleId, BundleName, BundleVersion, DeviceName, FleetName
 from autoglm_edge_protocol.probation import ProbationReport, ProbationTerms
 
 
@@ -177,3 +177,5 @@ class Presence(Document):
     device: DeviceName
     session: Count
     online: bool
+    board: BoardId | None = None
+    """The board that speaks, so that one identity on two boards is noticed; None: it cannot be told from others."""

@@ -31,6 +31,13 @@ class Disk:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o644)
         return os.fdopen(descriptor, "r+b", buffering=0)
 
+    def open_private(self, path: Path) -> IO[bytes]:
+        """As `open_write`, a file that its owner alone may read, also where it was there with another mode."""
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o600)
+        file = os.fdopen(descriptor, "r+b", buffering=0)
+        path.chmod(0o600)
+        return file
+
     def write_at(self, file: IO[bytes], offset: int, data: bytes | memoryview) -> None:
         """Write all of `data` at `offset`."""
         file.seek(offset)
@@ -98,13 +105,15 @@ class Disk:
 
     # compositions that are safe at any point ----
 
-    def commit(self, path: Path, data: bytes) -> None:
+    def commit(self, path: Path, data: bytes, *, private: bool = False) -> None:
         """Make `path` hold `data`: after a loss of power it holds the old bytes or the new ones, whole.
+
+        `private`: only the owner may read it, at no moment anybody else.
 
         A failed commit may leave `.NAME.new` behind; the next one of the same path overwrites it.
         """
         temporary = path.with_name(f".{path.name}.new")
-        with self.open_write(temporary) as file:
+        with self.open_private(temporary) if private else self.open_write(temporary) as file:
             self.truncate(file, 0)
             self.write_at(file, 0, data)
             self.sync(file)

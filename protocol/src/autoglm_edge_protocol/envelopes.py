@@ -24,7 +24,7 @@ VerifySignature = Callable[[str, bytes, bytes], bool]
 _TO_STANDARD = bytes.maketrans(b"-_", b"+/")
 
 
-def _decoded(text: str) -> bytes:
+def decoded(text: str) -> bytes:
     """Return what the text is the Base64 of, standard or URL-safe as the specification wants. Raises ValueError."""
     try:
         return base64.b64decode(text.encode("ascii").translate(_TO_STANDARD), validate=True)
@@ -33,7 +33,7 @@ def _decoded(text: str) -> bytes:
 
 
 def _check_base64(text: str) -> str:
-    _decoded(text)
+    decoded(text)
     return text
 
 
@@ -64,7 +64,7 @@ class Envelope(Part):
     @property
     def unverified_payload(self) -> bytes:
         """The payload, which anybody may have written."""
-        return _decoded(self.payload)
+        return decoded(self.payload)
 
     @property
     def signed_bytes(self) -> bytes:
@@ -100,7 +100,7 @@ def verified_payload(
     signed, accepted = envelope.signed_bytes, set[str]()
     for each in envelope.signatures:
         candidates = [keyid for keyid in keyids if each.keyid in ("", keyid) and keyid not in accepted]
-        accepted |= set(islice((keyid for keyid in candidates if verify(keyid, _decoded(each.sig), signed)), 1))
+        accepted |= set(islice((keyid for keyid in candidates if verify(keyid, decoded(each.sig), signed)), 1))
     if len(accepted) < threshold:
         raise UntrustedEnvelope("bad-signature", f"{len(accepted)} of {threshold} needed signatures are good")
     return envelope.unverified_payload

@@ -7,6 +7,7 @@ ProtocolError
  |- MalformedBundle        a directory or file that is no bundle
  |- DigestMismatch         bytes that are not the promised ones
  |- UntrustedEnvelope      not signed by those who may
+ |- UnprovenMessage        not of a holder of the claim's secret
  `- LinkError              the broker could not be used (address, TLS, credentials)
 """
 
@@ -58,6 +59,10 @@ class UntrustedEnvelope(ProtocolError):
     def __init__(self, code: str, problem: str) -> None:
         super().__init__(f"not signed by the director: {problem}")
         self.code = code
+
+
+class UnprovenMessage(ProtocolError):
+    """A message that is not of whom it says to be."""
 
 
 class LinkError(ProtocolError):

@@ -39,6 +39,14 @@ class Limits:
     """Metadata files that one message names: all roots, and four or so more."""
     metadata_total_bytes: int = 8 * 1024 * 1024
     """The metadata files that one message names, together."""
+    certificates_bytes: int = 16 * 1024
+    """Certificates in one field."""
+    signing_request_bytes: int = 8 * 1024
+    """One request for a certificate; of an RSA key of 4096 bits it has 1.7 kB."""
+    enrolment_base64_bytes: int = 96 * 1024
+    """What a board and its fleet say to each other under the proof of a claim."""
+    claim_bytes: int = 2 * 1024 * 1024
+    """A claim's file, with the root metadata in it."""
     request_blocks: int = 64
     """Blocks that one fetch request may name."""
     telemetry_samples: int = 240

@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import paho.mqtt.client as paho
 
-from autoglm_edge_protocol.address import BrokerAddress, tls_context
+from autoglm_edge_protocol.address import BrokerAddress, load_own_certificate, tls_context
 from autoglm_edge_protocol.errors import LinkError
 from autoglm_edge_protocol.in_flight import IN_FLIGHT, InFlight, Outgoing
 from autoglm_edge_protocol.inbound import Handler, Inbound, Message, guarded
@@ -80,6 +81,7 @@ class Link:
         self._keepalive_s = keepalive_s
         self.last_problem: str | None = None
         self._closed = False
+        self._context: ssl.SSLContext | None = None
         self._connection = 0
         self._accepted = False
         self._subscription = 0
@@ -105,10 +107,23 @@ class Link:
 
     # life ----
 
+    def keep_no_session(self) -> None:
+        """Let the broker forget this client when its connection ends. Before `start`."""
+        self._client.keep_no_session()
+
+    def renew_certificate(self) -> None:
+        """Show the certificate that is in the file now, from the next connection on. Raises LinkError."""
+        try:
+            if self._context is not None:
+                load_own_certificate(self._context, self._address)
+        except (OSError, ValueError) as error:
+            raise LinkError(f"the TLS files for {self._address} cannot be used: {error}") from None
+
     async def start(self) -> None:
         """Begin to connect; returns at once. Raises LinkError when TLS files cannot be used."""
         if self._address.tls:
-            self._client.tls_set_context(tls_context(self._address))
+            self._context = tls_context(self._address)
+            self._client.tls_set_context(self._context)
         self._client.connect_async(self._address.host, self._address.port, self._keepalive_s)
         self._spawn(self._inbound.consume_control())
         self._spawn(self._inbound.consume_blocks())

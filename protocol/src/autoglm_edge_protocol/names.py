@@ -25,6 +25,8 @@ def check_device_name(name: str) -> str:
 
 
 DeviceName = Annotated[str, StringConstraints(pattern=LEVEL_PATTERN), AfterValidator(check_device_name)]
+BoardId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
+"""A digest of what a board's maker has written into it, another for each fleet."""
 BundleName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
 BundleVersion = Annotated[str, StringConstraints(pattern=r"^[0-9A-Za-z][0-9A-Za-z.+-]{0,63}$")]
 

@@ -68,6 +68,10 @@ class LoopClient(paho.Client):
 
     # life ----
 
+    def keep_no_session(self) -> None:
+        """Let the broker forget this client when its connection ends."""
+        self._clean_session = True
+
     async def open(self) -> None:
         """Connect, and serve the connection from here on. Raises OSError, ValueError and what else paho raises."""
         self._reader.clear()

@@ -9,12 +9,17 @@
     autoglm/v1/FLEET/DEVICE/fetch                              device -> fleet   FetchRequest
     autoglm/v1/FLEET/DEVICE/refusal                            fleet -> device   FetchRefusal
     autoglm/v1/FLEET/DEVICE/credit                             device -> fleet   StreamCredit
+    autoglm/v1/FLEET/DEVICE/renewal                            device -> fleet   RenewalRequest
+    autoglm/v1/FLEET/DEVICE/renewed                            fleet -> device   RenewalAnswer
+    autoglm/v1/FLEET/REQUEST/enrolment                         board -> fleet    EnrolmentRequest
+    autoglm/v1/FLEET/REQUEST/enrolled                          fleet -> board    EnrolmentAnswer
     autoglm/v1/FLEET/DEVICE/block/SHA256/OFFSET                fleet -> device   raw bytes of a file
     autoglm/v1/FLEET/DEVICE/packed/SHA256/OFFSET               fleet -> device   the same, compressed
     autoglm/v1/FLEET/_all/block|packed/SHA256/OFFSET           fleet -> devices  the same, to all that follow the file
 
 At most 7 slashes and `[A-Za-z0-9_-]` only in a level, so that AWS IoT Core and NATS carry them too; a device
-subscribes to five filters and one more for each file that it follows, a fleet to six.
+subscribes to five or six filters and one more for each file that it follows, a fleet to eight. REQUEST is what a board
+without an identity makes up (`enrolment.RequestId`), a level as DEVICE is.
 """
 
 from __future__ import annotations
@@ -44,12 +49,38 @@ class Channel(str, Enum):
     FETCH = "fetch"
     CREDIT = "credit"
     REFUSAL = "refusal"
+    RENEWAL = "renewal"
+    RENEWED = "renewed"
+    ENROLMENT = "enrolment"
+    ENROLLED = "enrolled"
     BLOCK = "block"
     PACKED = "packed"
 
 
-TO_DEVICE = (Channel.DESIRED, Channel.COMMAND, Channel.REFUSAL, Channel.BLOCK, Channel.PACKED)
-TO_FLEET = (Channel.REPORTED, Channel.PRESENCE, Channel.ANSWER, Channel.TELEMETRY, Channel.FETCH, Channel.CREDIT)
+TO_BOARD = (Channel.ENROLLED,)
+"""What a board subscribes to before it is a device."""
+OF_IDENTITY = (Channel.RENEWED,)
+"""What concerns only devices with a certificate of the fleet: access lists from before there were any refuse these."""
+TO_DEVICE = (
+    Channel.DESIRED,
+    Channel.COMMAND,
+    Channel.REFUSAL,
+    *OF_IDENTITY,
+    *TO_BOARD,
+    Channel.BLOCK,
+    Channel.PACKED,
+)
+OF_DEVICE = (
+    Channel.REPORTED,
+    Channel.PRESENCE,
+    Channel.ANSWER,
+    Channel.TELEMETRY,
+    Channel.FETCH,
+    Channel.CREDIT,
+    Channel.RENEWAL,
+)
+"""What a device says."""
+TO_FLEET = (*OF_DEVICE, Channel.ENROLMENT)
 RETAINED = (Channel.DESIRED, Channel.REPORTED, Channel.PRESENCE)
 """What the broker keeps for those who come later."""
 BULK = (Channel.BLOCK, Channel.PACKED)
@@ -109,13 +140,22 @@ def qos_of(channel: Channel) -> int:
     return 0 if channel in AT_MOST_ONCE else 1
 
 
-def device_filters(fleet: str, device: str) -> dict[str, int]:
+def device_filters(fleet: str, device: str, enrolled: bool = False) -> dict[str, int]:
     """Return the filters a device subscribes to, with their QoS: bulk data at 0, the rest at 1.
+
+    `enrolled`: it has an identity of the fleet, and is told of a new certificate.
 
     Raises MalformedTopic.
     """
     _check_levels(fleet, device)
-    return {_filter(fleet, device, channel): qos_of(channel) for channel in TO_DEVICE}
+    others = TO_BOARD if enrolled else (*TO_BOARD, *OF_IDENTITY)
+    return {_filter(fleet, device, channel): qos_of(channel) for channel in TO_DEVICE if channel not in others}
+
+
+def board_filters(fleet: str, request_id: str) -> dict[str, int]:
+    """Return the filters that a board subscribes to that is no device yet, with their QoS. Raises MalformedTopic."""
+    _check_levels(fleet, request_id)
+    return {_filter(fleet, request_id, channel): qos_of(channel) for channel in TO_BOARD}
 
 
 def fleet_filters(fleet: str) -> dict[str, int]:

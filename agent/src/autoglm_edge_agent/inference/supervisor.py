@@ -110,6 +110,10 @@ class Supervisor:
 
     # what the update asks for ----
 
+    async def fastest(self, variants: Sequence[Installed]) -> Installed | None:
+        """Measure variants and return the one that runs best; None where nothing is measured, or none could run."""
+        return await self.prober.fastest(variants) if self.prober is not None else None
+
     async def try_out(self, installed: Installed) -> None:
         """Load a bundle beside the serving one and replay its golden set; the worker then waits to take over.
 

@@ -67,10 +67,10 @@ class Worker:
         self._model = model
         serving = order.serving
         regions = SharedRegions() if serving.shared_memory and sys.platform == "linux" else None
-        self._service = Service(model.manifest, model.variant, model.run, model.statistics, regions)
+        self._service = Service(model.manifest, model.variant, model.run, model.statistics, regions, model.run_at_once)
         self._api = InferenceApi(self._service)
         self._guard = guard_of(serving.access)
-        self._http = HttpServer(self._answer, self._guard, tls_of(serving.access))
+        self._http = HttpServer(self._answer, self._guard, tls_of(serving.access), self._at_once)
         self._grpc: GrpcServer | None = None
         self._serving = False
 
@@ -126,6 +126,13 @@ class Worker:
         while True:
             await asyncio.sleep(BEAT_S)
             writer.write(to_line(FromWorker(event="beat", beat=self._model.beat())))
+
+    def _at_once(self, request: Request) -> Response | None:
+        started = time.perf_counter()
+        response = self._api.at_once(request)
+        if response is not None:
+            self._model.count((time.perf_counter() - started) * 1e6, response.status)
+        return response
 
     async def _answer(self, request: Request) -> Response:
         started = time.perf_counter()
