@@ -183,4 +183,5 @@ def _latency(measured: Measured) -> Latency:
         machine=machine_name(),
         runtime=installed_runtime(format_of(measured.path)),
         threads=1,
+        unknown_on=measured.unknown_on,
     )

@@ -91,6 +91,8 @@ class Measured:
     """What is timed in its place: the same for this machine's kind of processor, where it is made for another."""
     stand_in: Path | None = None
     """What answers in its place: the same without sums that saturate, where they do so here and not on its targets."""
+    unknown_on: tuple[str, ...] = ()
+    """Machines that it is for and of which its time here does not tell (see `twins`)."""
     accepted: Score | None = None
     """On the acceptance samples, which agreed to it; None for the original and the float variant."""
 
@@ -115,6 +117,8 @@ class Considered:
     """`shipped`, or why it is not."""
     noise: float = 0.0
     """Two standard errors of the speedup."""
+    unknown_on: tuple[str, ...] = ()
+    """Machines that it is for and of which its time here does not tell (see `twins`)."""
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ reads the doorbells itself: a request over shared memory is run by the thread th
 from __future__ import annotations
 
 import logging
+import os
 import selectors
 import socket
 import threading
@@ -19,6 +20,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from autoglm_edge_agent.client.vigil import Vigil, spare_processors
 from autoglm_edge_agent.inference.backends import Session
 from autoglm_edge_agent.inference.errors import RequestError
 from autoglm_edge_agent.inference.sampling import Sampler
@@ -91,6 +93,7 @@ class Engine:
         self._errands: list[Callable[[], None]] = []
         """What others want to have done in this thread."""
         self._doorbells = 0
+        self._vigil = Vigil(possible=spare_processors())
         self._cpu_us = HistogramRecorder()
         self._cpu_s: list[float] = []
         self._uncounted: list[tuple[float, int, float]] = []
@@ -232,7 +235,7 @@ class Engine:
             self._listen(None if asleep else 0.0)
 
     def _listen(self, timeout_s: float | None) -> None:
-        events = self._selector.select(timeout_s)
+        events = self._selector.select(timeout_s) if timeout_s is not None else self._wait()
         with self._lock:
             self._asleep = False
         self._alone = len(events) == 1 and events[0][0].data is not None
@@ -245,6 +248,21 @@ class Engine:
                 self._selector.unregister(key.fileobj)
                 self._doorbells -= 1
         self._alone = False
+
+    def _wait(self) -> list[tuple[selectors.SelectorKey, int]]:
+        """Wait for a bell, awake for a moment where the next one is expected at once."""
+        now = time.perf_counter()
+        until = self._vigil.begin(now)
+        events: list[tuple[selectors.SelectorKey, int]] = []
+        while not events and now < until:
+            events = self._selector.select(0.0)
+            if not events:
+                os.sched_yield()
+            now = time.perf_counter()
+        if not events:
+            events = self._selector.select()
+        self._vigil.end(time.perf_counter())
+        return events
 
     def _run_errands(self) -> None:
         with self._lock:
