@@ -7,8 +7,10 @@ for good (`enrol`).
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import json
 import logging
+import platform
 import sys
 from functools import partial
 from pathlib import Path
@@ -48,6 +50,7 @@ def run(
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log every step.")] = False,
 ) -> None:
     """Run the agent until SIGTERM or Ctrl-C."""
+    faulthandler.enable()  # where it hangs when the service manager ends it with SIGABRT
     logging.basicConfig(
         level=logging.DEBUG if verbose else logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
@@ -181,6 +184,26 @@ def doctor(
 
     found = asyncio.run(examine(root))
     typer.echo(found.model_dump_json(indent=2) if as_json else table(found))
+
+
+@app.command()
+def devices(
+    folder: Annotated[
+        Path | None,
+        typer.Option("--link", metavar="DIR", help="The unit's folder of drop-ins, to be brought up to date."),
+    ] = None,
+    root: Annotated[Path, typer.Option(hidden=True, help="Read the board's files below this folder.")] = Path("/"),
+) -> None:
+    """Say which drop-ins of the unit open the accelerators of this board, and link them; see docs/service.md."""
+    from autoglm_edge_agent.doctor.accelerators import accelerators
+    from autoglm_edge_agent.doctor.tree import Tree
+    from autoglm_edge_agent.systemd.devices import drop_ins_for, link, node_groups
+
+    names = drop_ins_for(accelerators(Tree(root), platform.system(), platform.machine()))
+    groups = node_groups(names, root)
+    typer.echo(" ".join(names) or "none")
+    if folder is not None and link(folder, names, groups):
+        typer.echo(f"{folder} has changed: systemctl daemon-reload && systemctl restart autoglm-edge-agent")
 
 
 @app.command()

@@ -26,6 +26,7 @@ from autoglm_edge_agent.inference.model import Model, load
 from autoglm_edge_agent.inference.oip import InferenceApi
 from autoglm_edge_agent.inference.opening import replay
 from autoglm_edge_agent.inference.parent import die_with
+from autoglm_edge_agent.inference.sacrifice import BESIDE, SERVING, offer
 from autoglm_edge_agent.inference.sampling import Sampler
 from autoglm_edge_agent.inference.service import Service
 from autoglm_edge_agent.inference.shadow import LOWEST_PRIORITY, Shadow
@@ -145,6 +146,7 @@ def main() -> None:
     """Entry point: one argument, a WorkerOrder in JSON."""
     order = WorkerOrder.model_validate_json(sys.argv[1])
     die_with(order.parent_pid)
+    offer(SERVING if order.shadow is None else BESIDE)
     # Ctrl-C in a terminal goes to the whole group; the agent decides when a worker ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     control = socket.socket(fileno=order.control_fd)
