@@ -13,11 +13,11 @@ import queue
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any
 
 import numpy as np
@@ -143,10 +143,16 @@ class Laboratory:
         for worker in self.workers:
             worker.close()
 
-    def run(self, model: Path, samples: Sequence[int]) -> Answers:
-        """Return a model's answers to the samples with these indices. Raises CandidateFailed."""
+    def run(self, model: Path, samples: Sequence[int], states: Mapping[str, int] = MappingProxyType({})) -> Answers:
+        """Return a model's answers to the samples with these indices. Raises CandidateFailed.
+
+        `states`: which output goes into an input again, by its name; the samples are one sequence then, and what they
+        hold for these inputs gives the shape only.
+        """
         with self._one() as worker:
-            request = {"do": "run", "model": str(model), "samples": list(samples), "outputs": str(worker.outputs)}
+            request: dict[str, Any] = {"do": "run", "model": str(model), "samples": list(samples)}
+            request |= {"outputs": str(worker.outputs)}
+            request |= {"states": dict(states)} if states else {}
             answer = worker.ask(request)
             with np.load(worker.outputs, allow_pickle=False) as archive:
                 return tuple(
