@@ -104,7 +104,7 @@ def test_a_device_keeps_the_state_that_the_converter_has_found(
     onnx.save(model, tmp_path / "cell.onnx")
     samples = random.standard_normal((60, 1, WIDTH)).astype(np.float32)
     occurring = np.tanh(random.standard_normal((60, 1, MEMORY))).astype(np.float32)
-    np.savez(tmp_path / "samples.npz", **{"x": samples, names[0]: occurring})
+    np.savez(tmp_path / "samples.npz", allow_pickle=False, **{"x": samples, names[0]: occurring})
     options = Options(precisions=("fp32",), states=states)
     result = convert(tmp_path / "cell.onnx", tmp_path / "samples.npz", tmp_path / "out", options)
     (variant,) = result.manifest.variants

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType, TracebackType
+from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -143,17 +143,22 @@ class Laboratory:
         for worker in self.workers:
             worker.close()
 
-    def run(self, model: Path, samples: Sequence[int], states: Mapping[str, int] = MappingProxyType({})) -> Answers:
-        """Return a model's answers to the samples with these indices. Raises CandidateFailed.
+    def run(self, model: Path, samples: Sequence[int]) -> Answers:
+        """Return a model's answers to the samples with these indices. Raises CandidateFailed."""
+        return self._run(model, samples, {})
 
-        `states`: which output goes into an input again, by its name; the samples are one sequence then, and what they
-        hold for these inputs gives the shape only.
+    def follow(self, model: Path, samples: Sequence[int], states: Mapping[str, int]) -> Answers:
+        """Return a model's answers to samples that are one sequence. Raises CandidateFailed.
+
+        `states`: by input, the output that goes into it with the next sample; what the samples hold for it gives no more
+        than the shape.
         """
+        return self._run(model, samples, {"states": dict(states)})
+
+    def _run(self, model: Path, samples: Sequence[int], more: dict[str, Any]) -> Answers:
         with self._one() as worker:
-            request: dict[str, Any] = {"do": "run", "model": str(model), "samples": list(samples)}
-            request |= {"outputs": str(worker.outputs)}
-            request |= {"states": dict(states)} if states else {}
-            answer = worker.ask(request)
+            request = {"do": "run", "model": str(model), "samples": list(samples), "outputs": str(worker.outputs)}
+            answer = worker.ask(request | more)
             with np.load(worker.outputs, allow_pickle=False) as archive:
                 return tuple(
                     tuple(archive[f"{position}.{number}"] for number in range(answer["outputs"]))

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import MappingProxyType
 
 import numpy as np
 import onnx
@@ -90,7 +89,7 @@ class Workbench:
             return self._answers(model, golden)
         numbers = places(self.links, self.source.outputs)
         states = {link.input: number for link, number in zip(self.links, numbers, strict=True)}
-        answers = self._answers(model, golden, states)
+        answers = self._checked(self.laboratory.follow(model, golden, states))
         return tuple(tuple(a for number, a in enumerate(answer) if number not in numbers) for answer in answers)
 
     def score_golden(self, model: Path, golden: Sequence[int]) -> Score:
@@ -117,10 +116,10 @@ class Workbench:
     def _references(self, samples: Sequence[int]) -> Answers:
         return tuple(self.references[index] for index in samples)
 
-    def _answers(
-        self, model: Path, samples: Sequence[int], states: Mapping[str, int] = MappingProxyType({})
-    ) -> Answers:
-        answers = self.laboratory.run(model, samples, states)
+    def _answers(self, model: Path, samples: Sequence[int]) -> Answers:
+        return self._checked(self.laboratory.run(model, samples))
+
+    def _checked(self, answers: Answers) -> Answers:
         if answers and len(answers[0]) != len(self._names):
             raise CandidateFailed(f"{len(answers[0])} outputs instead of {len(self._names)}")
         return answers
