@@ -150,8 +150,8 @@ class Laboratory:
     def follow(self, model: Path, samples: Sequence[int], states: Mapping[str, int]) -> Answers:
         """Return a model's answers to samples that are one sequence. Raises CandidateFailed.
 
-        `states`: by input, the output that goes into it with the next sample; what the samples hold for it gives no more
-        than the shape.
+        `states`: by input, the output that goes into it with the next sample; what the samples hold for it gives its
+        shape and no more.
         """
         return self._run(model, samples, {"states": dict(states)})
 
