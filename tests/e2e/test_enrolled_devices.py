@@ -16,6 +16,7 @@ from tests.fakes.agents import FLEET, AgentProcess, wait_until
 from tests.fakes.fleet_processes import FleetProcess
 from tests.fakes.guarded_brokers import GuardedBroker, Papers
 
+from autoglm_edge_fleet.broker_access.plan import Kind
 from autoglm_edge_fleet.fleet import Fleet
 from autoglm_edge_fleet.local_broker import available_kinds
 
@@ -46,7 +47,7 @@ class Guarded:
         self.broker.reload()
 
 
-def guarded(kind: str, folder: Path) -> Iterator[Guarded]:
+def guarded(kind: Kind, folder: Path) -> Iterator[Guarded]:
     fleet = Fleet.init(folder / "fleet", FLEET)
     broker = GuardedBroker(fleet, kind, folder / "broker")
     fleet.use_broker(*broker.urls)
@@ -66,7 +67,7 @@ def both(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Guarded]:
 
 @pytest.fixture
 def one(tmp_path: Path) -> Iterator[Guarded]:
-    yield from guarded(available_kinds()[0], tmp_path)
+    yield from guarded("mosquitto", tmp_path)
 
 
 def running(identity: Path) -> AgentProcess:
