@@ -15,8 +15,8 @@ from pathlib import Path
 import zstandard
 
 from autoglm_edge_firmware.errors import SettingRefused
-from autoglm_edge_firmware.settings.claim import Claim
 from autoglm_edge_firmware.settings.wifi import Wifi, for_netplan, for_network_manager, for_wpa_supplicant
+from autoglm_edge_protocol.claims import Claim
 
 FOLDER_OF_ROOT = "/usr/local/lib/autoglm-edge-install"
 UNIT = "autoglm-edge-install.service"

@@ -10,6 +10,7 @@ from autoglm_edge_firmware.customise.payload import FOLDER_OF_ROOT, UNIT, File, 
 from autoglm_edge_firmware.customise.system import BOOT_MOUNTS, System, Way
 from autoglm_edge_firmware.errors import ImageUnusable, SettingRefused
 from autoglm_edge_firmware.media.trees import Tree, text
+from autoglm_edge_firmware.settings.claim import for_board
 
 CLAIM_OF_ROOT = "/etc/autoglm-edge/claim.json"
 CLAIM_OF_BOOT = f"/{hooks.FOLDER}/claim.json"
@@ -74,8 +75,8 @@ def plan(system: System, payload: Payload, way: Way | None = None) -> Plan:
 def _claim(system: System, payload: Payload) -> Change:
     assert payload.claim is not None
     if system.boot is not None:
-        return Change(Place.BOOT, File(CLAIM_OF_BOOT, payload.claim.for_board(payload.name_prefix), 0o600))
-    return Change(Place.ROOT, File(CLAIM_OF_ROOT, payload.claim.for_board(payload.name_prefix), 0o600))
+        return Change(Place.BOOT, File(CLAIM_OF_BOOT, for_board(payload.claim, payload.name_prefix), 0o600))
+    return Change(Place.ROOT, File(CLAIM_OF_ROOT, for_board(payload.claim, payload.name_prefix), 0o600))
 
 
 def _by_unit(system: System, payload: Payload) -> list[Change]:
@@ -97,7 +98,7 @@ def _by_boot(boot: Tree, mount: str, payload: Payload, way: Way) -> list[Change]
     found.append(File(f"/{hooks.FOLDER}/{UNIT}", board_file(UNIT)))
     found.append(File(f"/{hooks.FOLDER}/begin.sh", board_file("begin.sh"), 0o755))
     if payload.claim:
-        found.append(File(CLAIM_OF_BOOT, payload.claim.for_board(payload.name_prefix), 0o600))
+        found.append(File(CLAIM_OF_BOOT, for_board(payload.claim, payload.name_prefix), 0o600))
     found += _told(boot, mount, way)
     return [Change(Place.BOOT, each) for each in found]
 

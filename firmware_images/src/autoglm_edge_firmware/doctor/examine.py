@@ -19,7 +19,8 @@ from autoglm_edge_firmware.media.opened import Medium, Volume, open_medium
 from autoglm_edge_firmware.media.trees import FolderTree, Tree, exists, text
 from autoglm_edge_firmware.package.control import NAME
 from autoglm_edge_firmware.progress import Progress, silent
-from autoglm_edge_firmware.settings.claim import parse_claim
+from autoglm_edge_protocol.claims import read_claim
+from autoglm_edge_protocol.errors import ProtocolError
 
 STATE = "/var/lib/autoglm-edge"
 _PACKAGE = re.compile(rf"{NAME}_([^_]+)_[^_]+\.deb")
@@ -126,8 +127,8 @@ def _claim(trees: tuple[Tree, ...], now: float) -> ClaimSeen | None:
             data = tree.read(place)
             if data is None:
                 continue
-            with suppress(ValueError):
-                claim = parse_claim(data)
+            with suppress(ProtocolError):
+                claim = read_claim(data)
                 return ClaimSeen(place, claim.fleet, claim.claim_id, claim.expires_at, now > claim.expires_at)
     return None
 

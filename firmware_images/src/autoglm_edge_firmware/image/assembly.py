@@ -61,7 +61,7 @@ def make_boot(image: Path, layout: Layout, source: Path, epoch: int) -> None:
 
 def _cluster_sectors(boot: Partition) -> int:
     # FAT32 has at least 65525 clusters: with fewer, readers take it for FAT16.
-    return max(1, 1 << (boot.size_bytes // _FEWEST_BYTES).bit_length() - 1)
+    return 1 << max(0, (boot.size_bytes // _FEWEST_BYTES).bit_length() - 1)
 
 
 def _sorted(folder: Path) -> Iterator[Path]:
@@ -79,11 +79,12 @@ def make_ext4(image: Path, part: Partition, source: Path, label: str, identity: 
     """
     clock = {"E2FSPROGS_FAKE_TIME": str(epoch), "SOURCE_DATE_EPOCH": str(epoch)}
     owner = source.stat()
-    options = f"offset={part.start_bytes},hash_seed={seed},root_owner={owner.st_uid}:{owner.st_gid},lazy_itable_init=0"
+    owned = f"root_owner={owner.st_uid}:{owner.st_gid}"
+    options = f"offset={part.start_bytes},hash_seed={seed},{owned},lazy_itable_init=0"
     try:
         run(
-            "mke2fs", "-q", "-t", "ext4", "-b", "4096", "-O", _FEATURES, "-L", label, "-U", str(identity), "-E", options,
-            "-d", source, image, f"{part.size_bytes // 1024}k", more=clock,
+            "mke2fs", "-q", "-t", "ext4", "-b", "4096", "-O", _FEATURES, "-L", label, "-U", str(identity),
+            "-E", options, "-d", source, image, f"{part.size_bytes // 1024}k", more=clock,
         )  # fmt: skip
     except ProgramFailed as error:
         raise FirmwareError(f"the partition {label} cannot be made ({error.problem})") from None

@@ -15,6 +15,7 @@ from autoglm_edge_firmware.customise.plan import CLAIM_OF_BOOT
 from autoglm_edge_firmware.image.boards import Firmware
 from autoglm_edge_firmware.image.layout import Identifiers
 from autoglm_edge_firmware.image.plan import SUITE, ImagePlan
+from autoglm_edge_firmware.settings.claim import for_board
 from autoglm_edge_firmware.settings.wifi import for_wpa_supplicant
 
 DATA_MOUNT = "/var/lib/autoglm-edge"
@@ -118,7 +119,7 @@ def of_boot(plan: ImagePlan, known: Identifiers) -> tuple[File, ...]:
             File("/extlinux/extlinux.conf", menu.encode()),
         ]
     if plan.payload.claim:
-        found.append(File(CLAIM_OF_BOOT, plan.payload.claim.for_board(plan.payload.name_prefix), 0o600))
+        found.append(File(CLAIM_OF_BOOT, for_board(plan.payload.claim, plan.payload.name_prefix), 0o600))
     return tuple(found)
 
 

@@ -43,7 +43,7 @@ def must_be_possible(plan: ImagePlan) -> None:
     emulator = _EMULATORS[plan.board.architecture]
     if plan.board.architecture != native and not (_BINFMT / emulator).exists():
         raise FirmwareError(
-            f"this machine runs no programs for {plan.board.architecture}: apt install qemu-user-static binfmt-support; "
+            f"this machine runs no programs for {plan.board.architecture}: apt install qemu-user-static; "
             f"where {_BINFMT} is empty, mount -t binfmt_misc binfmt_misc {_BINFMT} first"
         )
 

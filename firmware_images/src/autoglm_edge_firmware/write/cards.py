@@ -17,11 +17,11 @@ from autoglm_edge_firmware.errors import FirmwareError, SettingRefused
 from autoglm_edge_firmware.media.partitions import SECTOR_BYTES
 from autoglm_edge_firmware.media.trees import exists
 from autoglm_edge_firmware.progress import Progress, silent
-from autoglm_edge_firmware.settings.claim import Claim
 from autoglm_edge_firmware.write import card, copying
-from autoglm_edge_firmware.write.claim_folder import ClaimFolder, Taken
+from autoglm_edge_firmware.write.claim_folder import Claims, Taken
 from autoglm_edge_firmware.write.copying import Source
 from autoglm_edge_firmware.write.disks import Disk, must_be_writable
+from autoglm_edge_protocol.claims import Claim
 
 _EJECT_S = 30.0
 
@@ -59,7 +59,7 @@ def give_claim(disk: Disk, claim: Claim) -> None:
 
 
 def write_cards(
-    source: Source, disks: Sequence[Disk], claims: ClaimFolder | None, progress_of: Callable[[Disk], Progress]
+    source: Source, disks: Sequence[Disk], claims: Claims | None, progress_of: Callable[[Disk], Progress]
 ) -> list[Result]:
     """Write several cards side by side; one that fails does not hold up the others.
 

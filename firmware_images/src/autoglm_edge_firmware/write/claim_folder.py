@@ -9,9 +9,11 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from autoglm_edge_firmware.errors import SettingRefused
-from autoglm_edge_firmware.settings.claim import Claim, read_claim
+from autoglm_edge_firmware.settings.claim import must_be_valid, read_claim
+from autoglm_edge_protocol.claims import Claim
 from autoglm_edge_protocol.durable import Disk
 
 _GIVEN = "given"
@@ -19,15 +21,43 @@ _GIVEN = "given"
 
 @dataclass(frozen=True)
 class Taken:
-    """A claim that is one card's."""
+    """A claim that is one card's. Without an origin it stays where it is."""
 
     claim: Claim
     file: Path
-    origin: Path
+    origin: Path | None = None
 
     def put_back(self) -> None:
         """Let another card have it."""
-        Disk().promote(self.file, self.origin)
+        if self.origin is not None:
+            Disk().promote(self.file, self.origin)
+
+
+class Claims(Protocol):
+    """Where cards get their claims from."""
+
+    def take(self) -> Taken:
+        """Take a claim that nobody else gets.
+
+        Raises:
+            SettingRefused: there is none.
+        """
+
+
+class OneClaim:
+    """The claim in one file, for one card."""
+
+    def __init__(self, path: Path) -> None:
+        self._path: Path | None = path
+
+    def take(self) -> Taken:
+        """Take it, once."""
+        if self._path is None:
+            raise SettingRefused("one claim is not for several cards")
+        path, self._path = self._path, None
+        claim = read_claim(path)
+        must_be_valid(claim, time.time())
+        return Taken(claim, path)
 
 
 class ClaimFolder:
@@ -53,7 +83,7 @@ class ClaimFolder:
         for file in self.waiting():
             claim = read_claim(file)
             try:
-                claim.must_be_valid(time.time() if now is None else now)
+                must_be_valid(claim, time.time() if now is None else now)
             except SettingRefused:
                 continue
             taken = self._path / _GIVEN / file.name
