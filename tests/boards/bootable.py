@@ -41,7 +41,12 @@ _ENABLED = {
     "etc/systemd/system/multi-user.target.wants/systemd-networkd.service": "/lib/systemd/system/systemd-networkd.service",
     **{
         f"etc/systemd/system/{unit}": "/dev/null"
-        for unit in ("getty@tty1.service", "serial-getty@ttyAMA0.service", "systemd-update-utmp.service", "systemd-hwdb-update.service")
+        for unit in (
+            "getty@tty1.service",
+            "serial-getty@ttyAMA0.service",
+            "systemd-update-utmp.service",
+            "systemd-hwdb-update.service",
+        )
     },
 }
 
@@ -66,7 +71,9 @@ def _make(package: Path, root: Path, image: Path, scratch: Path) -> None:
     unpack("arm64", PACKAGES, root, scratch)
     _settle(root)
     _install(package, root)
-    used_kb = int(subprocess.run(["du", "-sk", str(root)], check=True, stdout=subprocess.PIPE, text=True).stdout.split()[0])
+    used_kb = int(
+        subprocess.run(["du", "-sk", str(root)], check=True, stdout=subprocess.PIPE, text=True).stdout.split()[0]
+    )
     subprocess.run(["truncate", f"--size={used_kb // 1024 + FREE_MB}M", str(image)], check=True)
     options = ["-t", "ext4", "-q", "-F", "-E", "lazy_itable_init=0,nodiscard", "-N", "65536"]
     subprocess.run(["mke2fs", *options, "-d", str(root), str(image)], check=True, capture_output=True)
@@ -102,11 +109,25 @@ def _install(package: Path, root: Path) -> None:
     _run([*dpkg, "--unpack", str(package)])
     modules = root / "opt/autoglm-edge/lib"
     if sys.version_info[:2] == (3, 11):  # what the package's script would do, many times faster
-        _run([sys.executable, "-m", "compileall", "-q", "-j", "2", "-s", str(root), *map(str, (modules / "cp311", modules / "any"))])
+        _run(
+            [
+                sys.executable,
+                "-m",
+                "compileall",
+                "-q",
+                "-j",
+                "2",
+                "-s",
+                str(root),
+                *map(str, (modules / "cp311", modules / "any")),
+            ]
+        )
     _run([*dpkg, "--configure", "autoglm-edge-agent"])
 
 
 def _run(command: list[str]) -> None:
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=280, check=False)
+    done = subprocess.run(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=280, check=False
+    )
     if done.returncode:
         raise RuntimeError(f"{' '.join(command[:3])} ended with {done.returncode}: {done.stdout[-2000:]}")

@@ -24,12 +24,31 @@ ARM64 = Recipe(
     unlocked=(("onnxruntime==1.21.0", OLD_ONNXRUNTIME),),
 )
 
-_PURE = ("annotated-doc", "annotated-types", "markdown-it-py", "mdurl", "paho-mqtt", "pydantic", "pydantic-core", "pygments")
+# Of what Debian has no older release of that is new enough; the rest is in the packages.
+_PURE = (
+    "annotated-doc",
+    "annotated-types",
+    "markdown-it-py",
+    "mdurl",
+    "paho-mqtt",
+    "pydantic",
+    "pydantic-core",
+    "pygments",
+)
 _TESTS = ("iniconfig", "packaging", "pluggy", "pytest", "pytest-asyncio", "pytest-timeout")
 ARMV7 = Recipe(
     architecture="armhf",
     machine="armv7l",
-    packages=("python3", "python3-numpy", "python3-psutil", "python3-httptools", "bash", "coreutils", "libgomp1", "libstdc++6"),
+    packages=(
+        "python3",
+        "python3-numpy",
+        "python3-psutil",
+        "python3-httptools",
+        "bash",
+        "coreutils",
+        "libgomp1",
+        "libstdc++6",
+    ),
     requirements=locked(
         "agent.txt", (*_PURE, *_TESTS, "rich", "shellingham", "typer", "typing-extensions", "typing-inspection")
     ),

@@ -100,6 +100,10 @@ def _initial(modules: Path, busybox: Path, folder: Path, output: Path) -> None:
     (folder / "init").chmod(0o755)
     names = "\n".join(str(path.relative_to(folder)) for path in sorted(folder.rglob("*")))
     packed = subprocess.run(
-        ["cpio", "--create", "--format=newc", "--quiet"], input=names.encode(), cwd=folder, check=True, stdout=subprocess.PIPE
+        ["cpio", "--create", "--format=newc", "--quiet"],
+        input=names.encode(),
+        cwd=folder,
+        check=True,
+        stdout=subprocess.PIPE,
     )
     output.write_bytes(gzip.compress(packed.stdout, 1))
