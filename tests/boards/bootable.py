@@ -25,29 +25,24 @@ PACKAGES = (
 FREE_MB = 700
 
 _NETWORK = "[Match]\nName=e*\n[Network]\nDHCP=ipv4\nLinkLocalAddressing=no\n[DHCPv4]\nUseDNS=no\n"
-_FILES = {
+_JOURNAL = "[Journal]\nForwardToConsole=yes\nMaxLevelConsole=info\nStorage=volatile\n"
+_FILES: dict[str, str | None] = {
     "etc/fstab": "/dev/vda / ext4 defaults 0 0\n",
     "etc/hostname": "board\n",
     "etc/hosts": "127.0.0.1 localhost board\n",
     "etc/machine-id": "",
     "etc/systemd/network/ethernet.network": _NETWORK,
-    "etc/systemd/journald.conf.d/console.conf": "[Journal]\nForwardToConsole=yes\nMaxLevelConsole=info\nStorage=volatile\n",
+    "etc/systemd/journald.conf.d/console.conf": _JOURNAL,
     "etc/nsswitch.conf": "passwd: files\ngroup: files\nshadow: files\nhosts: files dns\n",
     "etc/passwd": None,
     "etc/group": None,
 }
+_UNITS = "etc/systemd/system"
 _ENABLED = {
-    "etc/systemd/system/default.target": "/lib/systemd/system/multi-user.target",
-    "etc/systemd/system/multi-user.target.wants/systemd-networkd.service": "/lib/systemd/system/systemd-networkd.service",
-    **{
-        f"etc/systemd/system/{unit}": "/dev/null"
-        for unit in (
-            "getty@tty1.service",
-            "serial-getty@ttyAMA0.service",
-            "systemd-update-utmp.service",
-            "systemd-hwdb-update.service",
-        )
-    },
+    f"{_UNITS}/default.target": "/lib/systemd/system/multi-user.target",
+    f"{_UNITS}/multi-user.target.wants/systemd-networkd.service": "/lib/systemd/system/systemd-networkd.service",
+    f"{_UNITS}/getty@tty1.service": "/dev/null",
+    f"{_UNITS}/serial-getty@ttyAMA0.service": "/dev/null",
 }
 
 

@@ -37,7 +37,7 @@ class Machine:
     def start(self) -> float:
         """Switch the power on; returns when that was, on the monotonic clock."""
         self.log.parent.mkdir(parents=True, exist_ok=True)
-        console = "console=ttyAMA0 root=/dev/vda systemd.show_status=1 quiet"
+        console = "console=ttyAMA0 root=/dev/vda systemd.show_status=0 quiet"
         self._process = subprocess.Popen(
             [
                 "qemu-system-aarch64",

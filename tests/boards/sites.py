@@ -28,7 +28,7 @@ TOKEN = "known-to-this-test-alone"
 CLAIM = "/etc/autoglm-edge/claim.json"
 PREFIX = "cam"
 
-SETTINGS = f"""
+SETTINGS = """
 [device]
 identity = "/var/lib/autoglm-edge/identity"
 [inference]

@@ -2,47 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import numpy as np
 import pytest
-from tests.boards.abilities import why_not
-from tests.boards.bootable import disk
 from tests.boards.converted import LEAST_SQNR_DB, Converted, ask, here, sqnr_db
-from tests.boards.disks import copy_of
-from tests.boards.kernels import kernel
-from tests.boards.locked_wheels import REPOSITORY
-from tests.boards.machines import Machine
-from tests.boards.roots import KEPT, PYTHON
-from tests.boards.sites import BoardSite, board_site
+from tests.boards.sites import BoardSite
 from tests.e2e.digits import images
 
-from autoglm_edge_firmware.package.build import build_package
 from autoglm_edge_protocol.names import BundleId
+from autoglm_edge_protocol.probation import ProbationTerms
 
-LOGS = KEPT / "logs"
-
-
-@pytest.fixture(scope="session")
-def board_disk(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A disk with the agent's package, as it is built from this checkout."""
-    if reason := why_not("qemu-aarch64"):
-        pytest.skip(reason)
-    folder = tmp_path_factory.mktemp("package")
-    return disk(build_package("arm64", folder, checkout=REPOSITORY, pythons=(PYTHON,)))
-
-
-@pytest.fixture
-def site(board_disk: Path, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[BoardSite]:
-    log = LOGS / f"{request.node.name}.serial"
-    log.unlink(missing_ok=True)
-    machine = Machine(kernel(), copy_of(board_disk, tmp_path / "disk.img"), log)
-    with board_site(machine, tmp_path) as site:
-        site.prepare()
-        yield site
-    lines = [f"{seconds:8.1f} s  {what}\n" for seconds, what in site.timeline]
-    (LOGS / f"{request.node.name}.timeline").write_text("".join(lines))
+TERMS = ProbationTerms(duration_s=5, inferences=1, max_latency_ratio=1000, max_memory_ratio=1000)
+"""Latency and memory under translation say nothing."""
 
 
 def ask_about(site: BoardSite, x: np.ndarray) -> np.ndarray | None:
@@ -58,7 +28,7 @@ def test_a_bare_board_enrols_pulls_a_bundle_answers_and_reports(site: BoardSite,
     site.switch_on()
     device = site.wait("enrolled with its claim", site.device).device.name
     site.wait("connected as a device, with its certificate", site.online)
-    issued = site.fleet.deploy(BundleId.parse("digits@1.0.0"), [device], onnx_bundle.variant)
+    issued = site.fleet.deploy(BundleId.parse("digits@1.0.0"), [device], onnx_bundle.variant, probation=TERMS)
     x = images(4)
     answers = site.wait("an inference is answered", lambda: ask_about(site, x), 600)
     assert answers is not None
