@@ -16,6 +16,7 @@ import numpy.typing as npt
 from tests.e2e.digits import EXAMPLES, images
 
 from autoglm_edge_converter import Options, convert
+from autoglm_edge_protocol.manifest import MANIFEST_PATH, Manifest
 
 Array = npt.NDArray[np.float32]
 Start = Callable[..., AbstractContextManager[subprocess.Popen[str]]]
@@ -35,18 +36,25 @@ class Converted:
     channels_last: bool
 
 
-def convert_digits(original: str, folder: Path, targets: tuple[str, ...]) -> Converted:
-    """Convert a network of examples/digits to INT8."""
+def convert_digits(original: str, folder: Path, targets: tuple[str, ...]) -> None:
+    """Convert a network of examples/digits to INT8 in a folder."""
     channels_last = original.endswith(".tflite")
-    calibration = images(60, "calibration")
-    np.savez(folder / "calibration.npz", x=_laid_out(calibration, channels_last))
+    np.savez(folder / "calibration.npz", x=_laid_out(images(60, "calibration"), channels_last))
     # Integers at the border, because such a variant is shipped however fast it is on this processor.
     options = Options(
         name="digits", precisions=("int8",), max_drop=0.05, int8_io=channels_last, targets=targets, run_oldest=False
     )
-    result = convert(EXAMPLES / original, folder / "calibration.npz", folder, options)
-    wanted = [each for each in result.manifest.variants if "int8" in each.id and (not channels_last or "io" in each.id)]
-    return Converted(result.packed, wanted[0].id, channels_last)
+    convert(EXAMPLES / original, folder / "calibration.npz", folder, options)
+
+
+def converted(folder: Path) -> Converted:
+    """Return what `convert_digits` has left in a folder."""
+    directory = folder / "digits-1.0.0"
+    manifest = Manifest.model_validate_json((directory / MANIFEST_PATH).read_bytes())
+    for variant in manifest.variants:
+        if variant.id == "tflite-int8-io" or (variant.format == "onnx" and "int8" in variant.id):
+            return Converted(folder / f"{directory.name}.bundle", variant.id, variant.format == "tflite")
+    raise AssertionError(f"no INT8 variant among {[variant.id for variant in manifest.variants]}")
 
 
 def ask(bundle: Converted, packed: str, start: Start) -> Array:

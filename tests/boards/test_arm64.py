@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 
 import pytest
 from tests.boards.converted import LEAST_SQNR_DB, Converted, ask, here, sqnr_db
-from tests.boards.emulated_tests import run_tests
+from tests.boards.emulated_tests import CHOSEN, run_tests
 from tests.boards.qemu_user import EmulatedBoard
+from tests.fakes.brokers import Broker
 
 OLD_RUNTIME = "/opt/onnxruntime-1.21.0"
 
@@ -18,6 +20,7 @@ print("loaded", onnxruntime.__version__)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["onnx_bundle", "tflite_bundle"])
 def test_a_converted_bundle_gives_the_answers_that_it_gives_here(
     kind: str, arm64: EmulatedBoard, request: pytest.FixtureRequest
@@ -30,6 +33,7 @@ def test_a_converted_bundle_gives_the_answers_that_it_gives_here(
     assert (answers.argmax(axis=1) == reference.argmax(axis=1)).all()
 
 
+@pytest.mark.slow
 def test_an_instruction_that_the_processor_lacks_is_found(arm64: EmulatedBoard) -> None:
     # Releases of ONNX Runtime have been built for newer processors by mistake. Were this one to load, nothing here
     # would show that ours does.
@@ -39,5 +43,8 @@ def test_an_instruction_that_the_processor_lacks_is_found(arm64: EmulatedBoard) 
     assert "loaded 1.21.0" in newer.stdout
 
 
-def test_the_agents_own_tests_pass(arm64: EmulatedBoard) -> None:
-    run_tests(arm64, at_least=1)
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_the_agents_own_tests_pass(arm64: EmulatedBoard, tmp_path: Path) -> None:
+    with Broker("mosquitto", tmp_path / "broker") as broker:
+        assert run_tests(arm64, CHOSEN, broker.url) > 250
