@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 from tests.fakes.claimants import Claimant, Desk
 
-from autoglm_edge_agent.enrolment import key_process
 from autoglm_edge_agent.enrolment.answers import Issued
 from autoglm_edge_agent.enrolment.key_process import ask_key
 from autoglm_edge_agent.enrolment.key_wire import Given, KeyOrder
@@ -82,6 +81,6 @@ async def test_a_process_that_hangs_is_ended_and_said(tmp_path: Path, monkeypatc
     sleeper = tmp_path / "python"
     sleeper.write_text("#!/bin/sh\nexec sleep 60\n")
     sleeper.chmod(0o755)
-    monkeypatch.setattr(key_process.sys, "executable", str(sleeper))
+    monkeypatch.setattr("sys.executable", str(sleeper))
     with pytest.raises(Hindrance, match="hung"):
         await ask_key(tmp_path / "device.key", KeyOrder(), silence_s=0.2)
