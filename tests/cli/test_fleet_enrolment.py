@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from tests.cli.test_fleet import error_of, run
-from tests.cli.test_fleet_trust import code_of
+from tests.cli.test_fleet_trust import SECRET, code_of
 from tests.fakes.claimants import Claimant
 
 from autoglm_edge_agent.enrolment.answers import Issued, Pending
@@ -34,7 +34,7 @@ def claims_in(folder: Path) -> list[Claim]:
 def ask(fleet: Path, board: Claimant) -> object:
     """Let a board ask as `fleet serve` would."""
     database = Database(fleet / DATABASE_FILE)
-    registrar = Registrar(fleet, read_config(fleet), Passphrases(), lambda _line: None)
+    registrar = Registrar(fleet, read_config(fleet), Passphrases.find(), lambda _line: None)
     meaning = board.hears(registrar.enrol(database, board.request.request_id, board.asks()).payload)
     database.close()
     return meaning
@@ -168,6 +168,20 @@ def test_a_broker_that_cannot_be_reloaded_is_said(fleet: Path, tmp_path: Path) -
     assert code == 3
     assert "cam-1 is revoked" in said
     assert "no such unit" in said
+
+
+def test_nothing_is_revoked_that_the_broker_could_not_be_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(PASSPHRASE_VARIABLE, SECRET)
+    run("init", tmp_path / "locked", "--name", "home")
+    monkeypatch.setenv(ENVIRONMENT, str(tmp_path / "locked"))
+    run("broker", "config", "mosquitto", "--host", "b.example", "-o", tmp_path / "b")
+    run("claim", "create", "-o", tmp_path / "c")
+    ask(tmp_path / "locked", Claimant(claims_in(tmp_path / "c")[0], tmp_path / "board"))
+    monkeypatch.delenv(PASSPHRASE_VARIABLE)
+    assert "is encrypted" in error_of("devices", "revoke", "cam-1")
+    assert json.loads(run("devices", "--json"))[0]["certificate"]["revoked_at"] is None
+    (tmp_path / "passphrase").write_text(SECRET)
+    assert "cam-1 is revoked" in run("devices", "revoke", "cam-1", "--passphrase-file", tmp_path / "passphrase")
 
 
 def test_a_fleet_without_keys_makes_claims_and_says_what_they_lack(

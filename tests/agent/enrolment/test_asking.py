@@ -33,7 +33,7 @@ def claim(tmp_path: Path) -> Claim:
 async def test_without_a_network_it_waits_and_says_once_for_what(
     claim: Claim, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(asking, "CONNECT_S", 0.1)
+    monkeypatch.setattr(asking, "LOOK_S", 0.1)
     monkeypatch.setattr(asking, "FIRST_PAUSE_S", 0.05)
     said: list[str] = []
     folder = IdentityFolder(tmp_path / "identity", Disk())
