@@ -17,7 +17,7 @@ from autoglm_edge_agent.enrolment.key_wire import Given, KeyOrder
 from autoglm_edge_agent.enrolment.key_work import FileKey, carry_out
 from autoglm_edge_fleet.broker_access.folder import BrokerFolder
 from autoglm_edge_fleet.broker_access.plan import BrokerSettings
-from autoglm_edge_fleet.enrolment.authority import read_request
+from autoglm_edge_fleet.enrolment.signing_requests import read_request
 from autoglm_edge_protocol.claims import prove
 from autoglm_edge_protocol.documents import parse
 from autoglm_edge_protocol.durable import Disk
