@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import stat
+import time
 from pathlib import Path
 
 import pytest
@@ -119,6 +120,24 @@ def test_a_device_from_its_approval_to_its_end(fleet: Path, tmp_path: Path) -> N
     assert "no device 'cam-1'" in error_of("devices", "revoke", "cam-1")
     actions = [entry["action"] for entry in json.loads(run("audit", "--json"))["entries"]]
     assert actions[-5:] == ["make claim", "approve device", "enrol device", "make claim", "revoke device"]
+
+
+@pytest.mark.parametrize(
+    ("left_days", "said"),
+    [(100, None), (80, "cam-1: its certificate runs out in 80 days"), (-1, "cam-1: its certificate has run out")],
+)
+def test_a_certificate_that_was_not_renewed_is_said(
+    fleet: Path, tmp_path: Path, left_days: float, said: str | None
+) -> None:
+    run("claim", "create", "-o", tmp_path / "c")
+    ask(fleet, Claimant(claims_in(tmp_path / "c")[0], tmp_path / "board"))
+    database = Database(fleet / DATABASE_FILE)
+    with database.transaction() as connection:
+        connection.execute("UPDATE certificates SET not_after = ?", (time.time() + left_days * 86_400 + 60,))
+    database.close()
+    listed = run("devices")
+    assert ("certificate" in listed) is (said is not None)
+    assert said is None or said in listed
 
 
 def test_a_claim_that_two_boards_used_is_shown(fleet: Path, tmp_path: Path) -> None:

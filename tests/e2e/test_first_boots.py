@@ -28,6 +28,7 @@ DAY_S = 86_400.0
 
 
 @one_broker
+@pytest.mark.slow
 def test_a_board_waits_for_the_broker_and_then_for_the_fleet(broker: Broker, tmp_path: Path) -> None:
     side = FleetProcess(tmp_path / "fleet", broker.url)
     claim = make_claim(side.fleet, tmp_path)
@@ -78,6 +79,7 @@ def test_an_identity_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> N
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.slow
 async def test_a_board_whose_clock_is_behind_enrols_over_tls(tmp_path: Path) -> None:
     """The broker's certificate begins in a year, and it is later than that, as all but this board's clock says."""
     later = time.time() + 400 * DAY_S
