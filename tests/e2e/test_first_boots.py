@@ -20,7 +20,7 @@ from tests.fakes.guarded_brokers import GuardedBroker
 from autoglm_edge_fleet.database import DATABASE_FILE, Database
 from autoglm_edge_fleet.enrolment.registrar import Registrar
 from autoglm_edge_fleet.fleet import Fleet
-from autoglm_edge_fleet.passphrases import Passphrases
+from autoglm_edge_fleet.passphrases import PASSPHRASE_VARIABLE, Passphrases
 from autoglm_edge_protocol.mqtt import Link, Message
 from autoglm_edge_protocol.topics import Channel, Topic, fleet_filters, parse_topic
 
@@ -47,6 +47,26 @@ def test_a_board_waits_for_the_broker_and_then_for_the_fleet(broker: Broker, tmp
     finally:
         board.kill()
     assert (tmp_path / "identity" / "identity.json").is_file()
+
+
+@one_broker
+def test_while_the_authoritys_key_is_locked_no_claim_is_used_up(
+    broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(PASSPHRASE_VARIABLE, raising=False)
+    fleet = Fleet.init(tmp_path / "fleet", FLEET, broker.url, Passphrases("of the authority"))
+    fleet.enrolment.found()
+    claim = make_claim(fleet, tmp_path)
+    program = str(Path(sys.executable).with_name("autoglm-edge-agent"))
+    with FleetProcess(tmp_path / "fleet", broker.url, fleet) as side:
+        board = subprocess.Popen([program, "enrol", "--claim", str(claim), "--identity", str(tmp_path / "identity")])
+        try:
+            wait_until(lambda: "a certificate is asked for and cannot be given" in side.log.read_text(), 60, "not said")
+        finally:
+            board.kill()
+            board.wait()
+        assert "is encrypted: set" in side.log.read_text()
+        assert [each.state for each in fleet.enrolment.claims()] == ["open"]
 
 
 @pytest.mark.parametrize(
