@@ -270,6 +270,28 @@ def test_revoked_is_who_has_been_revoked_and_nobody_else(ground: Ground) -> None
     assert _gets_in(broker, ground.mine, "dev-1")
 
 
+def test_an_open_connection_of_who_is_revoked(ground: Ground) -> None:
+    """As docs/enrolment.md says: NATS ends it when it is reloaded, Mosquitto when it is restarted."""
+    broker = ground.broker
+    papers = broker.papers("dev-4")
+    broker.reload()
+    deadline = time.monotonic() + 10
+    while not _gets_in(broker, papers, "dev-4"):
+        assert time.monotonic() < deadline, "a new device is not let in"
+        time.sleep(0.1)
+    with broker.device(papers, "autoglm-dev-4-a") as device:
+        assert device.is_in
+        broker.fleet.enrolment.revoke_device("dev-4", "lost")
+        broker.fleet.enrolment.broker.refresh()
+        broker.reload()
+        if broker.kind == "nats":
+            assert device.wait_gone()
+        else:
+            device.publish(f"{T}/dev-4/reported", b"still here")
+            assert ground.observer.until(b"still here")
+    assert not _gets_in(broker, papers, "dev-4")
+
+
 def _gets_in(broker: GuardedBroker, papers: Papers, device: str) -> bool:
     with broker.device(papers, f"autoglm-{device}-r") as visitor:
         return visitor.is_in

@@ -17,7 +17,7 @@ from autoglm_edge_fleet.broker_access.folder import BrokerFolder
 from autoglm_edge_fleet.config import FleetConfig
 from autoglm_edge_fleet.database import Database
 from autoglm_edge_fleet.devices import insert
-from autoglm_edge_fleet.enrolment.authority import Authority, BadRequest, SignedKey, read_request
+from autoglm_edge_fleet.enrolment.authority import Authority
 from autoglm_edge_fleet.enrolment.certificates import (
     DeviceCertificate,
     newest_certificate,
@@ -34,6 +34,7 @@ from autoglm_edge_fleet.enrolment.claims import (
     store_request,
 )
 from autoglm_edge_fleet.enrolment.decisions import UNKNOWN, Refuse, Step, decide, free_name
+from autoglm_edge_fleet.enrolment.signing_requests import BadRequest, SignedKey, read_request
 from autoglm_edge_fleet.errors import BadSettings, RefusedReport
 from autoglm_edge_fleet.passphrases import Passphrases
 from autoglm_edge_protocol.claims import open_proven, prove
