@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 from tests.boards.abilities import why_not
 from tests.boards.locked_wheels import locked
@@ -23,12 +21,30 @@ ARM64 = Recipe(
     unlocked=(("onnxruntime==1.21.0", OLD_ONNXRUNTIME),),
 )
 
-_PURE = ("annotated-doc", "annotated-types", "markdown-it-py", "mdurl", "paho-mqtt", "pydantic", "pydantic-core", "pygments")
+_PURE = (
+    "annotated-doc",
+    "annotated-types",
+    "markdown-it-py",
+    "mdurl",
+    "paho-mqtt",
+    "pydantic",
+    "pydantic-core",
+    "pygments",
+)
 _TESTS = ("iniconfig", "packaging", "pluggy", "pytest", "pytest-asyncio", "pytest-timeout")
 ARMV7 = Recipe(
     architecture="armhf",
     machine="armv7l",
-    packages=("python3", "python3-numpy", "python3-psutil", "python3-httptools", "bash", "coreutils", "libgomp1", "libstdc++6"),
+    packages=(
+        "python3",
+        "python3-numpy",
+        "python3-psutil",
+        "python3-httptools",
+        "bash",
+        "coreutils",
+        "libgomp1",
+        "libstdc++6",
+    ),
     requirements=locked(
         "agent.txt", (*_PURE, *_TESTS, "rich", "shellingham", "typer", "typing-extensions", "typing-inspection")
     ),
