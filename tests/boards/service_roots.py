@@ -18,13 +18,15 @@ _PACKAGES = (
     *("init-system-helpers", "libc-bin", "libstdc++6", "login", "mount", "passwd", "perl-base", "python3", "sed"),
     *("systemd-sysv", "util-linux"),
 )
+_MADE = 2
+"""Counts the ways in which this file has made a root."""
 PYTHON = "3.11"
 """Of Debian 12."""
 
 
 def base_root(architecture: str) -> Path:
     """Return an unpacked root that nobody may write to; made anew if there is none."""
-    digest = sha256(repr((_PACKAGES, debian.release())).encode()).hexdigest()[:16]
+    digest = sha256(repr((_PACKAGES, _MADE, debian.release())).encode()).hexdigest()[:16]
     root = KEPT / f"service-{architecture}-{digest}"
     KEPT.mkdir(parents=True, exist_ok=True)
     with alone(KEPT / f"{root.name}.lock"):
@@ -35,6 +37,9 @@ def base_root(architecture: str) -> Path:
                 # What base-passwd does when it is configured.
                 for name in ("passwd", "group"):
                     (made / "etc" / name).write_text((made / f"usr/share/base-passwd/{name}.master").read_text())
+                # What these packages do when they are configured is not needed here, but dpkg asks whether it was done.
+                status = made / "var/lib/dpkg/status"
+                status.write_text(status.read_text().replace("install ok unpacked", "install ok installed"))
                 made.rename(root)
     return root
 
@@ -48,15 +53,15 @@ def copy_root(source: Path, target: Path) -> Path:
 def install(package: Path, root: Path) -> None:
     """Install our package into a root that is not running, with the root's own dpkg.
 
-    Its dependencies are unpacked and not configured. Modules are compiled by this machine's Python, which has the same
+    Modules are compiled by this machine's Python, which has the same
     byte code: the root's own takes a minute of emulation for it, and finds it done.
     """
     (root / "root" / package.name).write_bytes(package.read_bytes())
-    _in_root(root, "dpkg", "--force-depends", "--unpack", f"/root/{package.name}")
+    _in_root(root, "dpkg", "--unpack", f"/root/{package.name}")
     compiled = [sys.executable, "-m", "compileall", "-q", "-s", str(root), str(root / "opt/autoglm-edge/lib")]
     if sys.version_info[:2] == (3, 11):
         subprocess.run(compiled, check=True)
-    _in_root(root, "dpkg", "--force-depends", "--configure", "autoglm-edge-agent")
+    _in_root(root, "dpkg", "--configure", "autoglm-edge-agent")
 
 
 def built(architecture: str, output: Path) -> Path:

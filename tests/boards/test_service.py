@@ -10,6 +10,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ import pytest
 from tests.boards import service_roots
 from tests.boards.abilities import why_no_roots, why_not
 from tests.boards.containers import Container
+from tests.boards.memory_groups import MemoryGroup
 from tests.conftest import one_broker
 from tests.fakes.agents import wait_until
 from tests.fakes.brokers import Broker
@@ -24,6 +26,7 @@ from tests.fakes.fleet_processes import FleetProcess
 from tests.fakes.model_bundles import ModelBundle, make_model_bundle
 from tests.fakes.ports import free_port
 
+from autoglm_edge_firmware.package.build import write_installer
 from autoglm_edge_fleet.enrolment.claims import ClaimTerms
 from autoglm_edge_protocol.names import BundleId
 
@@ -148,7 +151,9 @@ def test_the_life_of_the_service(fleet_side: FleetProcess, broker: Broker, archi
     on_card.parent.mkdir(parents=True)
     on_card.write_text(claim.to_text())
     bundle = make_model_bundle(tmp_path / "bundle-1", version="1")
-    with Container(root) as container:
+    with ExitStack() as stack:
+        memory = stack.enter_context(MemoryGroup()) if architecture == "amd64" and MemoryGroup.can_be_made() else None
+        container = stack.enter_context(Container(root, memory.wrapper if memory else ()))
         passed("booted")
         board = Board(fleet_side, root, container, port)
         _enrols(board)
@@ -159,6 +164,9 @@ def test_the_life_of_the_service(fleet_side: FleetProcess, broker: Broker, archi
         _is_confined(board)
         _lets_its_clients_in(board)
         _survives_its_worker(board, bundle)
+        if memory is not None:
+            _survives_want_of_memory(board, bundle, memory)
+            passed("the kernel has ended its worker for want of memory, and it serves again")
         _is_restarted_when_it_hangs(board, bundle)
         passed("restarted by the watchdog, and serves again")
         _is_upgraded_in_place(board, bundle, service_roots.newer(package, tmp_path))
@@ -228,6 +236,23 @@ def _survives_its_worker(board: Board, bundle: ModelBundle) -> None:
     assert board.container.shown(UNIT, "NRestarts") == ["0"]
 
 
+def _survives_want_of_memory(board: Board, bundle: ModelBundle, memory: MemoryGroup) -> None:
+    """A question that takes more memory than there is costs its worker, not the agent and not the board."""
+    agent, worker = board.main_pid(), board.worker()
+    rows = np.zeros((40_000, 64), np.float32).tolist()
+    body = json.dumps({"inputs": [{"name": "x", "shape": [40_000, 64], "datatype": "FP32", "data": rows}]})
+    with memory.only(16 << 20):
+        connection = http.client.HTTPConnection("127.0.0.1", board.port, timeout=60)
+        with contextlib.closing(connection), contextlib.suppress(OSError, http.client.HTTPException):
+            connection.request("POST", "/v2/models/linear/infer", body)
+            connection.getresponse().read()
+        wait_until(lambda: memory.kills() > 0, 60, "the kernel ends nobody")
+    board.assert_serves(bundle)
+    assert board.main_pid() == agent
+    assert board.worker() != worker
+    assert board.container.shown(UNIT, "NRestarts", "ActiveState") == ["0", "active"]
+
+
 def _is_restarted_when_it_hangs(board: Board, bundle: ModelBundle) -> None:
     agent = board.main_pid()
     board.container.run("sh", "-c", f"kill -STOP {agent}")
@@ -243,7 +268,11 @@ def _is_upgraded_in_place(board: Board, bundle: ModelBundle, package: Path) -> N
     """While the package is replaced nobody who connects is refused, and every answer is right."""
     agent = board.main_pid()
     slots = (board.root / "var/lib/autoglm-edge/slots.json").read_bytes()
-    (board.root / "root" / package.name).write_bytes(package.read_bytes())
+    stick = board.root / "root/stick"
+    (stick / "claims").mkdir(parents=True)
+    (stick / package.name).write_bytes(package.read_bytes())
+    (stick / "claims/one.json").write_text("{}")
+    write_installer(stick)
     ended, failures, waits = threading.Event(), [], []
 
     def ask() -> None:
@@ -260,7 +289,7 @@ def _is_upgraded_in_place(board: Board, bundle: ModelBundle, package: Path) -> N
     asker = threading.Thread(target=ask)
     asker.start()
     try:
-        board.container.run("dpkg", "--force-depends", "-i", f"/root/{package.name}")
+        said = board.container.run("sh", "/root/stick/install.sh")
         wait_until(lambda: board.container.shown(UNIT, "ActiveState") == ["active"], 90, "the agent is not ready")
         board.assert_serves(bundle)
     finally:
@@ -268,18 +297,32 @@ def _is_upgraded_in_place(board: Board, bundle: ModelBundle, package: Path) -> N
         asker.join()
     print(f"while it was upgraded: {len(waits)} questions, the longest wait {max(waits):.1f} s")
     assert failures == []
+    assert "autoglm-edge-agent 0.1.0-2 is installed\n" in said
+    assert "this board is a device already" in said
+    assert (stick / "claims/one.json").exists()
     assert board.main_pid() != agent
     assert board.container.run("dpkg-query", "-W", "-f=${Version}", "autoglm-edge-agent") == "0.1.0-2"
     assert (board.root / "var/lib/autoglm-edge/slots.json").read_bytes() == slots
+    upgraded = board.main_pid()
+    assert "0.1.0-2 is installed already" in board.container.run("sh", "/root/stick/install.sh")
+    assert board.main_pid() == upgraded
+    board.container.run("mv", f"/root/stick/{package.name}", f"/root/{package.name}")
+    board.container.run("cp", f"/root/{package.name.replace('-2_', '-1_')}", "/root/stick/")
+    refused = board.container.run("sh", "-c", "sh /root/stick/install.sh 2>&1; echo $?").splitlines()
+    assert refused == [
+        "install.sh: autoglm-edge-agent 0.1.0-2 is installed, newer than 0.1.0-1 here; remove it first to go back",
+        "1",
+    ]
 
 
 def _is_removed(board: Board) -> None:
     container = board.container
-    container.run("dpkg", "--remove", "autoglm-edge-agent")
+    container.run("sh", "/root/stick/install.sh", "--remove")
     assert container.shown(UNIT, "ActiveState") == ["inactive"]
     assert not (board.root / "opt/autoglm-edge").exists()
     assert (board.root / "var/lib/autoglm-edge/identity/identity.json").exists()
-    container.run("dpkg", "--purge", "autoglm-edge-agent")
+    container.run("sh", "/root/stick/install.sh", "--purge")
+    assert "is not installed" in container.run("sh", "/root/stick/install.sh", "--purge")
     found = subprocess.run(
         ["find", str(board.root), "-xdev", "-name", "*autoglm*", "-not", "-path", "*/root/root/*"],
         capture_output=True,
