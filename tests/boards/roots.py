@@ -59,7 +59,7 @@ def root_of(recipe: Recipe) -> Path:
     """Return a root made by a recipe, which nobody may write to; made anew if there is none."""
     root = KEPT / f"{recipe.architecture}-{recipe.digest}"
     KEPT.mkdir(parents=True, exist_ok=True)
-    with _alone(KEPT / f"{root.name}.lock"):
+    with alone(KEPT / f"{root.name}.lock"):
         if not root.exists():
             with tempfile.TemporaryDirectory(dir=KEPT, prefix="making-") as scratch:
                 _make(recipe, Path(scratch), Path(scratch) / "root")
@@ -110,7 +110,8 @@ def compile_library(root: Path) -> None:
 
 
 @contextmanager
-def _alone(lock: Path) -> Iterator[None]:
+def alone(lock: Path) -> Iterator[None]:
+    """Hold a lock that other processes which make roots hold as well."""
     with lock.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

@@ -13,6 +13,9 @@ from collections.abc import MutableMapping
 
 log = logging.getLogger(__name__)
 
+PATIENCE_S = 2.0
+"""The manager's queue is short, and full while it is busy; that the agent is ready must not be lost."""
+
 
 class Notifier:
     """Sends to one service manager.
@@ -63,7 +66,7 @@ class Notifier:
             return
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
-                channel.setblocking(False)
+                channel.settimeout(PATIENCE_S)
                 channel.sendto(line.encode(), self._address)
         except OSError as error:
             log.warning("the service manager could not be told %s: %s", line.partition("=")[0], error)
