@@ -112,6 +112,19 @@ def test_cloud_init_without_an_instance(tmp_path: Path, payload: Payload) -> Non
     assert images.boot_file(image, "meta-data") == "instance-id: autoglm-edge\n"
 
 
+@pytest.mark.parametrize(
+    ("layout", "done"),
+    [(images.TRIXIE, "var/lib/cloud/instance"), (images.PRESEEDED, "var/lib/rpi-preseed/applied")],
+    ids=["cloud-init", "preseed"],
+)
+def test_what_looks_at_the_first_boot_alone_is_not_used_later(
+    tmp_path: Path, payload: Payload, layout: images.Layout, done: str
+) -> None:
+    booted = images.Layout(layout.boot, {**layout.root, done: "x"})
+    image = images.make(tmp_path / "pi.img", booted)
+    assert customise(image, payload).plan.way is Way.FIRSTRUN
+
+
 @pytest.mark.parametrize("given", ["hello: world", "\x7fELF"])
 def test_user_data_of_no_known_kind_is_left_alone(given: str) -> None:
     with pytest.raises(SettingRefused, match="no known kind"):

@@ -28,6 +28,7 @@ from autoglm_edge_firmware.customise.payload import Payload
 from autoglm_edge_firmware.image import ImagePlan, apt_sources, build_image
 from autoglm_edge_firmware.image.boards import BOARDS
 from autoglm_edge_firmware.image.boards import board as find_board
+from autoglm_edge_firmware.image.plan import PYTHON
 from autoglm_edge_firmware.media import block_map
 from autoglm_edge_firmware.package.build import build_time, own_checkout
 
@@ -71,7 +72,7 @@ def image(
         board=known,
         output=output.absolute(),
         payload=Payload(
-            find_package(package, known.architecture),
+            find_package(package, known.architecture, (PYTHON,)),
             find_claim(claim, fleet, make=not dry_run),
             read_wifi(wifi, wifi_passphrase_file, wifi_open, wifi_country),
             hostname_prefix,
