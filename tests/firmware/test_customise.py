@@ -197,9 +197,9 @@ def test_a_folder_whose_links_lead_out_of_it(tmp_path: Path, payload: Payload) -
     outside.mkdir()
     root = images.fill(tmp_path / "rootfs", images.root_of())
     (root / "etc/autoglm-edge").symlink_to(f"../../{outside.name}")
-    with pytest.raises(ImageUnusable, match="leads out"):
-        customise(root, payload)
+    customise(root, payload)
     assert not any(outside.iterdir())
+    assert (root / outside.name / "claim.json").is_file()
 
 
 def test_compressed_in_and_out(tmp_path: Path, payload: Payload) -> None:
