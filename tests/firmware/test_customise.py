@@ -8,10 +8,12 @@ import lzma
 import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import tomllib
+from tests.faults.small_disks import SmallDisk
 from tests.firmware import images, packages
 
 from autoglm_edge_firmware.customise import customise, hooks
@@ -278,6 +280,24 @@ class TestBadInput:
         member = os.urandom(6 << 20)
         package.write_bytes(data + b"_more           0           0     0     100644  %-10d`\n" % len(member) + member)
         return package
+
+    def test_no_room_on_the_workstation(self, tmp_path: Path) -> None:
+        boot = {"cmdline.txt": "quiet\n", "kernel8.img": "k" * (6 << 20)}
+        images.make(tmp_path / "pi.img", images.Layout(boot, images.root_of()))
+        small = SmallDisk(tmp_path / "small", 4 << 20, mounted=True)
+        if "unshare" not in small.wrapper[0]:
+            pytest.skip("no file systems may be mounted here")
+        command = [sys.executable, "-c", "from autoglm_edge.app import main; main()", "flash", "customise"]
+        options = [
+            str(tmp_path / "pi.img"),
+            "--package",
+            str(packages.deb(tmp_path)),
+            "-o",
+            str(small.directory / "x.img"),
+        ]
+        ended = subprocess.run([*small.wrapper, *command, *options], capture_output=True, text=True, check=False)
+        assert ended.returncode == 1
+        assert "cannot be written there: No space left" in ended.stderr.splitlines()[-1]
 
     def test_a_package_for_another_system(self, tmp_path: Path) -> None:
         image = images.make(tmp_path / "pi.img", images.BOOKWORM)
