@@ -11,7 +11,7 @@ A_DAY_S = 86400.0
 LATER = 4102444800.0  # 2100
 
 
-def deb(folder: Path, architecture: str = "arm64", version: str = "0.1.0", scripts: bool = False) -> Path:
+def deb(folder: Path, architecture: str = "arm64", version: str = "0.1.0") -> Path:
     """Make a package of the agent that installs one file."""
     tree = folder / f"tree-{architecture}-{version}"
     (tree / "DEBIAN").mkdir(parents=True)

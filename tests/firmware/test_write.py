@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import lzma
 import os
+import re
 import subprocess
 from hashlib import sha256
 from pathlib import Path
@@ -263,8 +265,34 @@ class TestBadInput:
         with pytest.raises(ImageUnusable, match="checksum"):
             open_source(image, tmp_path / "x.bmap")
 
-    def test_a_card_that_somebody_mounts(self, tmp_path: Path) -> None:
-        assert "unmount" in str(cards.refused(tmp_path, OSError(16, "busy")))
+    @pytest.mark.parametrize(
+        ("code", "words"),
+        [
+            (errno.EBUSY, "unmount it first"),
+            (errno.EROFS, "write-protected|sudo"),
+            (errno.ENOMEDIUM, "pulled out"),
+            (errno.ENOSPC, "too small"),
+            (errno.EMFILE, "cannot be written"),
+        ],
+    )
+    def test_what_the_system_says_is_told_in_words_of_cards(self, tmp_path: Path, code: int, words: str) -> None:
+        assert re.search(words, str(cards.refused(tmp_path, OSError(code, os.strerror(code)))))
+
+    def test_a_write_protected_device(self, tmp_path: Path, image: Path) -> None:
+        ended = subprocess.run(
+            ["losetup", "--find", "--show", "--read-only", str(card(tmp_path / "card").path)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if ended.returncode != 0:
+            pytest.skip("no loop devices here")
+        device = ended.stdout.strip()
+        try:
+            with pytest.raises(CardRefused, match="write-protected"):
+                write_card(open_source(image), disks.find(Path(device)))
+        finally:
+            subprocess.run(["losetup", "--detach", device], check=True)
 
     @pytest.mark.parametrize("path", ["/dev/null", "/dev/there-is-none"])
     def test_no_card(self, path: str) -> None:

@@ -28,8 +28,8 @@ from autoglm_edge_firmware.customise.payload import Payload
 from autoglm_edge_firmware.image import ImagePlan, apt_sources, build_image
 from autoglm_edge_firmware.image.boards import BOARDS
 from autoglm_edge_firmware.image.boards import board as find_board
+from autoglm_edge_firmware.image.plan import PYTHON
 from autoglm_edge_firmware.media import block_map
-from autoglm_edge_firmware.package.build import build_time, own_checkout
 
 
 def image(
@@ -53,7 +53,7 @@ def image(
     ] = None,
     epoch: Annotated[
         int | None,
-        typer.Option(metavar="SECONDS", help="The time of its files; else SOURCE_DATE_EPOCH, or the commit's."),
+        typer.Option(metavar="SECONDS", help="The time of its files; else when the package was built."),
     ] = None,
     dry_run: DryRunOption = False,
 ) -> None:
@@ -67,16 +67,17 @@ def image(
     """
     began = time.monotonic()
     known = find_board(board)
+    deb = find_package(package, known.architecture, (PYTHON,))
     plan = ImagePlan(
         board=known,
         output=output.absolute(),
         payload=Payload(
-            find_package(package, known.architecture),
+            deb,
             find_claim(claim, fleet, make=not dry_run),
             read_wifi(wifi, wifi_passphrase_file, wifi_open, wifi_country),
             hostname_prefix,
         ),
-        epoch=build_time(own_checkout()) if epoch is None else epoch,
+        epoch=deb.built_at if epoch is None else epoch,
         sources=apt or apt_sources.usual(),
         root_mib=root_size,
         ssh_key=ssh_key.read_text() if ssh_key else None,

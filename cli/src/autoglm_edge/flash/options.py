@@ -6,6 +6,7 @@ import os
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -97,10 +98,10 @@ def find_claim(file: Path | None, fleet: Path | None, make: bool = True) -> Clai
         return made
 
 
-def find_package(file: Path | None, architecture: str) -> Package:
+def find_package(file: Path | None, architecture: str, pythons: Sequence[str] = ()) -> Package:
     """Return the agent's package, built where none is given. Raises FirmwareError."""
     if file is not None:
         return read_package(file)
     with tempfile.TemporaryDirectory(prefix="autoglm-edge-flash-") as folder:
         err.print(f"building the agent's package for {architecture}; give --package to use one that is there")
-        return read_package(build_package(architecture, Path(folder)))
+        return read_package(build_package(architecture, Path(folder), pythons=pythons))

@@ -23,6 +23,8 @@ UNIT = "autoglm-edge-install.service"
 _PREFIX = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?")
 _AR_MAGIC = b"!<arch>\n"
 _AR_HEADER_BYTES = 60
+_BUILT_AT = slice(len(_AR_MAGIC) + 16, len(_AR_MAGIC) + 28)
+"""The time of the archive's first member."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,11 @@ class Package:
     def file_name(self) -> str:
         """What its file is called on the card."""
         return f"{self.name}_{self.version}_{self.architecture}.deb"
+
+    @property
+    def built_at(self) -> int:
+        """When it was built, in seconds since 1970, as its archive says (deb(5))."""
+        return int(self.data[_BUILT_AT])
 
 
 @dataclass(frozen=True)

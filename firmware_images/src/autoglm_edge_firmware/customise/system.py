@@ -18,6 +18,8 @@ from autoglm_edge_firmware.media.opened import Medium, open_medium
 from autoglm_edge_firmware.media.trees import FolderTree, Tree, exists, text
 
 BOOT_MOUNTS = ("/boot/firmware", "/boot")
+_PRESEED_DONE = "/var/lib/rpi-preseed/applied"
+_CLOUD_INIT_DONE = "/var/lib/cloud/instance"
 _DEFAULT_MOUNT = BOOT_MOUNTS[0]
 
 
@@ -96,13 +98,18 @@ def _system(where: Path, boot: Tree | None, root: Tree | None) -> System:
 
 def _ways(boot: Tree | None, root: Tree | None) -> Iterator[Way]:
     names = set(boot.names("/")) if boot else set()
-    if "rpi-preseed.toml" in names or (boot and root and exists(root, "/usr/bin/rpi-preseed")):
+
+    def there(path: str) -> bool:
+        return root is not None and exists(root, path)
+
+    # Two of them look at their files at the first boot alone: a card that has booted is told in another way.
+    if ("rpi-preseed.toml" in names or (boot and there("/usr/bin/rpi-preseed"))) and not there(_PRESEED_DONE):
         yield Way.PRESEED
-    if names & {"user-data", "meta-data"}:
+    if names & {"user-data", "meta-data"} and not there(_CLOUD_INIT_DONE):
         yield Way.CLOUD_INIT
     if "cmdline.txt" in names:
         yield Way.FIRSTRUN
-    if root and (exists(root, "/usr/lib/systemd/systemd") or exists(root, "/lib/systemd/systemd")):
+    if there("/usr/lib/systemd/systemd") or there("/lib/systemd/systemd"):
         yield Way.UNIT
 
 

@@ -89,9 +89,10 @@ def make_ext4(image: Path, part: Partition, source: Path, label: str, identity: 
     except ProgramFailed as error:
         raise FirmwareError(f"the partition {label} cannot be made ({error.problem})") from None
     at = f"{image}?offset={part.start_bytes}"
-    # mke2fs copies the time at which a file was put into the folder, which is that of the making.
+    # mke2fs copies when a file was put into the folder and when it was read: times of the making.
+    times = (f"ctime @{epoch}", "ctime_extra 0", f"atime @{epoch}", "atime_extra 0")
     used = _inodes(at)
-    changed = "".join(f"sif <{each}> ctime @{epoch}\nsif <{each}> ctime_extra 0\n" for each in range(1, used + 1))
+    changed = "".join(f"sif <{number}> {field}\n" for number in range(1, used + 1) for field in times)
     mode = f"sif <2> mode 0{stat.S_IFDIR | stat.S_IMODE(owner.st_mode):o}\n"
     run("debugfs", "-w", "-f", "-", at, given=(changed + mode).encode(), more=clock)
     Ext4Tree(image, part.start_bytes).check()

@@ -95,7 +95,7 @@ def _compile(root: Path) -> None:
     library = root / "opt/autoglm-edge/lib"
     for cache in sorted(library.glob("**/__pycache__")):
         shutil.rmtree(cache)
-    if library.is_dir():
+    if library.is_dir() and os.path.lexists(root / "usr/bin/python3"):
         run(
             "chroot", root, "/usr/bin/python3", "-m", "compileall", "-q", "/opt/autoglm-edge/lib/any",
             *sorted(f"/opt/autoglm-edge/lib/{each.name}" for each in library.glob("cp*")),

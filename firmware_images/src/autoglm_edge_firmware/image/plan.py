@@ -11,6 +11,8 @@ from autoglm_edge_firmware.image.boards import Board
 from autoglm_edge_firmware.image.layout import identifiers
 
 SUITE = "bookworm"
+PYTHON = "3.11"
+"""Of that release: the agent's package needs to be made for no other."""
 BASE_PACKAGES = (
     "apt",
     "ca-certificates",

@@ -24,23 +24,29 @@ class FatTree:
 
     def read(self, path: str) -> bytes | None:
         """Return a file's bytes, or None."""
+        at = PurePosixPath(path)
+        # mtype prints every file of a folder that it is given.
+        if at.name.lower() not in (each.lower() for each in self._listed(str(at.parent))):
+            return None
         try:
             return run("mtype", "-i", self._at, f"::{path}")
         except ProgramFailed as error:
-            if _says(error, _MISSING) or "is a directory" in error.problem:
-                return None
             raise ImageUnusable(self._image, f"its boot partition cannot be read ({error.problem})") from None
 
     def names(self, path: str) -> tuple[str, ...]:
         """Return the names in a folder."""
+        return tuple(sorted(each.rstrip("/") for each in self._listed(path)))
+
+    def _listed(self, path: str) -> list[str]:
+        """Return the names in a folder, those of folders with a slash at their ends."""
         try:
             listed = run("mdir", "-a", "-b", "-i", self._at, f"::{path}").decode(errors="replace")
         except ProgramFailed as error:
             if _says(error, _MISSING):
-                return ()
+                return []
             raise ImageUnusable(self._image, f"its boot partition cannot be read ({error.problem})") from None
-        paths = (PurePosixPath(line.removeprefix("::").rstrip("/")) for line in listed.splitlines() if line)
-        return tuple(sorted(each.name for each in paths if each.name and str(each) != path))
+        prefix = "::" + path.rstrip("/") + "/"
+        return [line[len(prefix) :] for line in listed.splitlines() if line.startswith(prefix) and line != prefix]
 
     def write(self, path: str, data: bytes, mode: int = 0o644) -> None:
         """Make a file. FAT keeps neither modes nor owners: who mounts it says who may read it."""

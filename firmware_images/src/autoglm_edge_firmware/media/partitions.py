@@ -68,7 +68,7 @@ def parse(head: bytes) -> Table:
     if any(entry.kind == _PROTECTIVE for entry in found):
         return _gpt(head)
     if not found:
-        raise NoTable("an empty partition table")
+        raise NoTable("no partition in its table: not an image of a card")
     if any(entry.kind in _EXTENDED for entry in found):
         raise NoTable("a partition table with extended partitions, which are not known here")
     _must_be_apart(found)
@@ -102,7 +102,7 @@ def _gpt(head: bytes) -> Table:
             raise NoTable(f"a GPT whose partition {index + 1} ends before it begins")
         found.append(Partition(index + 1, start * SECTOR_BYTES, (end - start + 1) * SECTOR_BYTES))
     if not found:
-        raise NoTable("an empty partition table")
+        raise NoTable("no partition in its table: not an image of a card")
     _must_be_apart(tuple(found))
     return Table(tuple(found), scheme="gpt")
 

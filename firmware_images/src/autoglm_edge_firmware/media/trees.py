@@ -9,7 +9,7 @@ import stat
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
-from autoglm_edge_firmware.errors import ImageUnusable
+_MOST_LINKS = 40
 
 
 class Tree(Protocol):
@@ -49,19 +49,21 @@ class FolderTree:
         self._root = root
 
     def _at(self, path: str) -> Path:
-        # The links of a root lead within that root, `/etc/resolv.conf` not to this machine's.
-        at = self._root
-        for name in PurePosixPath(path).parts[1:]:
-            at = at / name
+        """Return where a path leads as if this were the root: no link leads out of it, to this machine's own files."""
+        at, followed = self._root, 0
+        left = list(reversed(PurePosixPath(path).parts[1:]))
+        while left:
+            name = left.pop()
+            step = at / name
             if name == "..":
-                raise ImageUnusable(self._root, f"{path} leads out of it")
-            for _ in range(8):
-                if not at.is_symlink():
-                    break
-                target = at.readlink()
-                at = self._root / target.relative_to("/") if target.is_absolute() else at.parent / target
-            if not at.resolve().is_relative_to(self._root.resolve()):
-                raise ImageUnusable(self._root, f"{path} leads out of it")
+                at = at if at == self._root else at.parent
+            elif step.is_symlink() and followed < _MOST_LINKS:
+                followed += 1
+                target = PurePosixPath(step.readlink())
+                at = self._root if target.is_absolute() else at
+                left += reversed([part for part in target.parts if part != "/"])
+            else:
+                at = step
         return at
 
     def read(self, path: str) -> bytes | None:
