@@ -124,5 +124,5 @@ def site(board_disk: Path, tmp_path: Path, request: pytest.FixtureRequest) -> It
     with board_site(machine, tmp_path) as site:
         site.prepare()
         yield site
-    lines = [f"{seconds:8.1f} s  {what}\n" for seconds, what in site.timeline]
+    lines = [f"{seconds:7.1f} s, {used:6.1f} s of the processor: {what}\n" for seconds, used, what in site.timeline]
     (LOGS / f"{request.node.name}.timeline").write_text("".join(lines))
