@@ -11,7 +11,7 @@ from tests.boards.bootable import disk
 from tests.boards.converted import Converted, convert_digits, converted
 from tests.boards.disks import copy_of
 from tests.boards.kernels import kernel
-from tests.boards.locked_wheels import REPOSITORY, locked
+from tests.boards.locked_wheels import REPOSITORY, TESTS
 from tests.boards.machines import Machine
 from tests.boards.processors import PI_4_32, PI_4_64
 from tests.boards.qemu_user import EmulatedBoard
@@ -20,6 +20,7 @@ from tests.boards.shared import shared
 from tests.boards.sites import BoardSite, board_site
 from tests.fakes.boards import write_board
 
+from autoglm_edge_firmware.package.architectures import ARCHITECTURES
 from autoglm_edge_firmware.package.build import build_package
 
 LOGS = KEPT / "logs"
@@ -28,43 +29,15 @@ LOGS = KEPT / "logs"
 OLD_ONNXRUNTIME = "opt/onnxruntime-1.21.0"
 
 ARM64 = Recipe(
-    architecture="arm64",
-    machine="aarch64",
+    ARCHITECTURES["arm64"],
     packages=("python3", "bash", "coreutils", "libgomp1", "libstdc++6"),
-    requirements=locked("agent.txt")
-    + locked("workstation.txt", ("ai-edge-litert", "backports-strenum", "ml-dtypes", "tqdm")),
+    tests=TESTS,
     unlocked=(("onnxruntime==1.21.0", OLD_ONNXRUNTIME),),
 )
-
-# Of what Debian has no older release of that is new enough; the rest is in the packages.
-_PURE = (
-    "annotated-doc",
-    "annotated-types",
-    "markdown-it-py",
-    "mdurl",
-    "paho-mqtt",
-    "pydantic",
-    "pydantic-core",
-    "pygments",
-)
-_TESTS = ("iniconfig", "packaging", "pluggy", "pytest", "pytest-asyncio", "pytest-timeout")
 ARMV7 = Recipe(
-    architecture="armhf",
-    machine="armv7l",
-    packages=(
-        "python3",
-        "python3-numpy",
-        "python3-psutil",
-        "python3-httptools",
-        "bash",
-        "coreutils",
-        "libgomp1",
-        "libstdc++6",
-    ),
-    requirements=locked(
-        "agent.txt", (*_PURE, *_TESTS, "rich", "shellingham", "typer", "typing-extensions", "typing-inspection")
-    ),
-    unlocked=(("tflite-runtime==2.14.0", "usr/local/lib/python3.11/dist-packages"),),
+    ARCHITECTURES["armhf"],
+    packages=(*ARM64.packages, *ARCHITECTURES["armhf"].from_debian.values()),
+    tests=tuple(name for name in TESTS if name != "hypothesis"),
     with_security=False,
 )
 UNCONFIGURED = {"LD_LIBRARY_PATH": "/usr/lib/arm-linux-gnueabihf/blas:/usr/lib/arm-linux-gnueabihf/lapack"}

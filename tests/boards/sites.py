@@ -39,7 +39,7 @@ enabled = false
 sample_interval_s = 2
 batch_interval_s = 5
 """
-"""As the package's, but for the patience that a translated processor needs: measuring each way to run a model on it would
+"""As the package's, but for the patience that a translated processor needs: measuring each way to run a model would
 take minutes and tell nothing."""
 
 
