@@ -86,7 +86,7 @@ class EmulatedBoard:
 class Running(AbstractContextManager[subprocess.Popen[str]]):
     def __init__(self, command: list[str]) -> None:
         self._process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, errors="replace"
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
         )
 
     def __enter__(self) -> subprocess.Popen[str]:

@@ -26,8 +26,6 @@ SEED = 20
 
 PLAIN = (
     SETTINGS
-    # A trial of each way to run it takes minutes of translation and changes nothing of what is on the disk.
-    + "[inference.probe]\nenabled = false\n"
     + "[probation.default]\nduration_s = 2\ninferences = 0\nmax_latency_ratio = 1000\nmax_memory_ratio = 1000\n"
 )
 INPUT = np.random.default_rng(1).standard_normal((1, WIDTH), dtype=np.float32)
