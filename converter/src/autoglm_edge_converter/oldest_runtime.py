@@ -33,8 +33,8 @@ MOST_SAMPLES = 4
 LEAST_SQNR_DB = 20.0
 """Old and new kernels round 8-bit products differently: as much noise as quantizing made, 25 to 40 dB, and no more."""
 APART_DB = 4.0
-"""Answers that are both so far from the original's are twice as far, by power, from one another: 3 dB, which few samples
-tell to within one."""
+"""Answers that are both so far from the original's are twice as far, by power, from one another: 3 dB, which few
+samples tell to within one."""
 LEAST_EQUAL = 7 / 8
 """Of the elements of an integer or boolean output; the rest may have fallen to the other side of a border."""
 _SAME = 1e-5
