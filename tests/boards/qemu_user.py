@@ -64,7 +64,7 @@ class EmulatedBoard:
 
     def start(self, *command: str, given: Path | None = None) -> AbstractContextManager[subprocess.Popen[str]]:
         """Start a command and give its output as it comes; killed, with all that it started, at the end."""
-        return _Running(self._command(command, given, {}))
+        return Running(self._command(command, given, {}))
 
     def _command(self, command: tuple[str, ...], given: Path | None, more: Mapping[str, str]) -> list[str]:
         variables = {
@@ -83,7 +83,7 @@ class EmulatedBoard:
         return [*alone, *enter, *(f"{name}={value}" for name, value in variables.items()), *command]
 
 
-class _Running(AbstractContextManager[subprocess.Popen[str]]):
+class Running(AbstractContextManager[subprocess.Popen[str]]):
     def __init__(self, command: list[str]) -> None:
         self._process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, errors="replace"

@@ -98,10 +98,10 @@ def _make(recipe: Recipe, scratch: Path, root: Path) -> None:
     (root / "usr/bin/autoglm-edge-agent").chmod(0o755)
     for name in ("proc", "sys", "dev", "tmp", "run", "checkout", "given"):
         (root / name).mkdir(exist_ok=True)
-    _compile(root)
+    compile_library(root)
 
 
-def _compile(root: Path) -> None:
+def compile_library(root: Path) -> None:
     """Compile Python's own library, as its package would when configured: byte code is the same on every machine."""
     python = shutil.which(f"python{PYTHON}") if sys.version_info[:2] != (3, 11) else sys.executable
     if python:

@@ -7,7 +7,6 @@ from functools import partial
 
 import psutil
 import pytest
-from tests.conftest import one_broker
 from tests.fakes.agents import AgentProcess, wait_until
 from tests.fakes.sites import INPUT, Site
 
@@ -42,7 +41,7 @@ def _measured(agent: AgentProcess, manifest_sha256: str) -> list[str]:
     return [found.plan.model_dump_json() for entry in entries for found in entry.measured]
 
 
-@one_broker
+@pytest.mark.one_broker
 def test_the_old_model_serves_and_no_candidate_is_measured_twice(site: Site) -> None:
     agent = site.agent(probe="max_threads = 2\nseconds = 0.4")
     site.confirm(site.bundle("1"), timeout_s=120)

@@ -19,6 +19,8 @@ from autoglm_edge_agent.board import read_facts
 from autoglm_edge_agent.cancellation import cancel
 from autoglm_edge_agent.commands import Commands
 from autoglm_edge_agent.config import Config
+from autoglm_edge_agent.enrolment.identity import IdentityFolder
+from autoglm_edge_agent.enrolment.renewal import Renewal
 from autoglm_edge_agent.inference.control import Beat
 from autoglm_edge_agent.inference.listeners import (
     address_text,
@@ -119,7 +121,17 @@ class Agent:
         self._supervisor.shadowing.on_beat = self._updater.observation.shadow_beat
         self._uplink.on_desired = self._entrance.intake.put
         self._uplink.on_command = self._on_command
+        self._renewal = self._make_renewal(disk)
         self._uplink.fetchers = (fetcher, self._entrance.fetcher)
+
+    def _make_renewal(self, disk: Disk) -> Renewal | None:
+        path = self._config.device.identity
+        if path is None:
+            return None
+        folder, now = IdentityFolder(path, disk), self._entrance.time or time.time
+        renewal = Renewal(folder, self._uplink.send_renewal, self._uplink.renew_certificate, now)
+        self._uplink.on_renewed = renewal.take
+        return renewal
 
     def _fetcher(self, policy: TransferPolicy) -> Fetcher:
         def progressed(sha256: str, verified_bytes: int) -> None:
@@ -177,6 +189,7 @@ class Agent:
             self._telemetry.run(),
             self._watchdog.run(),
             *self._entrance.parts(),
+            *([self._renewal.run()] if self._renewal else []),
         ]
 
     async def _until(self, stopped: asyncio.Task[Any], tasks: list[asyncio.Task[None]], return_when: str) -> None:

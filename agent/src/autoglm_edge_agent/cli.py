@@ -124,6 +124,7 @@ def serve(
         str, typer.Option(help="Address for HTTP; port 0 takes a free one, empty: none.")
     ] = "127.0.0.1:8000",
     socket: Annotated[Path | None, typer.Option(help="Unix socket; the fast path is beside it, as .fast.")] = None,
+    grpc: Annotated[str | None, typer.Option(help="Address for gRPC; needs the extra `grpc`.")] = None,
     variant: Annotated[str | None, typer.Option(help="The variant to serve; else the fastest that fits.")] = None,
     threads: Annotated[int, typer.Option(min=1, max=256, help="Threads of the runtime.")] = 1,
     max_batch: Annotated[
@@ -132,6 +133,9 @@ def serve(
     lease: Annotated[
         Path | None, typer.Option(help="A file that commands for several models on one accelerator share.")
     ] = None,
+    standby: Annotated[
+        bool, typer.Option("--standby", help="Keep a second worker ready, for when the first one dies.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Say where it serves as one line of JSON.")] = False,
 ) -> None:
     """Serve a bundle to applications on this board, without a fleet or a broker, until Ctrl-C.
@@ -140,7 +144,15 @@ def serve(
     autoglm_edge_agent.client for the fast path; docs/inference.md tells more.
     """
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    section = serving_section(http or None, socket, threads, max_batch, lease)
+    section = serving_section(
+        socket,
+        http=http or None,
+        grpc=grpc,
+        threads=threads,
+        max_batch=max_batch,
+        lease_file=lease,
+        standby=standby,
+    )
     with opened(bundle) as directory:
         installed = identify(directory, variant)
 

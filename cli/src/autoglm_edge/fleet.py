@@ -14,6 +14,7 @@ from rich.live import Live
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from autoglm_edge.console import EXIT_FAILED, EXIT_INTERRUPTED, err, out, print_json
+from autoglm_edge.fleet_broker import broker
 from autoglm_edge.fleet_claims import claim
 from autoglm_edge.fleet_devices import devices
 from autoglm_edge.fleet_init import init
@@ -50,6 +51,7 @@ app.add_typer(keys, name="keys")
 app.add_typer(repository, name="repository")
 app.add_typer(claim, name="claim")
 app.add_typer(devices, name="devices")
+app.add_typer(broker, name="broker")
 
 
 @app.command()

@@ -72,7 +72,7 @@ def write_claims(claims: Iterable[Claim], directory: Path) -> list[Path]:
     written = []
     for each in claims:
         path = directory / f"claim-{each.claim_id}.json"
-        disk.commit(path, each.to_text().encode(), private=True)
+        disk.commit_private(path, each.to_text().encode())
         written.append(path)
     return written
 

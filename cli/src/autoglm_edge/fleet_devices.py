@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from autoglm_edge.console import out, print_json
+from autoglm_edge.console import EXIT_PARTIAL, err, out, print_json
 from autoglm_edge.fleet_claims import (
     ApproveOption,
     BrokerOption,
@@ -83,20 +83,27 @@ def revoke(
     name: NameArgument,
     reason: Annotated[str, typer.Option(help="Why, for the log.")] = "revoked by the owner",
     fleet: FleetOption = None,
+    passphrase_file: PassphraseOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Take a device's certificates back. Brokers hear of it by the files that `fleet broker config` writes anew."""
-    with open_fleet(fleet) as opened:
+    """Take a device's certificates back, and write anew what the broker reads. Exit code 3: it was not reloaded."""
+    with open_fleet(fleet, passphrase_file) as opened:
         count = opened.enrolment.revoke_device(name, reason)
-        updated = opened.enrolment.refresh_broker_files()
+        updated = opened.enrolment.broker.refresh()
+        problem = opened.enrolment.broker.reload()
+        settings = opened.enrolment.broker.settings()
+    reloads = settings is not None and bool(settings.reload)
     if as_json:
         print_json({"device": name, "certificates": count, "broker_files": [str(path) for path in updated]})
         return
     out.print(f"{name} is revoked: {count} certificate{'' if count == 1 else 's'}")
-    for path in updated:
-        out.print(f"written anew: {path}; let the broker read it", markup=False, soft_wrap=True)
     if not updated:
-        out.print("next: autoglm-edge fleet broker config KIND, and let the broker read what it writes")
+        out.print("no broker is told of it: `autoglm-edge fleet broker config` writes what brokers read")
+    elif not reloads:
+        out.print(f"written anew: {updated[0].parent}; let the broker read it", markup=False, soft_wrap=True)
+    if problem is not None:
+        err.print(problem, markup=False, soft_wrap=True)
+        raise typer.Exit(EXIT_PARTIAL)
 
 
 @devices.command("replace")

@@ -39,6 +39,8 @@ class Options:
     """Libraries of custom operators, carried in the bundle."""
     data: DataOptions = field(default_factory=DataOptions)
     """How files become inputs of the model."""
+    states: tuple[tuple[str, str], ...] | None = None
+    """Inputs, each with the output that goes into it again with the next run; None: those that the names tell of."""
     int8_io: bool = False
     """TFLite INT8 variants take and give INT8 numbers."""
     metric: str = "auto"

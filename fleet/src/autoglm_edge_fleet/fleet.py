@@ -12,17 +12,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 
 from autoglm_edge_fleet.audit import AuditEntry, first_broken, list_audit
+from autoglm_edge_fleet.broker_access.folder import FLEET_CERTIFICATE, FLEET_KEY
 from autoglm_edge_fleet.bundles import Publication, PublishedBundle, list_bundles, list_objects, publish, require_bundle
 from autoglm_edge_fleet.commands import QueuedCommand, find_command, queue_command
 from autoglm_edge_fleet.config import DEFAULT_BROKER, SETTINGS_FILE, FleetConfig, read_config, write_config
 from autoglm_edge_fleet.database import DATABASE_FILE, Database
 from autoglm_edge_fleet.deployments import Deployment, deploy, find_deployments, newest_deployments
 from autoglm_edge_fleet.devices import Device, Traffic, device_names, list_devices, shared_traffic
+from autoglm_edge_fleet.enrolment.authority import CERTIFICATE_FILE, FOLDER
 from autoglm_edge_fleet.enrolment.office import Enrolment
 from autoglm_edge_fleet.errors import AlreadyAFleet
 from autoglm_edge_fleet.limits import FLEET_LIMITS
@@ -96,6 +98,19 @@ class Fleet:
         """
         config = read_config(directory)
         return cls(directory, config, Database(directory / DATABASE_FILE), passphrases)
+
+    def use_broker(self, url: str, enrolment_url: str) -> None:
+        """Let the fleet use the broker that `enrolment.broker` has configured. Raises BadSettings, OSError."""
+        changed = replace(
+            self.config,
+            broker=url,
+            ca_file=f"{FOLDER}/{CERTIFICATE_FILE}",
+            cert_file=FLEET_CERTIFICATE,
+            key_file=FLEET_KEY,
+            device_url=None,
+            enrolment_url=enrolment_url,
+        )
+        write_config(self.directory, changed)
 
     def close(self) -> None:
         """Close the database."""

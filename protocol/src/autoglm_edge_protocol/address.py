@@ -72,7 +72,7 @@ def tls_context(address: BrokerAddress) -> ssl.SSLContext:
     except (OSError, ValueError) as error:
         raise LinkError(f"the TLS files for {address} cannot be used: {error}") from None
     if time.time() < address.time_floor:
-        context.verify_flags |= _NO_CHECK_TIME  # type: ignore[assignment]  # OpenSSL's, which Python has no name for
+        context.verify_flags |= _NO_CHECK_TIME  # OpenSSL's, which Python has no name for
         context.sslsocket_class = _dated_socket(address.time_floor)
     return context
 

@@ -105,20 +105,27 @@ class Disk:
 
     # compositions that are safe at any point ----
 
-    def commit(self, path: Path, data: bytes, *, private: bool = False) -> None:
+    def commit(self, path: Path, data: bytes) -> None:
         """Make `path` hold `data`: after a loss of power it holds the old bytes or the new ones, whole.
-
-        `private`: only the owner may read it, at no moment anybody else.
 
         A failed commit may leave `.NAME.new` behind; the next one of the same path overwrites it.
         """
         temporary = path.with_name(f".{path.name}.new")
-        with self.open_private(temporary) if private else self.open_write(temporary) as file:
-            self.truncate(file, 0)
-            self.write_at(file, 0, data)
-            self.sync(file)
-        self.replace(temporary, path)
-        self.sync_directory(path.parent)
+        with self.open_write(temporary) as file:
+            self._fill(file, data)
+        self.promote(temporary, path)
+
+    def commit_private(self, path: Path, data: bytes) -> None:
+        """As `commit`, and nobody but the owner can read it at any moment."""
+        temporary = path.with_name(f".{path.name}.new")
+        with self.open_private(temporary) as file:
+            self._fill(file, data)
+        self.promote(temporary, path)
+
+    def _fill(self, file: IO[bytes], data: bytes) -> None:
+        self.truncate(file, 0)
+        self.write_at(file, 0, data)
+        self.sync(file)
 
     def promote(self, source: Path, target: Path) -> None:
         """Give a file that was written and synced its final name, durably."""

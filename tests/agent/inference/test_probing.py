@@ -33,6 +33,8 @@ from pathlib import Path
 from autoglm_edge_agent.inference.backends import Backend, load_backend
 from autoglm_edge_agent.inference.errors import ModelUnusable
 
+pytestmark = pytest.mark.one_broker
+
 class Trouble:
     def __init__(self, session, provider):
         self._session, self._provider = session, provider

@@ -28,6 +28,7 @@ async def ask_key(key_file: Path, order: KeyOrder, silence_s: float = SILENCE_S)
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
+    wrong = b""
     try:
         said, wrong = await asyncio.wait_for(process.communicate(order.to_bytes()), silence_s)
         result = parse(KeyResult, said)

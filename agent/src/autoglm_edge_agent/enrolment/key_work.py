@@ -76,7 +76,7 @@ class FileKey:
     def _make(self) -> ec.EllipticCurvePrivateKey:
         key = ec.generate_private_key(ec.SECP256R1())
         pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-        self._disk.commit(self._path, pem, private=True)
+        self._disk.commit_private(self._path, pem)
         return key
 
 

@@ -37,6 +37,7 @@ MAX_BUFFERED_BYTES = 4 * LIMITS.request_body_bytes
 ALIGNMENT = 64
 """The first tensor of a body begins at a multiple of this, as runtimes like it."""
 READ_BYTES = 256 * 1024
+_SMALL_BYTES = 4096
 _JOINED_BYTES = 64 * 1024
 """Answers up to this size leave in one write."""
 
@@ -215,6 +216,13 @@ class Connection(asyncio.BufferedProtocol):
 
     def _make_room(self, head: Head) -> None:
         length = head.content_length
+        if length <= min(_SMALL_BYTES, len(self._received)):
+            # It is here already, and sooner copied once more than put where it would have to be for a runtime.
+            self._body = memoryview(bytes(self._received[:length]))
+            del self._received[:length]
+            self._body_bytes = length
+            self._buffer(length)
+            return
         text = head.headers.get("inference-header-content-length", "0")
         first = int(text) if text.isascii() and text.isdigit() and len(text) < 9 else 0
         raw = np.empty(length + ALIGNMENT, np.uint8)

@@ -118,7 +118,7 @@ class Authority:
             .sign(key, hashes.SHA256())
         )
         self._disk.make_directories(self._folder)
-        self._disk.commit(self.key_path, to_pem(key, passphrase), private=True)
+        self._disk.commit_private(self.key_path, to_pem(key, passphrase))
         self._disk.commit(self.certificate_path, certificate.public_bytes(Encoding.PEM))
         self._opened = key
 
@@ -173,21 +173,21 @@ class Authority:
 
     def issue_device(self, device: str, key: SignedKey, now: float) -> Certificate:
         """Return a certificate by which brokers know a device. Raises NoAuthority, KeyUnavailable, WrongPassphrase."""
-        return self._issue(device, key.public_key, ExtendedKeyUsageOID.CLIENT_AUTH, (), now, DEVICE_LIFE)
+        subject = _name(device, key.sha256)
+        return self._issue(subject, key.public_key, ExtendedKeyUsageOID.CLIENT_AUTH, (), now, DEVICE_LIFE)
 
     def issue_server(self, hosts: Collection[str], now: float) -> tuple[Certificate, bytes]:
         """Return a certificate by which devices know a broker, and its key in PEM. Raises as `issue_device`."""
         key = ec.generate_private_key(ec.SECP256R1())
         names = [_alternative(host) for host in hosts]
         usage = ExtendedKeyUsageOID.SERVER_AUTH
-        return self._issue("broker", key.public_key(), usage, names, now, SERVER_LIFE), to_pem(key, None)
+        return self._issue(_name("broker"), key.public_key(), usage, names, now, SERVER_LIFE), to_pem(key, None)
 
     def issue_client(self, user: str, now: float) -> tuple[Certificate, bytes]:
         """Return a certificate by which brokers know the fleet itself, and its key in PEM. Raises as `issue_device`."""
         key = ec.generate_private_key(ec.SECP256R1())
-        return self._issue(user, key.public_key(), ExtendedKeyUsageOID.CLIENT_AUTH, (), now, SERVER_LIFE), to_pem(
-            key, None
-        )
+        made = self._issue(_name(user), key.public_key(), ExtendedKeyUsageOID.CLIENT_AUTH, (), now, SERVER_LIFE)
+        return made, to_pem(key, None)
 
     def revocations(self, revoked: Iterable[Revocation], now: float) -> bytes:
         """Return the list of what is revoked (CRL, PEM). Raises as `issue_device`."""
@@ -206,7 +206,7 @@ class Authority:
 
     def _issue(
         self,
-        subject: str,
+        subject: x509.Name,
         public_key: PublicKey,
         usage: x509.ObjectIdentifier,
         names: Collection[x509.GeneralName],
@@ -215,7 +215,7 @@ class Authority:
     ) -> Certificate:
         authority, key = self.certificate(), self._key()
         builder = (
-            _builder(_name(subject), authority.subject, public_key, _at(now), life)
+            _builder(subject, authority.subject, public_key, _at(now), life)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_key_usage(signs_certificates=False), critical=True)
             .add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
@@ -289,8 +289,16 @@ def _key_usage(signs_certificates: bool) -> x509.KeyUsage:
     )
 
 
-def _name(common_name: str) -> x509.Name:
-    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name[:64])])
+def serial_number(key_sha256: str) -> str:
+    """Return what a device's subject has beside its name: a board and the one that replaces it have the same name."""
+    return key_sha256[:32]
+
+
+def _name(common_name: str, key_sha256: str | None = None) -> x509.Name:
+    attributes = [x509.NameAttribute(NameOID.COMMON_NAME, common_name[:64])]
+    if key_sha256 is not None:
+        attributes.append(x509.NameAttribute(NameOID.SERIAL_NUMBER, serial_number(key_sha256)))
+    return x509.Name(attributes)
 
 
 def _alternative(host: str) -> x509.GeneralName:

@@ -90,12 +90,18 @@ def revocations(database: Database) -> tuple[Revocation, ...]:
     return tuple(Revocation(row[0], row[1]) for row in rows)
 
 
-def enrolled_devices(database: Database) -> tuple[str, ...]:
-    """Return the names of devices with a certificate that is neither revoked nor over. Raises StorageError."""
+def valid_certificates(database: Database) -> tuple[DeviceCertificate, ...]:
+    """Return the certificates that are neither revoked nor over. Raises StorageError."""
     rows = database.read(
-        "SELECT DISTINCT device FROM certificates WHERE revoked_at IS NULL AND not_after > ? ORDER BY device",
+        "SELECT * FROM certificates WHERE revoked_at IS NULL AND not_after > ? ORDER BY device, not_before",
         (time.time(),),
     )
+    return tuple(_from_row(row) for row in rows)
+
+
+def outcast_devices(database: Database) -> tuple[str, ...]:
+    """Return the names of devices all of whose certificates are revoked. Raises StorageError."""
+    rows = database.read("SELECT device FROM certificates GROUP BY device HAVING COUNT(*) = COUNT(revoked_at)")
     return tuple(row[0] for row in rows)
 
 

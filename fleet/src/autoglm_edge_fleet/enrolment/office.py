@@ -13,12 +13,12 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from autoglm_edge_fleet.broker_access.folder import BrokerFolder
 from autoglm_edge_fleet.config import FleetConfig
 from autoglm_edge_fleet.database import Database
 from autoglm_edge_fleet.enrolment.authority import Authority
 from autoglm_edge_fleet.enrolment.certificates import (
     DeviceCertificate,
-    enrolled_devices,
     newest_certificates,
     revoke_device,
 )
@@ -50,6 +50,7 @@ class Enrolment:
         self._database = database
         self._trust = trust
         self.authority = Authority(directory, config.name, passphrases)
+        self.broker = BrokerFolder(directory, config.name, database, self.authority)
 
     def found(self, plain: bool = False) -> None:
         """Make the fleet's authority unless there is one; `plain`: its key is not encrypted."""
@@ -121,17 +122,9 @@ class Enrolment:
         """Return of each device the certificate that was issued last."""
         return newest_certificates(self._database)
 
-    def enrolled_devices(self) -> tuple[str, ...]:
-        """Return the names of devices with a certificate that counts."""
-        return enrolled_devices(self._database)
-
     def suspicions(self) -> Mapping[str, str]:
         """Return what is said of devices that were seen on more than one board."""
         return suspicions(self._database)
-
-    def refresh_broker_files(self) -> tuple[Path, ...]:
-        """Write anew what brokers read of devices and revocations, where it was written before."""
-        return ()
 
     def tags(self) -> Mapping[str, Mapping[str, str]]:
         """Return the tags of every device."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from autoglm_edge_fleet.audit import note
+from autoglm_edge_fleet.broker_access.folder import BrokerFolder
 from autoglm_edge_fleet.config import FleetConfig
 from autoglm_edge_fleet.database import Database
 from autoglm_edge_fleet.devices import insert
@@ -33,7 +34,7 @@ from autoglm_edge_fleet.enrolment.claims import (
     store_request,
 )
 from autoglm_edge_fleet.enrolment.decisions import UNKNOWN, Refuse, Step, decide, free_name
-from autoglm_edge_fleet.errors import RefusedReport
+from autoglm_edge_fleet.errors import BadSettings, RefusedReport
 from autoglm_edge_fleet.passphrases import Passphrases
 from autoglm_edge_protocol.claims import open_proven, prove
 from autoglm_edge_protocol.deployment import Reason
@@ -135,6 +136,7 @@ class Registrar:
             certificate = newest_certificate(connection, device, asked.key_sha256)
         assert certificate is not None
         if step is Step.ISSUE:
+            self._tell_broker(database)
             self._say(f"{device}: enrolled with claim {record.claim_id} ({describe_board(asked.request)})")
         return self._reply(
             record,
@@ -146,6 +148,16 @@ class Registrar:
             broker_url=self._config.url_for_devices,
             broker_ca=self._config.broker_authority(self._directory),
         )
+
+    def _tell_broker(self, database: Database) -> None:
+        """Let the broker know of a device before the device knows of itself."""
+        folder = BrokerFolder(self._directory, self._config.name, database, self._authority)
+        try:
+            problem = folder.reload() if folder.refresh() else None
+        except (OSError, BadSettings) as error:
+            problem = f"the broker's files were not written: {error}"
+        if problem is not None:
+            self._say(problem)
 
     def _name(self, connection: sqlite3.Connection, record: Record, asked: Asked) -> str:
         if record.device is not None:

@@ -1,0 +1,1 @@
+"""Write an image to cards: choose, refuse, write, read back, and give each its own claim."""
