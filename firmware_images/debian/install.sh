@@ -30,6 +30,27 @@ package_for() {
   [ -n "$best" ] || fail "$1 has no package for $2; make one with: autoglm-edge flash package --arch $2"
 }
 
+is_met() {
+  # One alternative of a dependency, such as: python3 (>= 3.11)
+  set -- $1
+  has=$(dpkg-query --show --showformat '${db:Status-Status} ${Version}' "$1" 2>/dev/null) || return 1
+  [ "${has%% *}" = installed ] || return 1
+  [ $# = 1 ] || dpkg --compare-versions "${has#* }" "${2#(}" "${3%)}"
+}
+
+unmet() {
+  # What the package depends on and the board has not.
+  dpkg-deb --field "$1" Depends | tr ',' '\n' | while read -r group; do
+    met=no
+    rest="$group|"
+    while [ -n "$rest" ]; do
+      if is_met "${rest%%|*}"; then met=yes; fi
+      rest=${rest#*|}
+    done
+    [ "$met" = yes ] || echo "$group"
+  done | paste -sd, - | sed 's/,/, /g'
+}
+
 check_space() {
   needed_kib=$(dpkg-deb --field "$1" Installed-Size)
   free_kib=$(df -Pk /opt 2>/dev/null | { read -r _ && read -r _ _ _ free _ && echo "$free"; } || true)
@@ -49,12 +70,10 @@ install_package() {
         fail "$name ${installed#* } is installed, newer than $best_version here; remove it first to go back" ;;
   esac
   check_space "$best"
-  # Asked before anything is changed: else dpkg would leave the new package unpacked and the old one gone.
-  problems=$(LC_ALL=C dpkg --dry-run --install "$best" 2>&1) || {
-    lacks=$(echo "$problems" | sed -n 's/^ *[^ ]* depends on \(.*\)\(; however:\|\.\)$/\1/p' | paste -sd, - | sed 's/,/, /g')
-    [ -z "$lacks" ] || fail "the board lacks $lacks; install that, or make a package for its Python; nothing was changed"
-    fail "dpkg does not take $best: $(echo "$problems" | tail -n 1)"
-  }
+  # Both before anything is changed: dpkg would leave the new package unconfigured, and the old one gone.
+  lacks=$(unmet "$best")
+  [ -z "$lacks" ] || fail "the board lacks $lacks; install that, or make a package for its Python; nothing was changed"
+  dpkg-deb --contents "$best" >/dev/null 2>&1 || fail "$best is damaged; copy it again; nothing was changed"
   dpkg --force-confold --install "$best" >/dev/null
   echo "$name $best_version is installed"
 }

@@ -18,15 +18,22 @@ _PACKAGES = (
     *("init-system-helpers", "libc-bin", "libstdc++6", "login", "mount", "passwd", "perl-base", "python3", "sed"),
     *("systemd-sysv", "util-linux"),
 )
-_MADE = 2
-"""Counts the ways in which this file has made a root."""
+_UNPACKED = {
+    "libc6": "2.36-9",
+    "libgcc-s1": "12.2.0-14",
+    "libstdc++6": "12.2.0-14",
+    "passwd": "1:4.13",
+    "python3": "3.11.2-1",
+    "systemd": "252.39-1",
+}
+"""What our package depends on is unpacked and not configured, so dpkg has to be told that it is there."""
 PYTHON = "3.11"
 """Of Debian 12."""
 
 
 def base_root(architecture: str) -> Path:
     """Return an unpacked root that nobody may write to; made anew if there is none."""
-    digest = sha256(repr((_PACKAGES, _MADE, debian.release())).encode()).hexdigest()[:16]
+    digest = sha256(repr((_PACKAGES, _UNPACKED, debian.release())).encode()).hexdigest()[:16]
     root = KEPT / f"service-{architecture}-{digest}"
     KEPT.mkdir(parents=True, exist_ok=True)
     with alone(KEPT / f"{root.name}.lock"):
@@ -37,9 +44,7 @@ def base_root(architecture: str) -> Path:
                 # What base-passwd does when it is configured.
                 for name in ("passwd", "group"):
                     (made / "etc" / name).write_text((made / f"usr/share/base-passwd/{name}.master").read_text())
-                # What these packages do when they are configured is not needed here, but dpkg asks whether it was done.
-                status = made / "var/lib/dpkg/status"
-                status.write_text(status.read_text().replace("install ok unpacked", "install ok installed"))
+                (made / "var/lib/dpkg/status").write_text("\n".join(map(_status, _UNPACKED.items())))
                 made.rename(root)
     return root
 
@@ -80,6 +85,12 @@ def newer(package: Path, scratch: Path) -> Path:
     path = scratch / package.name.replace("-1_", "-2_")
     subprocess.run(["dpkg-deb", "--root-owner-group", "-Znone", "--build", str(folder), str(path)], check=True)
     return path
+
+
+def _status(package: tuple[str, str]) -> str:
+    name, version = package
+    fields = f"Package: {name}\nStatus: install ok installed\nArchitecture: all\nVersion: {version}\n"
+    return f"{fields}Maintainer: Debian <debian@localhost>\nDescription: unpacked for a test\n"
 
 
 def _in_root(root: Path, *command: str) -> None:
