@@ -32,7 +32,8 @@ Link = tuple[str, str]
 def before_packages(plan: ImagePlan, known: Identifiers) -> tuple[File, ...]:
     """Return what must be there while packages are configured."""
     found = [
-        File("/etc/initramfs-tools/conf.d/autoglm-edge", b"MODULES=list\nCOMPRESS=zstd\n"),
+        # The type of the root is said, as there is no root to look at: with it goes what checks file systems.
+        File("/etc/initramfs-tools/conf.d/autoglm-edge", b"MODULES=list\nCOMPRESS=zstd\nFSTYPE=ext4\n"),
         File("/etc/initramfs-tools/modules", "".join(f"{name}\n" for name in plan.board.modules).encode()),
         # Services are not started while an image is made.
         File("/usr/sbin/policy-rc.d", b"#!/bin/sh\nexit 101\n", 0o755),
