@@ -13,7 +13,7 @@ WORKERS ?= $(shell echo $$(( $$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
 # In the order of the folders, so that the files of one long test are not the last.
 PARALLEL := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: bench-frameworks help demo test test-main test-tensorflow test-fast test-torch fuzz check format install broker schemas lock clean
+.PHONY: bench-frameworks boards help demo test test-main test-tensorflow test-fast test-torch fuzz check format install broker schemas lock clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /  \1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -28,11 +28,11 @@ test: test-main ## run every test, the slow ones too, each in the environment th
 	@echo "PyTorch ($(TORCH_VENV)): $$(cat $(TORCH_VENV)/.test-counts)"
 	-@cat $(VENV)/.fault-points
 
-test-main: install $(AGENT_VENV)/.complete broker ## run all tests but those of TensorFlow and PyTorch models
+test-main: install $(AGENT_VENV)/.complete broker boards ## run all tests but those of TensorFlow and PyTorch models
 	AUTOGLM_EDGE_FAULT_POINTS=$(VENV)/.fault-points AUTOGLM_EDGE_TEST_COUNTS=$(VENV)/.test-counts \
 	  $(BIN)/python -m pytest $(PARALLEL) $(PYTEST_ARGS)
 
-test-fast: install $(AGENT_VENV)/.complete broker ## run the fast tests only
+test-fast: install $(AGENT_VENV)/.complete broker boards ## run the fast tests only
 	$(BIN)/python -m pytest $(PARALLEL) -m "not slow" $(PYTEST_ARGS)
 
 test-torch: $(TORCH_VENV)/.complete ## run the tests of PyTorch models, in an environment of their own
@@ -77,6 +77,9 @@ $(TENSORFLOW_VENV)/.complete: requirements/tensorflow.txt $(DISTRIBUTIONS:%=%/py
 
 broker:
 	@$(PYTHON) scripts/broker.py
+
+boards: ## install what emulates ARM boards, as root
+	@$(PYTHON) scripts/boards.py
 
 schemas: install ## write docs/schemas, docs/asyncapi.json and the generated diagrams anew
 	$(BIN)/python scripts/generate_docs.py

@@ -47,13 +47,20 @@ def _kinds() -> tuple[str, ...]:
     return available_kinds()
 
 
-one_broker = pytest.mark.parametrize("broker", _kinds()[:1], indirect=True)
-"""For long tests whose subject is no matter of the broker."""
+one_broker = pytest.mark.one_broker
 
 
-@pytest.fixture(params=_kinds())
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run what needs a broker with each kind that is installed, and with one where the broker is not its subject."""
+    chosen = [mark.args[0] for mark in metafunc.definition.iter_markers("parametrize")]
+    if "broker" in metafunc.fixturenames and "broker" not in chosen:
+        once = metafunc.definition.get_closest_marker("one_broker") is not None
+        metafunc.parametrize("broker", _kinds()[:1] if once else _kinds(), indirect=True)
+
+
+@pytest.fixture
 def broker(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Broker | GivenBroker]:
-    """A running broker, each kind that is installed in turn."""
+    """A running broker."""
     if given := _given():
         yield GivenBroker(given[request.param])
         return

@@ -37,8 +37,8 @@ INTRODUCTION = """
 
 What a request costs above `InferenceSession.run` on the same input, in microseconds: medians of requests in turns, one
 client, one thread of the runtime. The raw run is measured between the others, so that it suffers the same interruptions
-and cold caches. HTTP is asked over a raw socket, so that the server is measured and not a client library; JSON clients
-are `http.client` and `json` for both servers.
+and cold caches. HTTP is asked over a raw socket, so that the server is measured and not a client library; JSON goes
+through `http.client` to both servers, its text made beforehand.
 """
 REQUESTS = 50
 """Of each way in one round."""

@@ -21,6 +21,8 @@ from autoglm_edge_protocol.commands import Command, Outcome
 from autoglm_edge_protocol.deployment import DesiredState, ReportedState
 from autoglm_edge_protocol.topics import Channel, Topic
 
+pytestmark = pytest.mark.one_broker
+
 Attack = Callable[[Site, DesiredState], bytes]
 
 

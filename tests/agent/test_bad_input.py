@@ -19,6 +19,8 @@ from autoglm_edge_protocol.limits import LIMITS
 from autoglm_edge_protocol.manifest import CHUNK_INDEX_PATH, GOLDEN_PATH
 from autoglm_edge_protocol.topics import Channel, Topic
 
+pytestmark = pytest.mark.one_broker
+
 MODEL = "variants/fp32/model.onnx"
 
 

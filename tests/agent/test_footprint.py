@@ -11,6 +11,8 @@ import pytest
 from tests.fakes.agents import AgentProcess
 from tests.fakes.sites import INPUT, Site
 
+pytestmark = pytest.mark.one_broker
+
 HEAVY = ("numpy", "onnxruntime", "onnx", "ai_edge_litert", "tflite_runtime", "tuf", "securesystemslib", "cryptography")
 LIMIT_BYTES = 35 * 1024 * 1024
 """A ceiling that only a heavy import would break: 29 MB were measured, with Python 3.11 on x86-64."""

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 from tests.fakes.agents import AgentProcess, wait_until
 from tests.fakes.model_bundles import ModelBundle
 from tests.fakes.sites import Site
@@ -17,6 +18,8 @@ from autoglm_edge_protocol.deployment import DeploymentReport, DesiredState
 from autoglm_edge_protocol.documents import parse
 from autoglm_edge_protocol.limits import LIMITS
 from autoglm_edge_protocol.manifest import CHUNK_INDEX_PATH
+
+pytestmark = pytest.mark.one_broker
 
 INPUT = np.random.default_rng(0).standard_normal((2, 700), dtype=np.float32)
 

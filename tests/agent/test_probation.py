@@ -19,6 +19,8 @@ from autoglm_edge_protocol.commands import Outcome
 from autoglm_edge_protocol.deployment import DeploymentReport, ReportedState
 from autoglm_edge_protocol.probation import ProbationReport, ProbationTerms, ShadowTerms
 
+pytestmark = pytest.mark.one_broker
+
 LONG_S = 600.0
 SHADOW = ShadowTerms(rate=1.0, max_disagreement=0.2, min_samples=5)
 

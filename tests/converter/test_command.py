@@ -20,6 +20,7 @@ CHANGED: dict[str, tuple[object, dict[str, object]]] = {
     "max_drop": (0.02, {"max_drop": 0.02}),
     "precisions": (("int8", "fp16"), {"precision": ["int8", "fp16"]}),
     "shapes": ((("x", (1, -1)),), {"shape": ["x=1,-1"]}),
+    "states": ((("h", "hn"), ("c", "cn")), {"state": ["h=hn", "c=cn"]}),
     "formats": (("onnx", "tflite"), {"model_format": ["onnx", "tflite"]}),
     "loading": (
         (("state_dict", "a/w.pt"), ("example_inputs", "a/e.npz"), ("signature", "serve")),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from autoglm_edge_converter.float_graphs import Calibrated, FloatGraph, calibrat
 from autoglm_edge_converter.laboratory import Laboratory
 from autoglm_edge_converter.loading import Loading, load_original
 from autoglm_edge_converter.measure import Form, measure_form
+from autoglm_edge_converter.original import FORMATS
 from autoglm_edge_converter.passes import PASSES
 from autoglm_edge_converter.plan import static_recipes
 from autoglm_edge_converter.processor import in_words, own_units, sums_saturate, units_in
@@ -31,8 +33,8 @@ from autoglm_edge_converter.recipes import DYNAMIC, INT8, OPTIMISED, PAIRED, UIN
 from autoglm_edge_converter.runners.onnx import open_session
 from autoglm_edge_converter.saturation import is_depthwise, output_axis, paired_peaks
 from autoglm_edge_converter.selection import consider
-from autoglm_edge_converter.targets import Demands, demands_of
-from autoglm_edge_converter.twins import Kind, Twins, may_saturate
+from autoglm_edge_converter.targets import TARGETS, Demands, demands_of
+from autoglm_edge_converter.twins import Kind, Twins, may_saturate, twins_for
 from autoglm_edge_converter.unsigned_weights import unsigned_weights
 from autoglm_edge_converter.weights_only import round_to_int8
 from autoglm_edge_converter.workbench import Workbench, open_workbench
@@ -131,6 +133,25 @@ def test_a_file_that_saturates_here_alone_has_a_twin_that_answers_for_it(
     assert twins.judged_as(Candidate(recipe)) == (judged and Candidate(judged))
     assert twins.judged_as(Candidate(recipe, format="tflite")) is None
     assert twins.timed_as(Candidate(recipe, format="tflite")) is None
+
+
+@pytest.mark.parametrize(
+    ("own", "targets", "machines"),
+    [
+        (("avx2",), [], ()),
+        (("avx2",), ["x86-64"], ()),
+        (("avx2",), ["rpi4", "x86-64"], ("aarch64",)),
+        (("avx2",), ["rpi5", "armv7", "x86-64-vnni"], ("aarch64", "armv7l", "x86_64")),
+        (("avx2", "vnni"), ["rpi5"], ()),
+    ],
+)
+def test_times_taken_here_tell_nothing_of_processors_that_have_more(
+    own: tuple[str, ...], targets: list[str], machines: tuple[str, ...]
+) -> None:
+    twins = twins_for(demands_of(targets, FORMATS), replace(TARGETS["x86-64"], instructions=own))
+    assert twins.unknown_on(Candidate(Recipe(), format="tflite")) == machines
+    others = [Candidate(Recipe()), *(Candidate(Recipe(family=name), format="tflite") for name in (DYNAMIC, WEIGHTS))]
+    assert [twins.unknown_on(candidate) for candidate in others] == [()] * 3
 
 
 def test_a_twin_computes_what_its_file_does(mbn: Calibrated) -> None:

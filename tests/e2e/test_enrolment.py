@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from tests.conftest import one_broker
+from tests.e2e.enrolling import agent, make_claim
 from tests.fakes.agents import wait_until
 from tests.fakes.brokers import Broker
 from tests.fakes.fleet_processes import FleetProcess
@@ -16,20 +17,10 @@ from tests.fakes.fleet_processes import FleetProcess
 from autoglm_edge_fleet.enrolment.claims import ClaimTerms
 
 
-def agent(*arguments: object, timeout_s: float = 60) -> subprocess.CompletedProcess[str]:
-    """`autoglm-edge-agent ...`, to its end."""
-    command = [str(Path(sys.executable).with_name("autoglm-edge-agent")), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, check=False)
-
-
 @pytest.fixture
 def claim(fleet_side: FleetProcess, tmp_path: Path) -> Path:
     """A claim, as a board has it."""
-    fleet_side.fleet.enrolment.found(plain=True)
-    (made,) = fleet_side.fleet.enrolment.create_claims(1, ClaimTerms(3600, {"site": "berlin"}), name_prefix="cam")
-    path = tmp_path / "claim.json"
-    path.write_text(made.to_text())
-    return path
+    return make_claim(fleet_side.fleet, tmp_path)
 
 
 @one_broker
@@ -68,10 +59,7 @@ def test_a_board_becomes_a_device_once(fleet_side: FleetProcess, broker: Broker,
 @one_broker
 def test_a_board_waits_until_it_is_approved(fleet_side: FleetProcess, broker: Broker, tmp_path: Path) -> None:
     enrolment = fleet_side.fleet.enrolment
-    enrolment.found(plain=True)
-    (made,) = enrolment.create_claims(1, ClaimTerms(3600, {}, needs_approval=True))
-    claim = tmp_path / "claim.json"
-    claim.write_text(made.to_text())
+    claim = make_claim(fleet_side.fleet, tmp_path, ClaimTerms(3600, {}, needs_approval=True))
     command = [
         str(Path(sys.executable).with_name("autoglm-edge-agent")),
         *("enrol", "--claim", str(claim), "--identity", str(tmp_path / "identity"), "--timeout", "60"),

@@ -17,6 +17,8 @@ from autoglm_edge_fleet.deployments import Deployment
 from autoglm_edge_fleet.fleet import Fleet
 from autoglm_edge_protocol.names import BundleId
 
+pytestmark = pytest.mark.one_broker
+
 KILLS = 24
 LONGEST_PAUSE_S = 1.0
 """An update takes about a second: kills fall into all of its phases, and some after it."""

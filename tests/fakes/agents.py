@@ -47,11 +47,7 @@ class AgentProcess:
 
     def _config(self, broker_url: str, options: dict[str, object]) -> str:
         return f"""
-[device]
-fleet = "{self.fleet}"
-name = "{self.device}"
-[broker]
-url = "{broker_url}"
+{_who(self.fleet, self.device, broker_url, options)}
 [storage]
 directory = "{self.state}"
 reserve_bytes = {options.get("reserve_bytes", 0)}
@@ -151,6 +147,12 @@ batch_interval_s = {options.get("batch_interval_s", 0.5)}
             return bool(self.request("GET", "/v2/health/ready", timeout_s=1.0)["ready"])
         except OSError:
             return False
+
+
+def _who(fleet: str, device: str, broker_url: str, options: dict[str, object]) -> str:
+    if identity := options.get("identity"):
+        return f'[device]\nidentity = "{identity}"'
+    return f'[device]\nfleet = "{fleet}"\nname = "{device}"\n[broker]\nurl = "{broker_url}"'
 
 
 def _trust(options: dict[str, object]) -> str:

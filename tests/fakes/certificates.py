@@ -25,10 +25,11 @@ class Authority:
         signed = certificate.sign(self._key, hashes.SHA256())
         self.ca_file.write_bytes(signed.public_bytes(serialization.Encoding.PEM))
 
-    def give(self, name: str) -> tuple[Path, Path]:
-        """Return the files of a certificate for 127.0.0.1, and of its key."""
+    def give(self, name: str, days: tuple[float, float] = (-1, 1)) -> tuple[Path, Path]:
+        """Return the files of a certificate for 127.0.0.1, and of its key; it is valid from and to so many days from
+        now."""
         key = ec.generate_private_key(ec.SECP256R1())
-        builder = self._build(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]), key).add_extension(
+        builder = self._build(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]), key, days).add_extension(
             x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False
         )
         certificate_file, key_file = self._directory / f"{name}.crt", self._directory / f"{name}.key"
@@ -41,7 +42,9 @@ class Authority:
         )
         return certificate_file, key_file
 
-    def _build(self, subject: x509.Name, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
+    def _build(
+        self, subject: x509.Name, key: ec.EllipticCurvePrivateKey, days: tuple[float, float] = (-1, 1)
+    ) -> x509.CertificateBuilder:
         now = datetime.datetime.now(datetime.timezone.utc)
         self._serial += 1
         return (
@@ -50,6 +53,6 @@ class Authority:
             .issuer_name(self._name)
             .public_key(key.public_key())
             .serial_number(self._serial)
-            .not_valid_before(now - datetime.timedelta(days=1))
-            .not_valid_after(now + datetime.timedelta(days=1))
+            .not_valid_before(now + datetime.timedelta(days=days[0]))
+            .not_valid_after(now + datetime.timedelta(days=days[1]))
         )

@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from autoglm_edge_agent.client.wire import ANSWER, ANSWER_KIND, CONTROL
-from autoglm_edge_agent.inference.fast_path import Channel, FastPath
+from autoglm_edge_agent.inference.fast_channel import Channel
+from autoglm_edge_agent.inference.fast_path import FastPath
 from autoglm_edge_agent.inference.model import Model
 from autoglm_edge_agent.inference.sampling import Sampler
 from autoglm_edge_protocol.manifest import Manifest, Variant

@@ -16,9 +16,9 @@ from autoglm_edge_fleet.trust.custody import Foundation
 class FleetProcess:
     """`autoglm-edge fleet serve`."""
 
-    def __init__(self, directory: Path, broker_url: str) -> None:
+    def __init__(self, directory: Path, broker_url: str, fleet: Fleet | None = None) -> None:
         self.directory = directory
-        self.fleet = Fleet.init(directory, FLEET, broker_url)
+        self.fleet = fleet or Fleet.init(directory, FLEET, broker_url)
         self.fleet.trust.found(Foundation(directory / "root-keys", plain=True))
         self.log = directory / "serve.log"
         self._process: subprocess.Popen[bytes] | None = None

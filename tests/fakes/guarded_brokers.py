@@ -11,14 +11,13 @@ import ssl
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.reasoncodes import ReasonCode
 from tests.fakes.ports import free_port
 
 from autoglm_edge_agent.enrolment.key_work import FileKey
@@ -31,6 +30,7 @@ from autoglm_edge_fleet.fleet import Fleet
 from autoglm_edge_fleet.local_broker import find_program
 from autoglm_edge_protocol.durable import Disk
 
+OBSERVER = "the.observer"
 START_S = 20.0
 WAIT_S = 15.0
 
@@ -79,6 +79,25 @@ class GuardedBroker:
     def authority(self) -> Path:
         return self.folder / "fleet-ca.pem"
 
+    def _admit_observer(self) -> None:
+        """Add somebody who sees everything, which no fleet has, to the files as they were written."""
+        if self.kind == "mosquitto":
+            path = self.folder / "devices.acl"
+            path.write_text(f"user {OBSERVER}\ntopic read #\n\n{path.read_text()}")
+        else:
+            path = self.folder / "devices.conf"
+            user = f'{{ user: "CN={OBSERVER}", allowed_connection_types: ["MQTT"] }}'
+            path.write_text(path.read_text().replace("users: [", f"users: [ {user}", 1))
+
+    @property
+    def observer(self) -> Papers:
+        papers = Papers(self.folder / "observer.pem", self.folder / "observer.key")
+        if not papers.certificate.exists():
+            made, key = self.fleet.enrolment.authority.issue_client(OBSERVER, time.time())
+            papers.certificate.write_text(made.pem)
+            papers.key.write_bytes(key)
+        return papers
+
     @property
     def owner(self) -> Papers:
         return Papers(self.fleet.directory / FLEET_CERTIFICATE, self.fleet.directory / FLEET_KEY)
@@ -86,6 +105,7 @@ class GuardedBroker:
     def start(self) -> None:
         program = find_program(self.kind)
         assert program is not None
+        self._admit_observer()
         names = ["devices.conf", "enrolment.conf"]
         if self.kind == "mosquitto":
             # As Debian's own mosquitto.conf does, which includes ours.
@@ -113,8 +133,23 @@ class GuardedBroker:
 
     def reload(self) -> None:
         """Let it read its files again."""
+        self._admit_observer()
         for process in self._processes:
             process.send_signal(signal.SIGHUP)
+
+    def reload_by_command(self) -> None:
+        """Let the fleet reload it whenever it has written its files, as `fleet broker config --reload` does."""
+        path = self.folder / "pids"
+        path.write_text("\n".join(str(process.pid) for process in self._processes))
+        settings = self.fleet.enrolment.broker.settings()
+        assert settings is not None
+        reload = ("/bin/sh", "-c", f"kill -HUP $(cat {path})")
+        self.fleet.enrolment.broker.configure(settings.model_copy(update={"reload": reload}))
+        self.reload()
+
+    def restart(self) -> None:
+        self.stop()
+        self.start()
 
     def stop(self) -> None:
         for process in self._processes:
@@ -148,15 +183,11 @@ class GuardedBroker:
         self.fleet.enrolment.broker.refresh()
         return Papers(base.with_suffix(".pem"), base.with_suffix(".key"))
 
-    @contextmanager
-    def device(self, papers: Papers, client_id: str, **more: object) -> Iterator[Visitor]:
-        with Visitor(self, self.port, client_id, papers, **more) as visitor:
-            yield visitor
+    def device(self, papers: Papers, client_id: str, **more: str) -> Visitor:
+        return Visitor(self, self.port, client_id, papers, **more)
 
-    @contextmanager
-    def board(self, client_id: str, **more: object) -> Iterator[Visitor]:
-        with Visitor(self, self.enrolment_port, client_id, None, **more) as visitor:
-            yield visitor
+    def board(self, client_id: str, user: str | None = None) -> Visitor:
+        return Visitor(self, self.enrolment_port, client_id, None, user)
 
 
 class Visitor:
@@ -189,12 +220,16 @@ class Visitor:
         self._granted = threading.Event()
         self.is_in = False
         self._client.on_connect = self._connected
-        self._client.on_disconnect = lambda *_: (self._gone.set(), self._answered.set())
+        self._client.on_disconnect = self._disconnected
         self._client.on_subscribe = lambda *_: self._granted.set()
-        self._client.on_message = lambda _c, _u, message: self.got.put((message.topic, message.payload))
+        self._client.on_message = lambda _c, _u, message: self.got.put((message.topic, bytes(message.payload)))
 
-    def _connected(self, _c: object, _u: object, _f: object, reason: paho.ReasonCode, _p: object) -> None:
+    def _connected(self, _c: object, _u: object, _f: object, reason: ReasonCode, _p: object) -> None:
         self.is_in = not reason.is_failure
+        self._answered.set()
+
+    def _disconnected(self, _c: object, _u: object, _f: object, _reason: object, _p: object) -> None:
+        self._gone.set()
         self._answered.set()
 
     def __enter__(self) -> Visitor:
@@ -216,7 +251,7 @@ class Visitor:
     def cut(self) -> None:
         """End the connection without a word, so that the broker publishes the will."""
         connection = self._client.socket()
-        assert connection is not None
+        assert isinstance(connection, socket.socket)
         connection.shutdown(socket.SHUT_RDWR)
 
     @property

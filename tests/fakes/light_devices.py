@@ -64,7 +64,7 @@ class LightDevice:
         manifest = read_manifest(self.store, reference)
         variant = manifest.variants[0]
         await self._fetcher.fetch(index_file(manifest))
-        for file in read_chunked_files(self.store, manifest, needed_files(manifest, variant)):
+        for file in read_chunked_files(self.store, manifest, needed_files(manifest, (variant,))):
             await self._fetcher.fetch(file)
         self.store.install(reference, files_here(manifest, variant))
         self.took_s = time.monotonic() - begun

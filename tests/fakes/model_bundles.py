@@ -32,6 +32,7 @@ from autoglm_edge_protocol.manifest import (
 Array = npt.NDArray[np.float32]
 
 MODEL_PATH = "variants/fp32/model.onnx"
+RIVAL_PATH = "variants/rival/model.onnx"
 
 
 @dataclass(frozen=True)
@@ -130,6 +131,29 @@ def write_bundle(
     (directory / MANIFEST_PATH).write_text(manifest.to_text(), encoding="utf-8")
     data = (directory / MANIFEST_PATH).read_bytes()
     return BundleReference(name=name, version=version, manifest_sha256=sha256_of(data), manifest_size_bytes=len(data))
+
+
+def add_rival(bundle: ModelBundle, model: bytes, *, told: float, unknown: str | None = None) -> ModelBundle:
+    """Put a second variant, `rival`, under the first one of a bundle; it must answer alike.
+
+    The rival is told to be twice as fast as float, the first variant to be `told` times as fast; of that one the
+    converter's machine does not know how fast it is on machines called `unknown`.
+    """
+    (bundle.directory / RIVAL_PATH).parent.mkdir()
+    (bundle.directory / RIVAL_PATH).write_bytes(model)
+    manifest = Manifest.model_validate_json((bundle.directory / MANIFEST_PATH).read_bytes())
+    (first,) = manifest.variants
+    fast = first.latency.model_copy(update={"speedup": 2.0})
+    latency = first.latency.model_copy(update={"speedup": told, "unknown_on": (unknown,) if unknown else ()})
+    rival = first.model_copy(update={"id": "rival", "model": RIVAL_PATH, "files": (RIVAL_PATH,), "latency": fast})
+    entries = list_files(bundle.directory, [first.model, RIVAL_PATH, GOLDEN_PATH])
+    index = write_chunk_index(bundle.directory, entries)
+    changes = {
+        "variants": (first.model_copy(update={"latency": latency}), rival),
+        "files": tuple(sorted((*entries, index), key=lambda entry: entry.path)),
+    }
+    (bundle.directory / MANIFEST_PATH).write_text(manifest.model_copy(update=changes).to_text(), encoding="utf-8")
+    return bundle
 
 
 def _body(width: int, seed: int) -> Array:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 from tests.fakes.brokers import Broker
-from tests.fakes.model_bundles import ModelBundle, make_model_bundle
+from tests.fakes.model_bundles import ModelBundle, add_rival, make_model_bundle
+from tests.fakes.onnx_writer import linear_model
 from tests.fakes.sites import Site
 from tests.faults.messages import verify_here
 from tests.faults.scenarios import prepare
@@ -43,9 +44,13 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def bundles(tmp_path_factory: pytest.TempPathFactory) -> list[ModelBundle]:
     # They share a layer of 262 KB, at another place in each file: some chunks are copied on the device, some fetched.
     folder = tmp_path_factory.mktemp("bundles")
-    return [
-        make_model_bundle(folder / str(n), version=str(n), seed=n, width=256, body=1, note="n" * n) for n in (1, 2, 3)
+    found = [
+        make_model_bundle(folder / str(n), version=str(n), seed=n, width=256, body=1, note="n" * n)
+        for n in (1, 2, 3, 4)
     ]
+    last = found[3]
+    model = linear_model(last.weights, last.bias, body=last.body, note="another file")
+    return [*found[:3], add_rival(last, model, told=1.0, unknown="board")]
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tests.fakes.model_bundles import ModelBundle
@@ -27,7 +27,7 @@ from autoglm_edge_protocol.manifest import MANIFEST_PATH
 from autoglm_edge_protocol.probation import ProbationTerms, ShadowTerms
 from autoglm_edge_protocol.transfer import FetchRequest, StreamCredit
 
-BOARD = Capabilities({"onnxruntime": "1.20.0"}, 1 << 34)
+BOARD = Capabilities({"onnxruntime": "1.20.0"}, 1 << 34, measures=True, machine="board")
 _TERMS = ProbationTerms(duration_s=0.002, inferences=0, patience_s=0.002, max_crashes=100)
 PROBATION = ProbationSection(default=_TERMS)
 
@@ -79,6 +79,11 @@ class Models:
         self.serving: Installed | None = None
         self.observation: Observation | None = None
         self._trial: Installed | None = None
+
+    async def fastest(self, variants: Sequence[Installed]) -> Installed | None:
+        """The first, where all of them are whole."""
+        assert [broken_file(self._store.directory, each) for each in variants] == [None] * len(variants)
+        return variants[0]
 
     async def try_out(self, installed: Installed) -> None:
         if damage := broken_file(self._store.directory, installed):

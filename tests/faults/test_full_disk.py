@@ -12,7 +12,7 @@ from tests.faults.small_disks import SmallDisk
 
 from autoglm_edge_protocol.commands import Outcome
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.one_broker]
 
 MB = 1_000_000
 SIZE_BYTES = 16 * MB

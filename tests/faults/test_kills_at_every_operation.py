@@ -7,7 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from tests.conftest import one_broker
 from tests.fakes.agents import wait_until
 from tests.fakes.model_bundles import ModelBundle
 from tests.fakes.sites import Site
@@ -95,7 +94,7 @@ class Lane:
         np.testing.assert_allclose(y[0], serving.bias, rtol=1e-6)
 
 
-@one_broker
+@pytest.mark.one_broker
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_killed_at_every_operation_of_an_update(site: Site) -> None:

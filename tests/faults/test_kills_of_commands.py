@@ -6,7 +6,6 @@ import signal
 import time
 
 import pytest
-from tests.conftest import one_broker
 from tests.fakes.agents import wait_until
 from tests.fakes.sites import Site
 from tests.faults import points
@@ -17,7 +16,7 @@ from autoglm_edge_protocol.commands import Answer, Outcome
 from autoglm_edge_protocol.durable import Disk
 
 
-@one_broker
+@pytest.mark.one_broker
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_killed_at_every_operation_of_a_rollback_by_command(site: Site) -> None:

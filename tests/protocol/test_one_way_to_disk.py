@@ -23,7 +23,9 @@ OF_MODULES = {
 THROWN_AWAY = {
     "autoglm_edge_agent/inference/lease.py": "a lock, in which nothing is written",
     "autoglm_edge_agent/inference/listeners.py": "sockets, which no restart keeps",
+    "autoglm_edge_agent/inference/sacrifice.py": "a word to the kernel",
     "autoglm_edge_agent/storage/directory.py": "the lock, in which nothing is written",
+    "autoglm_edge_agent/systemd/devices.py": "drop-ins of a unit, made anew at each start of the board",
     "autoglm_edge_agent/trust/vault.py": "the verifier's working copy",
     "autoglm_edge_fleet/key_files.py": "an empty file, for `durable` to write a secret into that others may not read",
     "autoglm_edge_fleet/local_broker.py": "the log of a broker for demonstrations",

@@ -19,6 +19,8 @@ from autoglm_edge_agent.board import read_facts
 from autoglm_edge_agent.cancellation import cancel
 from autoglm_edge_agent.commands import Commands
 from autoglm_edge_agent.config import Config
+from autoglm_edge_agent.enrolment.identity import IdentityFolder
+from autoglm_edge_agent.enrolment.renewal import Renewal
 from autoglm_edge_agent.inference.control import Beat
 from autoglm_edge_agent.inference.listeners import (
     address_text,
@@ -34,6 +36,10 @@ from autoglm_edge_agent.reports import Reports
 from autoglm_edge_agent.storage.directory import StateDirectory
 from autoglm_edge_agent.storage.ledger import Ledger
 from autoglm_edge_agent.storage.store import PROBES, Store
+from autoglm_edge_agent.systemd.inherited import inherited_sockets
+from autoglm_edge_agent.systemd.notify import Notifier
+from autoglm_edge_agent.systemd.status import status_text
+from autoglm_edge_agent.systemd.watchdog import Watchdog
 from autoglm_edge_agent.telemetry.reporter import TelemetryReporter
 from autoglm_edge_agent.trust.entrance import Entrance
 from autoglm_edge_agent.updates.beside import Beside
@@ -49,6 +55,8 @@ from autoglm_edge_protocol.durable import Disk
 log = logging.getLogger(__name__)
 
 FLUSH_S = 3.0
+START_S = 60.0
+"""What a start takes beside loading the model."""
 
 
 class Agent:
@@ -56,14 +64,15 @@ class Agent:
 
     def __init__(self, config: Config, disk: Disk | None = None) -> None:
         disk = disk or Disk()
+        self._notifier = Notifier.from_environment()
         self._config = config
         self._facts = read_facts()
         self._directory = StateDirectory(config.storage.directory, disk)
         self._grpc = reserve_grpc(config.inference)
-        self._listeners = open_listeners(config.inference)
+        self._listeners = open_listeners(config.inference, inherited_sockets())
         self._store = Store(config.storage.directory, disk)
         self._reports = Reports(self._build_report, lambda data: self._uplink.send_report(data))
-        self._uplink = Uplink(config, self._directory.next_session(), self._reports.changed)
+        self._uplink = Uplink(config, self._directory.next_session(), self._changed)
         self._supervisor = Supervisor(
             lambda installed: self._store.bundle_path(installed.bundle),
             self._listeners,
@@ -71,7 +80,7 @@ class Agent:
             config.inference.trial_timeout_s,
             config.inference.run_timeout_s,
             self._on_beat,
-            self._reports.changed,
+            self._changed,
             config.inference.serving(None if self._grpc is None else address_text(self._grpc)),
             standby=config.inference.standby,
         )
@@ -88,7 +97,7 @@ class Agent:
             self._store,
             fetcher,
             self._supervisor,
-            Capabilities(self._facts.runtimes, self._facts.memory_bytes),
+            Capabilities(self._facts.runtimes, self._facts.memory_bytes, measures=config.inference.probe.enabled),
             config.storage.reserve_bytes,
             config.probation,
             self._on_update,
@@ -101,11 +110,28 @@ class Agent:
         self._commands = Commands(
             config.device.name, ledger, actions, self._uplink.send_answer, self._entrance.time or time.time
         )
+        pulses = {
+            "the supervisor": self._supervisor.moving,
+            "the worker": self._supervisor.beating,
+            "the choice of another model": self._supervisor.deciding,
+            "the updater": self._updater.pulse,
+        }
+        self._watchdog = Watchdog(self._notifier, pulses, self._status)
         self._supervisor.on_failure = lambda installed, _reason: self._updater.observation.crashed(installed)
         self._supervisor.shadowing.on_beat = self._updater.observation.shadow_beat
         self._uplink.on_desired = self._entrance.intake.put
         self._uplink.on_command = self._on_command
+        self._renewal = self._make_renewal(disk)
         self._uplink.fetchers = (fetcher, self._entrance.fetcher)
+
+    def _make_renewal(self, disk: Disk) -> Renewal | None:
+        path = self._config.device.identity
+        if path is None:
+            return None
+        folder, now = IdentityFolder(path, disk), self._entrance.time or time.time
+        renewal = Renewal(folder, self._uplink.send_renewal, self._uplink.renew_certificate, now)
+        self._uplink.on_renewed = renewal.take
+        return renewal
 
     def _fetcher(self, policy: TransferPolicy) -> Fetcher:
         def progressed(sha256: str, verified_bytes: int) -> None:
@@ -140,9 +166,12 @@ class Agent:
         self._updater.resume()
         self._entrance.note_update()
         # The old model serves before the network is even looked for.
+        self._notifier.extend_start(START_S + self._config.inference.trial_timeout_s)
         await self._supervisor.switch(self._updater.slots.current)
+        # Also where it does not serve: to go back to the one before, or to get another, is the agent's own work.
+        self._notifier.ready()
         await self._uplink.start()
-        self._reports.changed()
+        self._changed()
         device, serving = self._config.device, self._supervisor.serving
         log.info("device %s of fleet %s, broker %s", device.name, device.fleet, self._config.broker.address())
         log.info(
@@ -158,7 +187,9 @@ class Agent:
             self._reports.run(),
             self._commands.run(),
             self._telemetry.run(),
+            self._watchdog.run(),
             *self._entrance.parts(),
+            *([self._renewal.run()] if self._renewal else []),
         ]
 
     async def _until(self, stopped: asyncio.Task[Any], tasks: list[asyncio.Task[None]], return_when: str) -> None:
@@ -174,6 +205,7 @@ class Agent:
                 task.result()
 
     async def _close(self) -> None:
+        self._notifier.stopping()
         self._updater.pause()
         await self._supervisor.close()
         if self._uplink.connected:
@@ -197,7 +229,15 @@ class Agent:
 
     def _on_update(self) -> None:
         self._entrance.note_update()
+        self._changed()
+
+    def _changed(self) -> None:
         self._reports.changed()
+        self._notifier.status(self._status())
+
+    def _status(self) -> str:
+        current, serving = self._updater.slots.current, self._supervisor.serving
+        return status_text(current, serving, self._updater.report(), connected=self._uplink.connected)
 
     def _on_beat(self, installed: Installed, beat: Beat) -> None:
         self._telemetry.windows.add(installed, beat)

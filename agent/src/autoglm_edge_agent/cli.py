@@ -7,8 +7,10 @@ for good (`enrol`).
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import json
 import logging
+import platform
 import sys
 from functools import partial
 from pathlib import Path
@@ -48,6 +50,7 @@ def run(
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log every step.")] = False,
 ) -> None:
     """Run the agent until SIGTERM or Ctrl-C."""
+    faulthandler.enable()  # where it hangs when the service manager ends it with SIGABRT
     logging.basicConfig(
         level=logging.DEBUG if verbose else logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
@@ -121,6 +124,7 @@ def serve(
         str, typer.Option(help="Address for HTTP; port 0 takes a free one, empty: none.")
     ] = "127.0.0.1:8000",
     socket: Annotated[Path | None, typer.Option(help="Unix socket; the fast path is beside it, as .fast.")] = None,
+    grpc: Annotated[str | None, typer.Option(help="Address for gRPC; needs the extra `grpc`.")] = None,
     variant: Annotated[str | None, typer.Option(help="The variant to serve; else the fastest that fits.")] = None,
     threads: Annotated[int, typer.Option(min=1, max=256, help="Threads of the runtime.")] = 1,
     max_batch: Annotated[
@@ -129,6 +133,9 @@ def serve(
     lease: Annotated[
         Path | None, typer.Option(help="A file that commands for several models on one accelerator share.")
     ] = None,
+    standby: Annotated[
+        bool, typer.Option("--standby", help="Keep a second worker ready, for when the first one dies.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Say where it serves as one line of JSON.")] = False,
 ) -> None:
     """Serve a bundle to applications on this board, without a fleet or a broker, until Ctrl-C.
@@ -137,7 +144,15 @@ def serve(
     autoglm_edge_agent.client for the fast path; docs/inference.md tells more.
     """
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    section = serving_section(http or None, socket, threads, max_batch, lease)
+    section = serving_section(
+        socket,
+        http=http or None,
+        grpc=grpc,
+        threads=threads,
+        max_batch=max_batch,
+        lease_file=lease,
+        standby=standby,
+    )
     with opened(bundle) as directory:
         installed = identify(directory, variant)
 
@@ -169,6 +184,26 @@ def doctor(
 
     found = asyncio.run(examine(root))
     typer.echo(found.model_dump_json(indent=2) if as_json else table(found))
+
+
+@app.command()
+def devices(
+    folder: Annotated[
+        Path | None,
+        typer.Option("--link", metavar="DIR", help="The unit's folder of drop-ins, to be brought up to date."),
+    ] = None,
+    root: Annotated[Path, typer.Option(hidden=True, help="Read the board's files below this folder.")] = Path("/"),
+) -> None:
+    """Say which drop-ins of the unit open the accelerators of this board, and link them; see docs/service.md."""
+    from autoglm_edge_agent.doctor.accelerators import accelerators
+    from autoglm_edge_agent.doctor.tree import Tree
+    from autoglm_edge_agent.systemd.devices import drop_ins_for, link, node_groups
+
+    names = drop_ins_for(accelerators(Tree(root), platform.system(), platform.machine()))
+    groups = node_groups(names, root)
+    typer.echo(" ".join(names) or "none")
+    if folder is not None and link(folder, names, groups):
+        typer.echo(f"{folder} has changed: systemctl daemon-reload && systemctl restart autoglm-edge-agent")
 
 
 @app.command()

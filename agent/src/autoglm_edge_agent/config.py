@@ -354,17 +354,9 @@ def load_config(path: Path) -> Config:
     return config
 
 
-def serving_section(
-    http: str | None, socket: Path | None, threads: int, max_batch: int, lease_file: Path | None
-) -> InferenceSection:
-    """Return how to serve without a configuration file. Raises ConfigurationError."""
+def serving_section(socket: Path | None, **settings: Any) -> InferenceSection:
+    """Return how to serve without a configuration file: settings of `[inference]`. Raises ConfigurationError."""
     try:
-        return InferenceSection(
-            http=http,
-            socket=None if socket is None else socket.absolute(),
-            threads=threads,
-            max_batch=max_batch,
-            lease_file=lease_file,
-        )
+        return InferenceSection(socket=None if socket is None else socket.absolute(), **settings)
     except ValidationError as error:
         raise ConfigurationError(first_problem(error)) from None

@@ -14,7 +14,13 @@ from autoglm_edge_agent.cancellation import cancel
 from autoglm_edge_agent.config import InferenceSection
 from autoglm_edge_agent.errors import AgentError
 from autoglm_edge_agent.inference.control import Beat
-from autoglm_edge_agent.inference.listeners import close_listeners, endpoints, open_listeners
+from autoglm_edge_agent.inference.listeners import (
+    address_text,
+    close_listeners,
+    endpoints,
+    open_listeners,
+    reserve_grpc,
+)
 from autoglm_edge_agent.inference.supervisor import Supervisor
 from autoglm_edge_agent.updates.fit import Capabilities, choose_variant
 from autoglm_edge_protocol.bundle import verify
@@ -57,6 +63,7 @@ async def serve(
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    grpc = reserve_grpc(section)
     listeners = open_listeners(section)
     try:
         supervisor = Supervisor(
@@ -67,17 +74,20 @@ async def serve(
             section.run_timeout_s,
             _count_nothing,
             lambda: None,
-            section.serving(),
+            section.serving(None if grpc is None else address_text(grpc)),
+            standby=section.standby,
         )
         try:
             await supervisor.try_out(installed)
             await supervisor.switch(installed)
-            on_ready(endpoints(listeners))
+            on_ready(endpoints(listeners, grpc))
             await _until_stopped(supervisor, stop)
         finally:
             await supervisor.close()
     finally:
         close_listeners(listeners)
+        if grpc is not None:
+            grpc.close()
 
 
 async def _until_stopped(supervisor: Supervisor, stop: asyncio.Event) -> None:

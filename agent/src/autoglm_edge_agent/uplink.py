@@ -39,6 +39,7 @@ class Uplink:
         self._on_connected = on_connected
         self.on_desired: Callable[[bytes], object] | None = None
         self.on_command: Callable[[bytes], Awaitable[None]] | None = None
+        self.on_renewed: Callable[[bytes], None] | None = None
         self.fetchers: tuple[Fetcher, ...] = ()
         self._unfollowed = ""
         self._board = board_id(self._fleet)
@@ -104,6 +105,14 @@ class Uplink:
         """Publish a telemetry batch. Raises LinkError."""
         await self._publish(Channel.TELEMETRY, data)
 
+    async def send_renewal(self, data: bytes) -> None:
+        """Ask for a new certificate. Raises LinkError."""
+        await self._publish(Channel.RENEWAL, data)
+
+    def renew_certificate(self) -> None:
+        """Show the certificate that is in the file now, from the next connection on. Raises LinkError."""
+        self._link.renew_certificate()
+
     async def _publish(self, channel: Channel, data: bytes, *, timeout_s: float = 30.0) -> None:
         await self._link.publish(str(self._topic(channel)), data, retain=channel in RETAINED, timeout_s=timeout_s)
 
@@ -125,6 +134,8 @@ class Uplink:
         elif topic.channel is Channel.DESIRED and payload:  # an empty retained message is a cleared one
             if self.on_desired is not None:
                 self.on_desired(payload)
+        elif topic.channel is Channel.RENEWED and self.on_renewed is not None:
+            self.on_renewed(payload)
         elif topic.channel is Channel.COMMAND and self.on_command is not None:
             await self.on_command(payload)
 

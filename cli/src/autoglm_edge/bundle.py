@@ -89,12 +89,14 @@ def _row(manifest: Manifest, variant: Variant) -> tuple[str, ...]:
 
 
 def certainty(variant: Variant) -> str:
-    """Return how sure the quality is, `accuracy 97.50% (95 % interval 91.34% to 99.31%) on 80 samples`."""
+    """Return how sure quality and speed are, `accuracy 97.50% (95 % interval 91.34% to 99.31%) on 80 samples`."""
     quality = variant.quality
     known = quality.low is not None and quality.high is not None
     interval = f" (95 % interval {quality.low:.2%} to {quality.high:.2%})" if known else ""
     original = f", the original's is {quality.baseline:.2%}" if quality.baseline != 1.0 else ""
-    return f"{quality.metric} {quality.value:.2%}{interval} on {quality.samples} samples{original}"
+    elsewhere = " and ".join(variant.latency.unknown_on)
+    speed = f"; how fast it is on {elsewhere} is not known, the device measures" if elsewhere else ""
+    return f"{quality.metric} {quality.value:.2%}{interval} on {quality.samples} samples{original}{speed}"
 
 
 def needs(variant: Variant) -> str:

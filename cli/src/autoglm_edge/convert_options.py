@@ -182,6 +182,15 @@ Shape = Annotated[
         rich_help_panel=DATA,
     ),
 ]
+State = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="INPUT=OUTPUT",
+        help="An output that goes into an input again with the next run: the device keeps it. Repeatable; `none`: no "
+        "such state. By default those that the names tell of, as state=stateN.",
+        rich_help_panel=DATA,
+    ),
+]
 Labels = Annotated[Path | None, typer.Option(metavar="FILE", help="Class names, one a line.", rich_help_panel=DATA)]
 LicenseFile = Annotated[
     Path | None, typer.Option("--license", metavar="FILE", help="The model's licence.", rich_help_panel=RESULT)
@@ -232,6 +241,16 @@ def parse_size(text: str) -> int:
     if match is None:
         raise typer.BadParameter(f"{text!r} is not a size like 500KB or 2.5MB", param_hint="--max-size")
     return int(float(match[1]) * {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9}[(match[2] or "B").upper()])
+
+
+def parse_states(given: list[str] | None) -> tuple[tuple[str, str], ...] | None:
+    """Read `INPUT=OUTPUT`, or `none` alone. Raises typer.BadParameter."""
+    if given is None or given == ["none"]:
+        return None if given is None else ()
+    pairs = [text.rpartition("=") for text in given]
+    if wrong := [text for text, (name, _, output) in zip(given, pairs, strict=True) if not name or not output]:
+        raise typer.BadParameter(f"{wrong[0]!r} is not INPUT=OUTPUT", param_hint="--state")
+    return tuple((name, output) for name, _, output in pairs)
 
 
 def parse_shape(text: str) -> tuple[str, tuple[int, ...]]:

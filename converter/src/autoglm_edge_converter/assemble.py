@@ -5,7 +5,7 @@ The directory given is a staging one; nothing here moves it to its final place.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,7 +13,9 @@ from autoglm_edge_converter.formats import format_of, installed_runtime, readers
 from autoglm_edge_converter.machine import machine_name, versions
 from autoglm_edge_converter.operators import CustomOperators, bundle_path, machine_of
 from autoglm_edge_converter.original import ONNX, TFLITE, Original
+from autoglm_edge_converter.remembering import Link
 from autoglm_edge_converter.results import Measured
+from autoglm_edge_converter.variant_ports import ports_of
 from autoglm_edge_protocol.bundle import list_files
 from autoglm_edge_protocol.chunk_index import write_chunk_index
 from autoglm_edge_protocol.durable import Disk
@@ -69,12 +71,14 @@ class Contents:
     preprocessing: Preprocessing | None
     report: Callable[[tuple[Variant, ...]], Mapping[str, bytes]]
     ops: CustomOperators = field(default_factory=CustomOperators)
+    links: tuple[Link, ...] = ()
+    """The model's states."""
 
 
 def write_bundle(directory: Path, contents: Contents) -> Manifest:
     """Write the bundle into an empty directory and return its manifest. Raises OSError."""
     disk = Disk()
-    variants = tuple(describe(shipped, contents.source, contents.ops) for shipped in contents.shipped)
+    variants = tuple(describe(shipped, contents.source, contents.ops, contents.links) for shipped in contents.shipped)
     files: dict[str, bytes] = {entry.path: entry.measured.path.read_bytes() for entry in contents.shipped}
     files[GOLDEN_PATH] = contents.golden
     files |= contents.report(variants)
@@ -120,12 +124,18 @@ def _provenance(contents: Contents) -> Provenance:
     )
 
 
-def describe(shipped: Shipped, source: Original, ops: CustomOperators = CustomOperators()) -> Variant:  # noqa: B008
-    """Return the manifest's entry of a variant."""
+def describe(
+    shipped: Shipped,
+    source: Original,
+    ops: CustomOperators = CustomOperators(),  # noqa: B008
+    links: Sequence[Link] = (),
+) -> Variant:
+    """Return the manifest's entry of a variant. Raises OSError."""
     measured = shipped.measured
     libraries = _placed(ops.by_machine())
     custom_ops = libraries if shipped.format == ONNX else _placed(ops.litert_by_machine())
     readers = readers_of(measured.path)
+    ports = ports_of(measured.path, source, links)
     return Variant(
         id=measured.id,
         format=shipped.format,
@@ -140,8 +150,9 @@ def describe(shipped: Shipped, source: Original, ops: CustomOperators = CustomOp
             custom_ops=custom_ops,
             custom_op_registerers=_registerers(ops) if shipped.format == TFLITE else {},
         ),
-        inputs=tuple(port.spec() for port in source.inputs),
-        outputs=tuple(port.spec() for port in source.outputs),
+        inputs=ports.inputs,
+        outputs=ports.outputs,
+        states=ports.states,
         quality=_quality(measured),
         latency=_latency(measured),
         pruning=round(measured.pruning, 6),
@@ -183,4 +194,5 @@ def _latency(measured: Measured) -> Latency:
         machine=machine_name(),
         runtime=installed_runtime(format_of(measured.path)),
         threads=1,
+        unknown_on=measured.unknown_on,
     )

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from autoglm_edge_converter.laboratory import Answers
 from autoglm_edge_converter.measure import FP32
 from autoglm_edge_converter.quality import TOP1, metric_of
 from autoglm_edge_converter.results import Measured
-from autoglm_edge_converter.tensors import Array, Feed
+from autoglm_edge_converter.tensors import Array
 from autoglm_edge_converter.tolerance import FLOAT_MARGIN, INT8_MARGIN, tolerances
 from autoglm_edge_converter.workbench import Workbench
 from autoglm_edge_protocol.golden import GoldenSample
@@ -97,10 +96,16 @@ def _mean_gap(array: Array) -> float:
     return float(np.mean((rows[:, -1] - rows[:, -2]) / np.where(spread > 0, spread, 1.0)))
 
 
-def golden_samples(names: Sequence[str], feeds: Sequence[Feed], answers: Answers) -> tuple[GoldenSample, ...]:
-    """Return the golden set of the samples given, inputs in the order of `names`."""
+def golden_samples(bench: Workbench, golden: Sequence[int]) -> tuple[GoldenSample, ...]:
+    """Return the golden set: what applications give, and what they see of the original's answers.
+
+    Raises CandidateFailed.
+    """
+    names = [port.name for port in bench.applications[0]]
+    feeds = [bench.feeds[index] for index in golden]
     return tuple(
-        GoldenSample(tuple(feed[name] for name in names), outputs) for feed, outputs in zip(feeds, answers, strict=True)
+        GoldenSample(tuple(feed[name] for name in names), outputs)
+        for feed, outputs in zip(feeds, bench.golden_answers(golden), strict=True)
     )
 
 
@@ -121,4 +126,4 @@ def tolerances_of(item: Measured, bench: Workbench, golden: Sequence[int]) -> tu
     Raises CandidateFailed.
     """
     margin = FLOAT_MARGIN if item.precision == FP32 and not item.pruning else INT8_MARGIN
-    return tolerances(bench.score(item.answering, golden), margin)
+    return tolerances(bench.score_golden(item.answering, golden), margin)

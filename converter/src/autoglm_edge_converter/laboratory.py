@@ -13,7 +13,7 @@ import queue
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -145,9 +145,20 @@ class Laboratory:
 
     def run(self, model: Path, samples: Sequence[int]) -> Answers:
         """Return a model's answers to the samples with these indices. Raises CandidateFailed."""
+        return self._run(model, samples, {})
+
+    def follow(self, model: Path, samples: Sequence[int], states: Mapping[str, int]) -> Answers:
+        """Return a model's answers to samples that are one sequence. Raises CandidateFailed.
+
+        `states`: by input, the output that goes into it with the next sample; what the samples hold for it gives its
+        shape and no more.
+        """
+        return self._run(model, samples, {"states": dict(states)})
+
+    def _run(self, model: Path, samples: Sequence[int], more: dict[str, Any]) -> Answers:
         with self._one() as worker:
             request = {"do": "run", "model": str(model), "samples": list(samples), "outputs": str(worker.outputs)}
-            answer = worker.ask(request)
+            answer = worker.ask(request | more)
             with np.load(worker.outputs, allow_pickle=False) as archive:
                 return tuple(
                     tuple(archive[f"{position}.{number}"] for number in range(answer["outputs"]))

@@ -23,7 +23,7 @@ from autoglm_edge_converter.recipes import OPTIMISED, SPARSE
 from autoglm_edge_converter.results import Options
 from autoglm_edge_converter.selection import Builder
 from autoglm_edge_converter.sides import Pruned, Side
-from autoglm_edge_converter.targets import demands_of
+from autoglm_edge_converter.targets import demands_of, own_kind
 from autoglm_edge_converter.twins import twins_for
 from autoglm_edge_converter.workbench import Workbench
 
@@ -43,7 +43,7 @@ def prepare_onnx(bench: Workbench, path: Path, options: Options, done: Sequence[
     graphs = (FloatGraph(OPTIMISED, float_model), *pruned, *tuned, *_sparse(float_model, options.sparsify))
 
     def build(deadline: Deadline, cache: Cache, shown: Progress) -> Builder:
-        return Candidates(graphs, bench, shown, deadline, cache, twins_for(demands))
+        return Candidates(graphs, bench, shown, deadline, cache, twins_for(demands, own_kind()))
 
     return Side(
         format=ONNX,

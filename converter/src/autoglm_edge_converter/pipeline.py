@@ -70,7 +70,7 @@ def convert(
         progress.step(f"{data.found} samples")
         workers = options.workers or default_workers()
         with Laboratory(data.feeds, Path(scratch), workers, open_cache(options)) as laboratory:
-            bench = open_workbench(source, data, laboratory, Path(scratch), options.metric)
+            bench = open_workbench(source, data, laboratory, Path(scratch), options.metric, options.states)
             progress.step("the original's answers")
             notes = (*source.notes, *data.notes, *bench.notes)
             for note in notes:
@@ -81,7 +81,8 @@ def convert(
             try:
                 manifest = write_bundle(staging / BUNDLE, contents)
                 progress.step("variants and golden set")
-                verify_bundle(staging / BUNDLE, _stand_ins(made))
+                outputs = [port.name for port in source.outputs]
+                verify_bundle(staging / BUNDLE, outputs, _stand_ins(made))
                 progress.step("verified")
                 pack(staging / BUNDLE, staging / destination.packed.name)
                 destination.publish()
@@ -151,9 +152,6 @@ def _contents(bench: Workbench, made: Made, options: Options, data: Data, identi
         reasons = "; ".join(f"{entry.precision}: {entry.reason}" for entry in made.findings.refusals)
         vague = "no variant could be given a golden set that tells it from a damaged one"
         raise ConversionError(f"no variant can be shipped: {reasons}" if reasons else vague)
-    chosen_feeds = [bench.feeds[index] for index in made.golden]
-    names = [port.name for port in bench.source.inputs]
-    answers = [bench.references[index] for index in made.golden]
     labels = labels_from_names(data.class_names, bench.references)
     labels = read_labels(options.labels, bench.references) if options.labels else labels
     report = Report(
@@ -177,7 +175,8 @@ def _contents(bench: Workbench, made: Made, options: Options, data: Data, identi
         calibration_sha256=data.digest,
         plan=made.plan.to_dict(),
         shipped=made.shipped,
-        golden=golden.save(golden_samples(names, chosen_feeds, tuple(answers))),
+        golden=golden.save(golden_samples(bench, made.golden)),
+        links=bench.links,
         labels=labels,
         license=options.license.read_bytes() if options.license else None,
         ops=options.ops,

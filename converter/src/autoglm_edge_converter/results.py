@@ -39,6 +39,8 @@ class Options:
     """Libraries of custom operators, carried in the bundle."""
     data: DataOptions = field(default_factory=DataOptions)
     """How files become inputs of the model."""
+    states: tuple[tuple[str, str], ...] | None = None
+    """Inputs, each with the output that goes into it again with the next run; None: those that the names tell of."""
     int8_io: bool = False
     """TFLite INT8 variants take and give INT8 numbers."""
     metric: str = "auto"
@@ -91,6 +93,8 @@ class Measured:
     """What is timed in its place: the same for this machine's kind of processor, where it is made for another."""
     stand_in: Path | None = None
     """What answers in its place: the same without sums that saturate, where they do so here and not on its targets."""
+    unknown_on: tuple[str, ...] = ()
+    """Machines that it is for and of which its time here does not tell (see `twins`)."""
     accepted: Score | None = None
     """On the acceptance samples, which agreed to it; None for the original and the float variant."""
 
@@ -115,6 +119,8 @@ class Considered:
     """`shipped`, or why it is not."""
     noise: float = 0.0
     """Two standard errors of the speedup."""
+    unknown_on: tuple[str, ...] = ()
+    """Machines that it is for and of which its time here does not tell (see `twins`)."""
 
 
 @dataclass(frozen=True)

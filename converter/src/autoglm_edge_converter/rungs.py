@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Sequence
 
 from autoglm_edge_converter.acceptance import Acceptance
 from autoglm_edge_converter.choose import (
@@ -15,7 +16,7 @@ from autoglm_edge_converter.choose import (
     steps_up,
 )
 from autoglm_edge_converter.progress import Progress
-from autoglm_edge_converter.recipes import HALF, SPARSE
+from autoglm_edge_converter.recipes import HALF, OPTIMISED, SPARSE
 from autoglm_edge_converter.results import Considered
 from autoglm_edge_converter.search.trials import by_quality
 from autoglm_edge_converter.selection import Selection, fill_place
@@ -24,6 +25,7 @@ FASTEST = "the fastest within the budget"
 HALF_SIZE = "weights on 16 bits: half the size, nearly the float answers"
 SMALLEST = "the smallest within the budget"
 SPARSEST = "the smallest weights are zero: smaller under compression, no faster"
+ELSEWHERE = "8-bit kernels that the targets have instructions for and this machine has not: chosen by its answers"
 INTEGERS = "integers throughout, inputs and outputs too, for accelerators: chosen by its answers, not by speed here"
 BETTER = "clearly better answers than the faster ones, faster than float"
 
@@ -50,6 +52,7 @@ def fill_rungs(
     smallest = min([float_bytes, *(item.size_bytes for item in selection.chosen)])
     fill_place(selection, _by_compressed_size(selection), SPARSEST, acceptance)
     fill_place(selection, _integers_by_quality(selection), INTEGERS, acceptance)
+    fill_place(selection, for_elsewhere(selection.undecided, selection.shipped), ELSEWHERE, acceptance)
     left = [entry for entry in selection.undecided if not is_half(entry) and not _has_own_place(entry)]
     fill_place(selection, smallest_first(left, smallest, size_matters), SMALLEST, acceptance)
     progress.step("smallest")
@@ -80,6 +83,25 @@ def _by_compressed_size(selection: Selection) -> list[Considered]:
     """Order the candidates with zeros by their size under compression (zlib), the smallest first."""
     sparse = [entry for entry in selection.undecided if is_sparse(entry)]
     return sorted(sparse, key=lambda entry: len(zlib.compress(selection.paths[entry.form].read_bytes())))
+
+
+def for_elsewhere(entries: Sequence[Considered], shipped: Sequence[Considered]) -> list[Considered]:
+    """Order the candidates whose time here does not tell of the targets: by what is left in float, then by quality.
+
+    None where one that leaves no more in float is shipped already, whatever it was shipped for.
+    """
+
+    def order(entry: Considered) -> tuple[int, bool, bool]:
+        candidate = entry.trial.candidate
+        # Going to float and back costs there too.
+        return len(candidate.float_nodes), not candidate.recipe.followers, candidate.graph != OPTIMISED
+
+    def concerned(known: Sequence[Considered]) -> list[Considered]:
+        return [entry for entry in known if entry.unknown_on and not _has_own_place(entry)]
+
+    best = sorted(concerned(entries), key=lambda entry: by_quality(entry.trial), reverse=True)
+    least = min(map(order, concerned(shipped)), default=None)
+    return sorted((entry for entry in best if least is None or order(entry) < least), key=order)
 
 
 def _integers_by_quality(selection: Selection) -> list[Considered]:

@@ -145,7 +145,8 @@ def consider(
         # What was timed again has the noise of the base in that run in it.
         alone = 0.0 if stand_in.id in again or base not in timings else timings[base].noise
         noise = 2 * gain * math.hypot(timing.noise, alone) if timing is not None else 0.0
-        entry = Considered(trial, form.id, form.path.stat().st_size, timing, gain, noise=noise)
+        unknown_on = builder.twins.unknown_on(trial.candidate)
+        entry = Considered(trial, form.id, form.path.stat().st_size, timing, gain, noise=noise, unknown_on=unknown_on)
         considered.append(replace(entry, outcome=_first_outcome(entry, problems.get(form.id), limits)))
     paths = {form.id: form.path for form in forms}
     timed_as = {name: form.path for name, form in twins.items()}
@@ -168,7 +169,8 @@ def fill_place(
         name = _free_id(variant_id(entry.trial.candidate), {item.id for item in selection.chosen})
         verdict = acceptance.judge(_form(selection, entry, name), _timings(selection, entry, name))
         if verdict.measured is not None and verdict.refusal is None:
-            found = replace(verdict.measured, purpose=purpose, twin=selection.twins.get(entry.form))
+            twin = selection.twins.get(entry.form)
+            found = replace(verdict.measured, purpose=purpose, twin=twin, unknown_on=entry.unknown_on)
             selection.chosen.append(found)
             selection.decide(entry, SHIPPED, name)
             return found

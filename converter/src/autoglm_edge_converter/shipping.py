@@ -12,6 +12,7 @@ from autoglm_edge_converter.choose import doubt_reported, refuse_reported, refus
 from autoglm_edge_converter.errors import CandidateFailed
 from autoglm_edge_converter.golden_set import tolerances_of
 from autoglm_edge_converter.plan import FP16, FP32, INT8, Plan
+from autoglm_edge_converter.processor import own_words
 from autoglm_edge_converter.quality import Score
 from autoglm_edge_converter.recipes import DYNAMIC, SPARSE, STATIC, WEIGHTS, Candidate
 from autoglm_edge_converter.results import Considered, Measured, Refusal
@@ -94,6 +95,9 @@ def _notes(item: Measured, candidate: Candidate, max_drop: float, base: str, ref
     if item.twin is not None:
         kind = "signed" if own_signed() else "unsigned"
         notes.append(f"timed with {kind} activations instead, which suit the machine that converted")
+    if item.unknown_on:
+        machines = " and ".join(item.unknown_on)
+        notes.append(f"speed on {machines} is not known from this machine ({own_words()}): the device measures")
     if candidate.graph == SPARSE:
         compressed = len(zlib.compress(item.path.read_bytes()))
         notes.append(f"{compressed:,} bytes under compression (zlib), of {item.size_bytes:,}")

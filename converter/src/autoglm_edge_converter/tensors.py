@@ -32,6 +32,11 @@ _DATATYPES = {
 }
 
 
+def numpy_name(datatype: str) -> str:
+    """Return what numpy calls a datatype of the manifest. Raises StopIteration for an unknown one."""
+    return next(name for name, known in _DATATYPES.items() if known == datatype)
+
+
 @dataclass(frozen=True)
 class Port:
     """An input or output. `shape` is None where the file does not tell the rank; a free axis in it is None."""

@@ -15,10 +15,11 @@ from autoglm_edge_converter.results import Options
 from autoglm_edge_converter.roads.onnx_to_tflite import to_tflite
 from autoglm_edge_converter.selection import Builder
 from autoglm_edge_converter.sides import Pruned, Side
-from autoglm_edge_converter.targets import demands_of
+from autoglm_edge_converter.targets import demands_of, own_kind
 from autoglm_edge_converter.tflite.candidates import FloatFile, TfliteCandidates
 from autoglm_edge_converter.tflite.nodes import ends, prepare
 from autoglm_edge_converter.tflite.quantizer import quantize
+from autoglm_edge_converter.twins import twins_for
 from autoglm_edge_converter.workbench import Workbench
 
 
@@ -36,10 +37,11 @@ def prepare_tflite(bench: Workbench, path: Path, options: Options, done: Sequenc
     progress.step("float file")
     pruned = (*_finetuned(bench), *_from_onnx(bench, done, progress))
     files = (FloatFile(OPTIMISED, data), *(FloatFile(e.name, e.path.read_bytes(), e.pruning) for e in pruned))
-    readers = demands_of(options.targets, FORMATS).oldest_for(TFLITE)
+    demands = demands_of(options.targets, FORMATS)
+    readers, twins = demands.oldest_for(TFLITE), twins_for(demands, own_kind())
 
     def build(deadline: Deadline, cache: Cache, shown: Progress) -> Builder:
-        return TfliteCandidates(files, bench, shown, deadline, cache, readers=readers)
+        return TfliteCandidates(files, bench, shown, deadline, cache, readers=readers, twins=twins)
 
     return Side(
         format=TFLITE,

@@ -6,18 +6,24 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
+import numpy as np
+
 from autoglm_edge_converter.errors import ConversionError
+from autoglm_edge_converter.remembering import Remembering
 from autoglm_edge_converter.runners import open_runner
-from autoglm_edge_converter.tensors import Array
+from autoglm_edge_converter.tensors import Array, numpy_name
 from autoglm_edge_protocol import bundle, golden
 from autoglm_edge_protocol.golden import GoldenSample
 from autoglm_edge_protocol.manifest import Variant
 
 
-def verify_bundle(directory: Path, stand_ins: Mapping[str, Path] = MappingProxyType({})) -> None:
+def verify_bundle(
+    directory: Path, outputs: Sequence[str], stand_ins: Mapping[str, Path] = MappingProxyType({})
+) -> None:
     """Check digests, then load every variant from its place and replay the golden set as a device will.
 
-    `stand_ins`: by variant, the file that answers in its place here; its own is then only loaded and run.
+    `outputs`: names in the order of the files. `stand_ins`: by variant, the file that answers in its place here; its
+    own is then only loaded and run.
 
     Raises ConversionError, autoglm_edge_protocol.errors.ProtocolError, OSError.
     """
@@ -26,9 +32,9 @@ def verify_bundle(directory: Path, stand_ins: Mapping[str, Path] = MappingProxyT
     for variant in manifest.variants:
         path = directory / variant.model
         if variant.id in stand_ins:
-            replay(path, variant, samples[:1])
+            replay(path, variant, samples[:1], outputs)
             path = stand_ins[variant.id]
-        violations = replay(path, variant, samples)
+        violations = replay(path, variant, samples, outputs)
         if violations:
             raise ConversionError(
                 f"variant {variant.id} of the written bundle is not what was measured: "
@@ -36,11 +42,19 @@ def verify_bundle(directory: Path, stand_ins: Mapping[str, Path] = MappingProxyT
             )
 
 
-def replay(model: Path, variant: Variant, samples: Sequence[GoldenSample]) -> list[golden.Violation]:
-    """Replay the golden set on a model file in the role of `variant`. Errors of the runtime pass through."""
-    runner = open_runner(model)
+def replay(
+    model: Path, variant: Variant, samples: Sequence[GoldenSample], outputs: Sequence[str] = ()
+) -> list[golden.Violation]:
+    """Replay the golden set on a model file in the role of `variant`: one sequence where it has states.
+
+    `outputs`: names in the order of the file, needed where there are states. Errors of the runtime pass through.
+    """
+    states = {state.input.name: outputs.index(state.output) for state in variant.states}
+    beginning = {s.input.name: np.zeros(s.input.shape, numpy_name(s.input.datatype)) for s in variant.states}
+    runner = Remembering(open_runner(model), states, beginning)
 
     def run(inputs: Sequence[Array]) -> Sequence[Array]:
-        return runner.run({spec.name: array for spec, array in zip(variant.inputs, inputs, strict=True)})
+        feed = {spec.name: array for spec, array in zip(variant.inputs, inputs, strict=True)}
+        return [array for number, array in enumerate(runner.run(feed)) if number not in states.values()]
 
     return golden.replay(samples, variant.tolerances, run)

@@ -16,9 +16,10 @@ from autoglm_edge_converter.metrics.choice import AUTO, Subject, choose_metric
 from autoglm_edge_converter.operators import unknown_operator, unresolved_operator
 from autoglm_edge_converter.original import ONNX, TFLITE, Original
 from autoglm_edge_converter.quality import Score, TaskMetric, score
+from autoglm_edge_converter.remembering import Link, check_links, find_links, places
 from autoglm_edge_converter.source import all_nodes
 from autoglm_edge_converter.split import Split
-from autoglm_edge_converter.tensors import Array, Feed
+from autoglm_edge_converter.tensors import Array, Feed, Port
 
 _RUNTIMES = {"onnx": "onnxruntime", "tflite": "LiteRT"}
 
@@ -44,7 +45,9 @@ class Workbench:
     task: TaskMetric | None = None
     """Judges the whole model; None: each output by the metric that suits it."""
     notes: tuple[str, ...] = ()
-    """What a user should know about the choice of the metric."""
+    """What a user should know about the choice of the metric, and of states."""
+    links: tuple[Link, ...] = ()
+    """The model's states. A sample has a value for each; the golden set is one sequence that begins with zeros."""
 
     @property
     def original(self) -> Path:
@@ -73,6 +76,31 @@ class Workbench:
         labels = None if self.labels is None else [self.labels[index] for index in samples]
         return score(self._names, self._references(samples), answers, labels, self.task, intervals)
 
+    @property
+    def applications(self) -> tuple[tuple[Port, ...], tuple[Port, ...]]:
+        """What applications give and see: the inputs and outputs that are no states."""
+        given, made = {link.input for link in self.links}, {link.output for link in self.links}
+        inputs = tuple(port for port in self.source.inputs if port.name not in given)
+        return inputs, tuple(port for port in self.source.outputs if port.name not in made)
+
+    def replay(self, model: Path, golden: Sequence[int]) -> Answers:
+        """Return what applications see of a model's answers to the golden samples. Raises CandidateFailed."""
+        if not self.links:
+            return self._answers(model, golden)
+        numbers = places(self.links, self.source.outputs)
+        states = {link.input: number for link, number in zip(self.links, numbers, strict=True)}
+        answers = self._checked(self.laboratory.follow(model, golden, states))
+        return tuple(tuple(a for number, a in enumerate(answer) if number not in numbers) for answer in answers)
+
+    def score_golden(self, model: Path, golden: Sequence[int]) -> Score:
+        """Compare what applications see of a model's answers to the golden samples. Raises CandidateFailed."""
+        names = [port.name for port in self.applications[1]]
+        return score(names, self.golden_answers(golden), self.replay(model, golden))
+
+    def golden_answers(self, golden: Sequence[int]) -> Answers:
+        """Return what the original answers to the golden samples. Raises CandidateFailed."""
+        return self.replay(self.original, golden) if self.links else self._references(golden)
+
     def check(self, proto: onnx.ModelProto) -> Score:
         """Compare the outputs of a model with the original's on a few samples. Raises CandidateFailed."""
         return self.compare(self.write(proto, "check"), self.check_samples)
@@ -89,21 +117,29 @@ class Workbench:
         return tuple(self.references[index] for index in samples)
 
     def _answers(self, model: Path, samples: Sequence[int]) -> Answers:
-        answers = self.laboratory.run(model, samples)
+        return self._checked(self.laboratory.run(model, samples))
+
+    def _checked(self, answers: Answers) -> Answers:
         if answers and len(answers[0]) != len(self._names):
             raise CandidateFailed(f"{len(answers[0])} outputs instead of {len(self._names)}")
         return answers
 
 
 def open_workbench(
-    source: Original, data: Data, laboratory: Laboratory, scratch: Path, metric: str = AUTO
+    source: Original,
+    data: Data,
+    laboratory: Laboratory,
+    scratch: Path,
+    metric: str = AUTO,
+    states: Sequence[tuple[str, str]] | None = (),
 ) -> Workbench:
-    """Run the original on every sample and choose the metric.
+    """Run the original on every sample, choose the metric and find the states (`remembering.find_links`).
 
     Raises ModelDoesNotRun, BrokenWeights, BadOption, SampleMismatch, UserCodeFailed, OSError.
     """
     names = tuple(port.name for port in source.outputs)
-    bench = Workbench(source, data.feeds, data.parts, (), laboratory, scratch, data.labels)
+    links = find_links(source.inputs, source.outputs, states)
+    bench = Workbench(source, data.feeds, data.parts, (), laboratory, scratch, data.labels, links=links)
     try:
         references = laboratory.run(bench.original, range(len(data.feeds)))
     except CandidateFailed as error:
@@ -123,5 +159,8 @@ def open_workbench(
                 raise BrokenWeights(
                     f"the original itself gives NaN in {port.name!r} for sample {number}: repair it first"
                 )
+    check_links(links, source.outputs, data.feeds[0], references[0])
     choice = choose_metric(metric, Subject(names, references, data.labels))
-    return replace(bench, references=references, task=choice.task, notes=choice.notes)
+    told = [f"{link.output} goes into {link.input} again with the next run, the device keeps it" for link in links]
+    told = [f"{text} (found by the names; --state none if that is wrong)" for text in told] if states is None else told
+    return replace(bench, references=references, task=choice.task, notes=(*choice.notes, *told))

@@ -4,7 +4,9 @@ Reads one JSON request a line on standard input and answers one JSON line each o
 started, until the input ends. A request that fails is answered with its error; a crash of the runtime ends this
 process and nothing else (see `laboratory`, the other side).
 
-    {"do": "run", "model": PATH, "samples": [0, 3], "outputs": PATH}   answers every output to an .npz
+    {"do": "run", "model": PATH, "samples": [0, 3], "outputs": PATH}   answers every output to an .npz;
+                                                                       "states": {"state": 1} makes one sequence of
+                                                                       the samples, output 1 goes into `state` again
     {"do": "time", "models": [PATH, ...], "samples": [0, 3]}           medians of interleaved runs;
                                                                        "patience": 3 measures three times as long
     {"do": "memory", "model": PATH, "samples": [0]}                    peak resident memory of this process
@@ -24,6 +26,7 @@ from typing import Any
 
 import numpy as np
 
+from autoglm_edge_converter.remembering import Remembering, zeros
 from autoglm_edge_converter.runners import Runner, open_runner
 from autoglm_edge_converter.tensors import Array, Feed
 
@@ -55,6 +58,9 @@ class Feeds:
 def run(feeds: Feeds, request: dict[str, Any]) -> dict[str, Any]:
     """Run one model over some samples and save its answers, arrays named `SAMPLE.OUTPUT` by position."""
     runner = open_runner(Path(request["model"]))
+    states: dict[str, int] = request.get("states", {})
+    if states:
+        runner = Remembering(runner, states, zeros(feeds[request["samples"][0]], states))
     arrays: dict[str, Array] = {}
     outputs = 0
     for position, index in enumerate(request["samples"]):

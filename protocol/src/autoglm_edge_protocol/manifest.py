@@ -138,6 +138,9 @@ class Latency(Part):
     machine: str
     runtime: str
     threads: int = Field(ge=1)
+    unknown_on: tuple[str, ...] = Field(default=(), max_length=16)
+    """Machines (`aarch64`, `x86_64`, ...) of which the figures do not tell: the variant is made for what their
+    processors have and the machine named has not. A device that is one measures before it prefers another variant."""
 
 
 class Variant(Part):

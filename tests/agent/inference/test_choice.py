@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from autoglm_edge_agent.inference.candidates import MOST, candidates
-from autoglm_edge_agent.inference.measurement import Figures, Measured, Weights, ranked
+from autoglm_edge_agent.inference.measurement import Figures, Measured, Weights, best_of, ranked
 from autoglm_edge_agent.inference.options import Plan
 
 
@@ -83,3 +83,17 @@ CHOICES: list[tuple[str, list[Measured], Weights, list[str]]] = [
 @pytest.mark.parametrize(("measured", "weights", "expected"), [r[1:] for r in CHOICES], ids=[r[0] for r in CHOICES])
 def test_choices(measured: list[Measured], weights: Weights, expected: list[str]) -> None:
     assert [found.plan.runtime for found in ranked(measured, weights)] == expected
+
+
+BEST: list[tuple[str, list[list[Measured]], int | None]] = [
+    ("each by its best way", [[_measured("a", 100, 100), _measured("b", 50, 50)], [_measured("a", 70, 70)]], 0),
+    ("the faster", [[_measured("a", 100, 100)], [_measured("a", 70, 70)]], 1),
+    ("alike: the first", [[_measured("a", 102, 102)], [_measured("a", 100, 100)]], 0),
+    ("never one that cannot be run", [[OUT], [_measured("a", 9e6, 9e6)]], 1),
+    ("none can be run", [[OUT], []], None),
+]
+
+
+@pytest.mark.parametrize(("variants", "expected"), [row[1:] for row in BEST], ids=[row[0] for row in BEST])
+def test_the_best_of_variants(variants: list[list[Measured]], expected: int | None) -> None:
+    assert best_of(variants, Weights()) == expected

@@ -338,7 +338,7 @@ RAW: dict[str, tuple[str, dict[str, str], bytes, str]] = {
     "a wrong datatype": ("400", {}, _body(_item(datatype="FP32")), "the model takes INT8"),
     "out of range": ("400", {}, _body(_item(data=[128])), "outside the range"),
     "two ways": ("400", {}, _body({**_binary(1), "data": [1]}), "more than one way"),
-    "bytes that do not come": ("400", {}, _body(_binary(1)), "1 bytes are announced, 0 came"),
+    "bytes that do not come": ("400", {}, _body(_binary(1)), "1 bytes of binary data are announced, 0 came"),
     "a size that is none": ("400", {}, _body(_binary("1")), "whole number"),
     "a priority that is none": ("400", {}, _body(parameters={"priority": -1}), "'priority'"),
     "a timeout that is none": ("400", {}, _body(parameters={"timeout": "soon"}), "'timeout'"),

@@ -23,7 +23,7 @@ from tests.fakes.served_models import ServedModel
 
 from autoglm_edge_agent.client import Client, InferenceRefused
 from autoglm_edge_agent.client.wire import CONTROL, REQUEST, REQUEST_KIND
-from autoglm_edge_agent.inference import fast_path
+from autoglm_edge_agent.inference import fast_channel, fast_path
 from autoglm_edge_protocol.bundle import read_manifest
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the fast path is Linux's")
@@ -191,18 +191,18 @@ def test_control_message_that_is_refused(hosted: HostedChannel, what: str) -> No
 
 
 def test_memory_of_all_clients_together_is_bounded(hosted: HostedChannel, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fast_path, "MOST_BYTES", 1000)
+    monkeypatch.setattr(fast_channel, "MOST_BYTES", 1000)
     memory = memory_of(128)
     answers = [hosted.control(_layout(layout=number), [memory]) for number in range(9)]
     assert answers[:7] == [{"layout": number} for number in range(7)]
     assert [each["status"] for each in answers[7:]] == [503, 503]
     assert hosted.control({"op": "forget", "layout": 0}) == {"layout": 0}
     assert hosted.control(_layout(layout=9), [memory]) == {"layout": 9}
-    monkeypatch.setattr(fast_path, "MOST_BYTES", 10**6)
-    monkeypatch.setattr(fast_path, "MOST_LAYOUTS_TOGETHER", 8)
+    monkeypatch.setattr(fast_channel, "MOST_BYTES", 10**6)
+    monkeypatch.setattr(fast_channel, "MOST_LAYOUTS_TOGETHER", 8)
     assert hosted.control(_layout(layout=10), [memory]) == {"layout": 10}
     assert hosted.control(_layout(layout=11), [memory])["status"] == 503
-    monkeypatch.setattr(fast_path, "MOST_LAYOUTS", 8)
+    monkeypatch.setattr(fast_channel, "MOST_LAYOUTS", 8)
     assert hosted.control(_layout(layout=11), [memory])["status"] == 413
     os.close(memory)
 

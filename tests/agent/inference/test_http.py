@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from autoglm_edge_agent.inference import http
+from autoglm_edge_agent.inference import http_connection
 from autoglm_edge_agent.inference.http import HttpServer
 from autoglm_edge_agent.inference.messages import Request, Response
 from autoglm_edge_protocol.limits import LIMITS
@@ -62,7 +62,7 @@ class Served:
 @pytest.fixture
 async def served(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Served]:
     for name, value_s in (("IDLE_S", 0.6), ("STALL_S", 0.3), ("REQUEST_S", 0.8), ("LINGER_S", 0.2)):
-        monkeypatch.setattr(http, name, value_s)
+        monkeypatch.setattr(http_connection, name, value_s)
     listener = socket.create_server(("127.0.0.1", 0), backlog=256)
     listener.setblocking(False)
     holder: list[Served] = []
@@ -233,7 +233,7 @@ async def test_a_client_that_does_not_read_is_left(served: Served) -> None:
 
 
 async def test_too_many_connections_are_told_so(served: Served) -> None:
-    connections = [await served.connect() for _ in range(http.MAX_CONNECTIONS + 3)]
+    connections = [await served.connect() for _ in range(http_connection.MAX_CONNECTIONS + 3)]
     await asyncio.sleep(0.1)
     statuses = []
     for reader, writer in reversed(connections):
@@ -241,7 +241,7 @@ async def test_too_many_connections_are_told_so(served: Served) -> None:
         with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
             statuses.append((await _read_response(reader))[0])
     assert sorted(statuses)[-3:] == [503, 503, 503]
-    assert statuses.count(200) == http.MAX_CONNECTIONS
+    assert statuses.count(200) == http_connection.MAX_CONNECTIONS
     for _, writer in connections:
         writer.close()
 
@@ -289,7 +289,7 @@ async def test_an_idle_connection_may_bring_one_more_request_while_draining(serv
 
 
 async def test_a_large_answer_is_whole_though_the_server_ends(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http, "STALL_S", 5.0)
+    monkeypatch.setattr(http_connection, "STALL_S", 5.0)
     reader, writer = await served.connect()
     writer.write(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n")
     await _until(lambda: len(served.asked) == 1)
@@ -337,7 +337,7 @@ async def _until(condition: object) -> None:
 
 
 async def test_bodies_of_all_connections_together_are_bounded(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http, "MAX_BUFFERED_BYTES", 1000)
+    monkeypatch.setattr(http_connection, "MAX_BUFFERED_BYTES", 1000)
     first, first_writer = await served.connect()
     first_writer.write(b"POST /slow HTTP/1.1\r\nHost: x\r\nContent-Length: 700\r\n\r\n" + b"a" * 700)
     while not served.asked:

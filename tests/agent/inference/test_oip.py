@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 from tests.fakes.model_bundles import make_model_bundle
 
 from autoglm_edge_agent.client.datatypes import DATATYPES
+from autoglm_edge_agent.inference.asking import understand
 from autoglm_edge_agent.inference.errors import RequestError
-from autoglm_edge_agent.inference.messages import Request, Response
+from autoglm_edge_agent.inference.messages import Request, Response, json_response
 from autoglm_edge_agent.inference.oip import InferenceApi
 from autoglm_edge_agent.inference.service import Service
-from autoglm_edge_agent.inference.tensors import decode_inputs, encode_output
+from autoglm_edge_agent.inference.tensors import encode_output
 from autoglm_edge_agent.inference.terms import Terms
 from autoglm_edge_protocol.bundle import read_manifest
 from autoglm_edge_protocol.manifest import Manifest, TensorSpec
@@ -198,7 +199,7 @@ EDGES: dict[str, list[Any]] = {
     },
     "FP32": [1.5, -3e38],
     "FP64": [1.5, -1e308],
-    "BYTES": ["a", "\u00fc\ud83d\ude00"],
+    "BYTES": ["a", "\u00fc\U0001f600"],
 }
 
 
@@ -206,10 +207,10 @@ EDGES: dict[str, list[Any]] = {
 def test_every_datatype_survives_the_way_through_json(datatype: str) -> None:
     spec = TensorSpec(name="x", datatype=datatype, shape=(-1,))
     item = {"name": "x", "datatype": datatype, "shape": [2], "data": EDGES[datatype]}
-    (array,) = decode_inputs({"inputs": [item]}, [spec])
+    (array,) = understand({"inputs": [item]}, [spec], []).read()
     if datatype != "BYTES":
         assert array.dtype == DATATYPES[datatype]
-    back = json.loads(json.dumps(encode_output(spec, array)))
+    back = json.loads(bytes(json_response(200, encode_output(spec, array)).pieces[0]))
     if datatype == "FP32":
         np.testing.assert_allclose(back["data"], item["data"], rtol=1e-7)  # half a unit in the last place of 24 bits
     else:
@@ -228,5 +229,5 @@ OUT_OF_RANGE = [
 def test_a_value_that_the_datatype_cannot_hold_is_refused(datatype: str, value: Any) -> None:
     item = {"name": "x", "datatype": datatype, "shape": [1], "data": [value]}
     with pytest.raises(RequestError) as caught:
-        decode_inputs({"inputs": [item]}, [TensorSpec(name="x", datatype=datatype, shape=(-1,))])
+        understand({"inputs": [item]}, [TensorSpec(name="x", datatype=datatype, shape=(-1,))], [])
     assert caught.value.status == 400

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import platform
 import socket
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
-from tests.fakes.model_bundles import make_model_bundle
+from tests.fakes.model_bundles import MODEL_PATH, RIVAL_PATH, add_rival, make_model_bundle
+from tests.fakes.onnx_writer import linear_model
 from tests.fakes.sites import Site
 from tests.fakes.third_parties import write_backend
 
@@ -29,6 +32,8 @@ import os, signal, time
 from pathlib import Path
 from autoglm_edge_agent.inference.backends import Backend, load_backend
 from autoglm_edge_agent.inference.errors import ModelUnusable
+
+pytestmark = pytest.mark.one_broker
 
 class Trouble:
     def __init__(self, session, provider):
@@ -177,6 +182,28 @@ def test_a_bundle_is_measured_when_it_is_installed(site: Site) -> None:
     assert {found.plan.options.optimisation for found in entry.measured} == {"all", "basic"}
     assert all(found.figures is not None for found in entry.measured)
     site.assert_serves(agent, bundle)
+
+
+@pytest.mark.parametrize("quick", ["fp32", "rival"])
+def test_a_variant_of_unknown_speed_is_measured_beside_the_one_that_is_told_to_be_fast(site: Site, quick: str) -> None:
+    """Both give the same answers; one multiplies by a large matrix for them, the other has the product in its file."""
+    agent = site.agent(probe="max_threads = 1\nseconds = 0.05")
+    slow = site.bundle("1", width=1024, body=1)
+    assert slow.body is not None
+    folded = linear_model(slow.body @ slow.weights, slow.bias)
+    model = slow.directory / MODEL_PATH
+    rival = folded if quick == "rival" else model.read_bytes()
+    if quick == "fp32":
+        model.write_bytes(folded)
+    bundle = add_rival(slow, rival, told=0.6, unknown=platform.machine())
+    report = site.confirm(bundle)
+    assert report.current is not None
+    assert report.current.variant == quick
+    probed = Shelf(agent.state / "probes", Disk()).read(bundle.reference.manifest_sha256)
+    assert len(probed.entries) == 2
+    tree = agent.state / "bundles" / bundle.reference.manifest_sha256
+    assert all((tree / path).is_file() for path in (MODEL_PATH, RIVAL_PATH))
+    site.assert_serves(agent, bundle, np.random.default_rng(1).standard_normal((1, 1024), dtype=np.float32))
 
 
 def test_figures_go_with_their_bundle(tmp_path: Path) -> None:

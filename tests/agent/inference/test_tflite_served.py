@@ -9,6 +9,8 @@ from tests.fakes.tflite_layers import linear_tflite
 
 from autoglm_edge_agent.inference.runtimes import installed_runtimes
 
+pytestmark = pytest.mark.one_broker
+
 
 @pytest.mark.skipif("litert" not in installed_runtimes(), reason="ai-edge-litert is not installed here")
 def test_a_tflite_bundle_is_installed_and_answers(site: Site) -> None:

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from tests.fakes.sites import INPUT, Site
 
+pytestmark = pytest.mark.one_broker
+
 EXAMPLE = Path(__file__).parents[3] / "examples" / "backend_numpy"
 
 

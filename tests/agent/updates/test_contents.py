@@ -74,7 +74,7 @@ def test_libraries_for_other_machines_are_not_fetched(tmp_path: Path) -> None:
     variant = base.model_copy(update={"needs": needs, "files": (*base.files, *paths.values())})
     libraries = tuple(FileEntry(path=path, size_bytes=9, sha256=sha256_of(path.encode())) for path in paths.values())
     manifest = manifest.model_copy(update={"variants": (variant,), "files": (*manifest.files, *libraries)})
-    needed = {entry.path for entry in needed_files(manifest, variant)}
+    needed = {entry.path for entry in needed_files(manifest, (variant,))}
     assert paths[platform.machine()] in needed
     assert paths["another"] not in needed
     assert base.model in needed

@@ -1,16 +1,17 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from tests.fakes.model_bundles import make_model_bundle
 
 from autoglm_edge_agent.errors import Refusal
-from autoglm_edge_agent.updates.fit import Capabilities, choose_variant
+from autoglm_edge_agent.updates.fit import MOST_CONTENDERS, Capabilities, choose_variant, contenders
 from autoglm_edge_protocol.bundle import read_manifest
 from autoglm_edge_protocol.manifest import Manifest
 
-BOARD = Capabilities({"onnxruntime": "1.20.1", "mine": "0.3"}, 1 << 30)
+BOARD = Capabilities({"onnxruntime": "1.20.1", "mine": "0.3"}, 1 << 30, measures=True, machine="aarch64")
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +26,8 @@ def _with(manifest: Manifest, *changes: dict[str, Any]) -> Manifest:
         needs = base.needs.model_copy(
             update={k: v for k, v in change.items() if k in ("runtime", "min_version", "memory_bytes", "alternatives")}
         )
-        latency = base.latency.model_copy(update={"speedup": change.get("speedup", 1.0)})
+        figures = {"speedup": change.get("speedup", 1.0), "unknown_on": change.get("unknown_on", ())}
+        latency = base.latency.model_copy(update=figures)
         update = {"id": f"v{number}", "needs": needs, "latency": latency, "format": change.get("format", "onnx")}
         variants.append(base.model_copy(update=update))
     return manifest.model_copy(update={"variants": tuple(variants)})
@@ -100,3 +102,28 @@ def test_refusal(
     with pytest.raises(Refusal, match=text) as caught:
         choose_variant(_with(manifest, *variants), requested, BOARD)
     assert caught.value.reason.code == code, what
+
+
+UNKNOWN: dict[str, Any] = {"speedup": 0.7, "unknown_on": ("aarch64",)}
+CONTESTS: list[tuple[str, list[dict[str, Any]], str | None, Capabilities, list[str]]] = [
+    ("nothing is unknown", [{"speedup": 2.0}, {}], None, BOARD, []),
+    ("the slower one is unknown", [{}, UNKNOWN], None, BOARD, ["v1"]),
+    ("the chosen one is no contender of itself", [{}, {**UNKNOWN, "speedup": 2.0}], None, BOARD, []),
+    ("unknown on others", [{}, {**UNKNOWN, "unknown_on": ("x86_64",)}], None, BOARD, []),
+    ("does not fit", [{}, {**UNKNOWN, "memory_bytes": 1 << 30}], None, BOARD, []),
+    ("one was asked for", [{}, UNKNOWN], "v0", BOARD, []),
+    ("nothing is measured here", [{}, UNKNOWN], None, replace(BOARD, measures=False), []),
+    ("each is a download", [{}, UNKNOWN, UNKNOWN, UNKNOWN], None, BOARD, ["v2", "v3"]),
+]
+
+
+@pytest.mark.parametrize(
+    ("variants", "requested", "board", "expected"), [row[1:] for row in CONTESTS], ids=[row[0] for row in CONTESTS]
+)
+def test_contenders(
+    manifest: Manifest, variants: list[dict[str, Any]], requested: str | None, board: Capabilities, expected: list[str]
+) -> None:
+    bundle = _with(manifest, *variants)
+    chosen = choose_variant(bundle, requested, board)
+    assert [variant.id for variant in contenders(bundle, chosen, requested, board)] == expected
+    assert len(expected) <= MOST_CONTENDERS

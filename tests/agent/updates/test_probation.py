@@ -92,10 +92,9 @@ def test_latency_is_not_judged_where_the_previous_model_is_not_known() -> None:
         assert offence(TERMS, limits, baseline, Evidence(run=_runs(10**6)), Readings()) is None
 
 
-def _variant(machine: str, median_us: float, speedup: float) -> Variant:
-    latency = VARIANT.latency.model_copy(
-        update={"machine": machine, "median_us": median_us, "cpu_us": None, "speedup": speedup}
-    )
+def _variant(machine: str, median_us: float, speedup: float, *unknown_on: str) -> Variant:
+    figures = {"machine": machine, "median_us": median_us, "cpu_us": None, "speedup": speedup}
+    latency = VARIANT.latency.model_copy(update={**figures, "unknown_on": unknown_on})
     return VARIANT.model_copy(update={"latency": latency})
 
 
@@ -108,10 +107,20 @@ def _variant(machine: str, median_us: float, speedup: float) -> Variant:
         (_variant("a", 10, 3.0), _variant("b", 10, 1.0), 3.0),  # another machine: from INT8 back to float
         (_variant("a", 0, 1), _variant("a", 10, 1), 1.0),
         (_variant("a", 10, 1), _variant("b", 10, 0), 1.0),
+        (_variant("a", 30, 0.5, "here"), _variant("a", 15, 1.0), None),  # perhaps faster here before
+        (_variant("a", 15, 1.0), _variant("a", 30, 0.5, "here"), None),
+        (_variant("a", 30, 0.5, "here"), _variant("a", 60, 0.5, "here"), 2.0),  # the same kind, twice as large
+        (_variant("a", 15, 1.0), _variant("a", 30, 0.5, "elsewhere"), 2.0),
     ],
 )
-def test_what_the_manifests_lead_to_expect(old: Variant | None, new: Variant, ratio: float) -> None:
-    assert expected_ratio(old, new) == ratio
+def test_what_the_manifests_lead_to_expect(old: Variant | None, new: Variant, ratio: float | None) -> None:
+    assert expected_ratio(old, new, "here") == ratio
+
+
+def test_latency_is_not_judged_where_nothing_is_to_be_expected_of_it() -> None:
+    limits = limits_of(TERMS, BASELINE, None, None, MIB)
+    assert offence(TERMS, limits, BASELINE, Evidence(run=_runs(10**6)), Readings()) is None
+    assert limits_of(TERMS, BASELINE, 1.0, None, MIB).run_us is not None
 
 
 def test_it_has_passed_after_time_and_inferences_or_when_patience_ends() -> None:

@@ -70,7 +70,7 @@ def test_nothing_is_kept_of_what_nobody_wants() -> None:
 def _install(store: Store, bundle: ModelBundle) -> Installed:
     """Put a bundle's files into the store."""
     manifest = read_manifest(bundle.directory)
-    paths = {entry.path: entry.sha256 for entry in needed_files(manifest, manifest.variants[0])}
+    paths = {entry.path: entry.sha256 for entry in needed_files(manifest, manifest.variants[:1])}
     for path, sha256 in {**paths, MANIFEST_PATH: bundle.reference.manifest_sha256}.items():
         _put(store, sha256, (bundle.directory / path).read_bytes())
     store.install(bundle.reference, files_here(manifest, manifest.variants[0]))

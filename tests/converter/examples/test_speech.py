@@ -12,6 +12,7 @@ from tests.converter.examples.modules import EXAMPLES, example_module
 from tests.converter.kept_environments import KEPT, kept_environments
 
 from autoglm_edge_converter.tensors import Array
+from autoglm_edge_protocol.bundle import read_manifest
 
 EXAMPLE = EXAMPLES / "speech_stateful"
 decisions, following, stream = (example_module("speech_stateful", name) for name in ("decisions", "follow", "stream"))
@@ -69,6 +70,9 @@ def test_errors_do_not_grow_when_the_state_is_fed_back(tmp_path: Path) -> None:
     formats += ["--no-cache", "--tables-only"]
     done = subprocess.run([*CONVERT, *given, *judged, *formats], capture_output=True, text=True, check=False)
     assert done.returncode in (0, 3), done.stderr  # 3: on 8 bits it is no faster, which the command says
+    variants = read_manifest(tmp_path / "silero-vad-1.0.0").variants
+    assert {(state.input.name, state.output) for each in variants for state in each.states} == {("state", "stateN")}
+    assert {(len(each.inputs), len(each.outputs), len(each.states)) for each in variants} == {(1, 1, 1)}
     found = {entry.variant: entry for entry in following.follow(folder, tmp_path / "silero-vad-1.0.0")}
     assert {"fp32", "tflite-fp32"} <= set(found)
     for entry in found.values():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,20 +11,31 @@ import pytest
 from tests.converter.graphs import DIGITS
 from tests.converter.tflite.files import MBN
 
+from autoglm_edge_converter import Options
+from autoglm_edge_converter.acceptance import Acceptance
+from autoglm_edge_converter.assemble import describe
 from autoglm_edge_converter.cache import Cache, FolderCache, NoCache
+from autoglm_edge_converter.choose import Limits
 from autoglm_edge_converter.data.reading import read_data
 from autoglm_edge_converter.deadline import Deadline
+from autoglm_edge_converter.golden_set import golden_positions
 from autoglm_edge_converter.laboratory import Laboratory
 from autoglm_edge_converter.measure import FP32, Form, time_forms, time_together
-from autoglm_edge_converter.plan import TFLITE_RECIPES
+from autoglm_edge_converter.original import FORMATS, TFLITE
+from autoglm_edge_converter.plan import TFLITE_RECIPES, plan_for
 from autoglm_edge_converter.processor import own_units
 from autoglm_edge_converter.progress import Silent
+from autoglm_edge_converter.quality import TOP1, OutputScore, Score
 from autoglm_edge_converter.recipes import DYNAMIC, HALF, OPTIMISED, WEIGHTS, Candidate, Recipe, Tuned
-from autoglm_edge_converter.results import Measured
-from autoglm_edge_converter.search import Demand, search
-from autoglm_edge_converter.selection import Builder
+from autoglm_edge_converter.results import Considered, Measured
+from autoglm_edge_converter.rungs import ELSEWHERE, fill_rungs, for_elsewhere
+from autoglm_edge_converter.search import Demand, Trial, search
+from autoglm_edge_converter.selection import Builder, Selection, consider
+from autoglm_edge_converter.shipping import ship
+from autoglm_edge_converter.targets import demands_of
 from autoglm_edge_converter.tflite.candidates import FloatFile, TfliteCandidates
 from autoglm_edge_converter.tflite.source import load_tflite
+from autoglm_edge_converter.twins import Kind, Twins
 from autoglm_edge_converter.workbench import Workbench, open_workbench
 
 STATIC_INT8 = Candidate(Recipe("min-max"))
@@ -143,3 +155,50 @@ def test_what_is_for_another_kind_of_processor_is_timed_again_as_its_twin(bench:
     assert [item.timing is not None for item in again] == [True, True]
     # The same file twice: as fast as itself, as far as a busy machine can tell.
     assert again[1].speedup == pytest.approx(1.0, rel=0.5)
+
+
+@pytest.fixture(scope="module")
+def elsewhere(bench: Workbench) -> Selection:
+    """What is timed for boards that have more than this machine, whatever this one has."""
+    file = FloatFile(OPTIMISED, bench.original.read_bytes())
+    twins = Twins(Kind(False, saturates=True), Kind(False, saturates=False), ("aarch64",))
+    candidates = TfliteCandidates([file], bench, Silent(), Deadline(1000), twins=twins)
+    wanted = [replace(STATIC_INT8, format=TFLITE), Candidate(Recipe(family=WEIGHTS), format=TFLITE)]
+    trials = candidates.attempt([*wanted, replace(wanted[0], float_nodes=("y",))])
+    return consider(trials, [Form(FP32, FP32, bench.original)], candidates, bench, Limits(0.1), Silent())
+
+
+def test_the_best_for_boards_that_have_more_is_shipped_however_slow_it_is_here(
+    bench: Workbench, elsewhere: Selection
+) -> None:
+    assert {entry.unknown_on for entry in elsewhere.considered} == {("aarch64",), ()}
+    acceptance = Acceptance(bench, Limits(0.1), demands_of(["rpi5"], FORMATS), golden_positions(bench))
+    selection = replace(elsewhere, considered=list(elsewhere.considered), chosen=[], refused=[])
+    fill_rungs(selection, acceptance, bench.original.stat().st_size, False, Silent())
+    (found,) = [item for item in selection.chosen if item.purpose == ELSEWHERE]
+    assert found.candidate == replace(STATIC_INT8, format=TFLITE)
+    plan = plan_for(Options(targets=("rpi5",)), bench.parts, (), [TFLITE], ("y",))
+    shipped = ship(found, acceptance, plan, "tflite-fp32")
+    assert shipped is not None
+    assert any(note.startswith("speed on aarch64 is not known from this machine") for note in shipped.notes)
+    variant = describe(shipped, bench.source)
+    assert variant.latency.unknown_on == ("aarch64",)
+    # What was measured is told as it was measured.
+    assert variant.latency.speedup == pytest.approx(found.speedup, abs=1e-3)
+
+
+def _entry(candidate: Candidate, sqnr_db: float, unknown_on: tuple[str, ...] = ("aarch64",)) -> Considered:
+    score = Score((OutputScore("y", TOP1, 1.0, sqnr_db, finite=True),), 1000)
+    return Considered(Trial(candidate, score, 100), str(candidate), 100, None, 0.5, unknown_on=unknown_on)
+
+
+def test_for_boards_that_have_more_least_stays_in_float() -> None:
+    whole, clearer = _entry(Candidate(Recipe("min-max")), 30), _entry(Candidate(Recipe("percentile")), 35)
+    mixed, hopping = _entry(Candidate(Recipe(), ("a",)), 50), _entry(Candidate(Recipe(followers=False)), 60)
+    weights = _entry(Candidate(Recipe(family=WEIGHTS)), 60, ())
+    integers = _entry(Candidate(Recipe(everything=True)), 60)
+    entries = [weights, mixed, integers, hopping, whole, clearer]
+    assert for_elsewhere(entries, []) == [clearer, whole, hopping, mixed]
+    assert for_elsewhere(entries, [weights]) == [clearer, whole, hopping, mixed]
+    assert for_elsewhere(entries, [mixed]) == [clearer, whole, hopping]
+    assert for_elsewhere(entries, [whole]) == []

@@ -22,6 +22,8 @@ from autoglm_edge_protocol.deployment import DesiredState, Reason, TrustReport
 from autoglm_edge_protocol.errors import ProtocolError
 from autoglm_edge_protocol.probation import ProbationTerms, ShadowTerms
 
+pytestmark = pytest.mark.one_broker
+
 SECRET = "correct horse battery"
 
 

@@ -14,6 +14,8 @@ When the model's worker is replaced or dies, the client connects again and asks 
 nothing, so that asking twice does no harm.
 """
 
-from autoglm_edge_agent.client.connection import Client, InferenceRefused, Slot, TensorInfo
+from autoglm_edge_agent.client.connection import Client, InferenceRefused
+from autoglm_edge_agent.client.datatypes import TensorInfo
+from autoglm_edge_agent.client.slot import Slot
 
 __all__ = ["Client", "InferenceRefused", "Slot", "TensorInfo"]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
 
 DATATYPES: dict[str, type[np.generic]] = {
@@ -19,3 +22,18 @@ DATATYPES: dict[str, type[np.generic]] = {
     "FP64": np.float64,
 }
 """Names of the Open Inference Protocol and what they are in memory; BYTES (text) is an array of Python objects."""
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """An input or output of the model; -1 in the shape where a dimension is free."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The numpy type of its elements."""
+        found: np.dtype[Any] = np.dtype(DATATYPES[self.datatype])
+        return found

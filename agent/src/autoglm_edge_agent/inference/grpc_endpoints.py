@@ -94,11 +94,9 @@ class Endpoints:
         self._check(asked.model_name, asked.model_version)
         request, beside = _request(asked)
         _limit(request["parameters"], context.time_remaining())
+        understood = self._service.understand(request, beside)
         return await self._service.infer(
-            request,
-            _client(context),
-            beside=beside,
-            answer=lambda outputs: self._response(asked.id, outputs),
+            understood, _client(context), answer=lambda outputs: self._response(asked.id, outputs)
         )
 
     def _check(self, name: str, version: str) -> None:
@@ -112,7 +110,7 @@ class Endpoints:
         )
         response.parameters["variant"].string_param = self._service.variant
         for output in outputs:
-            shared = "shared_memory_region" in output.parameters
+            shared = "shared_memory_region" in output.wanted.parameters
             described = self._service.to_shared_memory(output) if shared else output.described()
             parameters = described.pop("parameters")
             tensor = response.outputs.add(**described)

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from autoglm_edge_agent.inference.parent import die_with
+from autoglm_edge_agent.inference.sacrifice import BESIDE, offer
 
 ANSWER_BYTES = 1024 * 1024
 """The longest answer that is read."""
@@ -96,6 +97,7 @@ def answer(function: Callable[[dict[str, Any]], Any], foreseen: type[Exception])
     """In the child: answer the question that it was started with; an error that is foreseen is its answer too."""
     asked = json.loads(sys.argv[1])
     die_with(asked["parent"])
+    offer(BESIDE)
     try:
         said: dict[str, Any] = {"how": "answered", "value": function(asked["question"])}
     except foreseen as error:

@@ -5,35 +5,46 @@ from __future__ import annotations
 import contextlib
 import errno
 import importlib.util
+import logging
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
 from autoglm_edge_agent.addresses import address_of
 from autoglm_edge_agent.config import InferenceSection
 from autoglm_edge_agent.errors import StateError
+from autoglm_edge_agent.systemd.inherited import Inherited
+
+log = logging.getLogger(__name__)
 
 BACKLOG = 128
 BIND_PATIENCE_S = 5.0
 """After a kill -9 the last worker may hold the port for a moment longer."""
 
 
-def open_listeners(section: InferenceSection) -> list[socket.socket]:
-    """Bind what the configuration asks for. Raises StateError."""
+def open_listeners(section: InferenceSection, inherited: Sequence[Inherited] = ()) -> list[socket.socket]:
+    """Take what the configuration asks for from those inherited, and bind the rest. Raises StateError.
+
+    One that the configuration does not ask for is closed.
+    """
     listeners: list[socket.socket] = []
+    left = list(inherited)
     try:
         if section.socket is not None:
-            listeners.append(_patiently(partial(_unix, section.socket, socket.SOCK_STREAM), str(section.socket)))
+            listeners.append(_named(section.socket, socket.SOCK_STREAM, left))
         if section.fast_socket is not None:
-            bind = partial(_unix, section.fast_socket, socket.SOCK_SEQPACKET)
-            listeners.append(_patiently(bind, str(section.fast_socket)))
+            listeners.append(_named(section.fast_socket, socket.SOCK_SEQPACKET, left))
         if section.http is not None:
             listeners.append(_patiently(partial(_tcp, *address_of(section.http)), section.http))
     except BaseException:
         close_listeners(listeners)
         raise
+    finally:
+        for unasked in left:
+            log.warning("nothing is served on %s: [inference] does not name it", unasked.getsockname())
+            unasked.close()
     return listeners
 
 
@@ -62,12 +73,20 @@ def endpoints(listeners: list[socket.socket], grpc: socket.socket | None = None)
 
 
 def close_listeners(listeners: list[socket.socket]) -> None:
-    """Close the sockets and remove the name of the Unix one."""
+    """Close the sockets and remove the names of those Unix ones that are our own."""
     for listener in listeners:
-        if listener.family == socket.AF_UNIX:
+        if listener.family == socket.AF_UNIX and not isinstance(listener, Inherited):
             with contextlib.suppress(OSError):
                 Path(listener.getsockname()).unlink()
         listener.close()
+
+
+def _named(path: Path, kind: socket.SocketKind, inherited: list[Inherited]) -> socket.socket:
+    for given in inherited:
+        if given.family == socket.AF_UNIX and given.type == kind and given.getsockname() == str(path):
+            inherited.remove(given)
+            return given
+    return _patiently(partial(_unix, path, kind), str(path))
 
 
 def _patiently(bind: Callable[[], socket.socket], where: str) -> socket.socket:

@@ -78,6 +78,16 @@ def ranked(measured: Sequence[Measured], weights: Weights) -> tuple[Measured, ..
     return (first, *(m for _, m in rest))
 
 
+def best_of(variants: Sequence[Sequence[Measured]], weights: Weights) -> int | None:
+    """Return which variant has the best way to run, by what was measured of each; of those alike the first.
+
+    None where none could be run.
+    """
+    tops = [top[0] if (top := ranked(measured, weights)) else None for measured in variants]
+    best = ranked([top for top in tops if top is not None], weights)
+    return next((number for number, top in enumerate(tops) if best and top is best[0]), None)
+
+
 def acceleration(measured: Sequence[Measured], weights: Weights) -> Acceleration | None:
     """Return what the fleet is told of it; None where nothing was tried."""
     if not measured:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+import orjson
 
 JSON = "application/json"
 BINARY = "application/octet-stream"
@@ -43,12 +44,10 @@ class Response:
 
 def error(status: int, message: str, headers: Mapping[str, str] | None = None) -> Response:
     """Return an error as the Open Inference Protocol has it: an object with the key `error`."""
-    return Response(status, json.dumps({"error": message}).encode(), headers=headers or {})
+    text = message.encode("utf-8", "replace").decode()  # what a client sent may hold what UTF-8 cannot
+    return Response(status, orjson.dumps({"error": text}), headers=headers or {})
 
 
 def json_response(status: int, value: Any) -> Response:
-    """Return a value as JSON; what JSON cannot carry is an error."""
-    try:
-        return Response(status, json.dumps(value, separators=(",", ":"), allow_nan=False).encode())
-    except ValueError:
-        return error(500, "the result holds NaN or infinity, which JSON cannot carry: ask for binary data")
+    """Return a value as JSON, arrays of numbers in it as lists."""
+    return Response(status, orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY))

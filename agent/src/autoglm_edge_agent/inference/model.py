@@ -90,6 +90,10 @@ class Model:
             if not settled.done() or settled.cancelled():
                 self.engine.withdraw(ticket)
 
+    def run_at_once(self, inputs: Sequence[Array], terms: Terms) -> list[Array] | RequestError | None:
+        """Run the model here and now; None where that is a wait, or the thread matters to the runtime."""
+        return self.engine.run_here(inputs, terms.timeout_s)
+
     def ask(
         self,
         inputs: Sequence[Array],

@@ -5,19 +5,38 @@ Sources: Open Inference Protocol (KServe), "HTTP/REST"; Triton Inference Server,
 
 from __future__ import annotations
 
-import json
 import math
+from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from urllib.parse import unquote
 
+import orjson
+
+from autoglm_edge_agent.inference.asking import NOTHING, Asked
 from autoglm_edge_agent.inference.errors import RequestError
 from autoglm_edge_agent.inference.messages import BINARY, Request, Response, error, json_response
 from autoglm_edge_agent.inference.raw_tensors import encode_raw
 from autoglm_edge_agent.inference.service import Output, Service
-from autoglm_edge_agent.inference.tensors import NOTHING, encode_output, parameters_of
+from autoglm_edge_agent.inference.tensors import encode_output
 
 HEADER_LENGTH = "inference-header-content-length"
+MOST_KNOWN = 64
+"""Requests whose JSON is remembered, as it was understood."""
+MOST_KNOWN_BYTES = 4096
+"""Of one such JSON."""
+
+
+@dataclass
+class _Known:
+    """A request that came before with other numbers behind its JSON, and the JSON of its last answer."""
+
+    asked: Asked
+    layout: list[tuple[tuple[int, ...], int]] | None = None
+    """The shapes of the outputs and their bytes, which with the request are all that an answer's JSON tells."""
+    head: bytes = b""
 
 
 class InferenceApi:
@@ -25,6 +44,25 @@ class InferenceApi:
 
     def __init__(self, service: Service) -> None:
         self._service = service
+        self._known: OrderedDict[bytes, _Known] = OrderedDict()
+        base = f"/v2/models/{service.name}"
+        self._infer_targets = (f"{base}/infer", f"{base}/versions/{service.version}/infer")
+
+    def at_once(self, request: Request) -> Response | None:
+        """Answer a request whose JSON came before, where the model can be asked without a wait; else None."""
+        if request.method != "POST" or request.target not in self._infer_targets:
+            return None
+        try:
+            header, binary = _split(request)
+            known = self._known.get(header)
+            if known is None:
+                return None
+            response: Response | None = self._service.infer_at_once(
+                known.asked, request.client, binary, partial(self._behind, known)
+            )
+            return response
+        except RequestError as problem:
+            return _problem(problem)
 
     async def answer(self, request: Request) -> Response:
         """Answer one request; errors become a JSON object with the key `error`."""
@@ -32,10 +70,7 @@ class InferenceApi:
             parts = [unquote(part) for part in request.target.partition("?")[0].strip("/").split("/")]
             return await self._route(request, parts)
         except RequestError as problem:
-            later = problem.retry_after_s
-            return error(
-                problem.status, str(problem), None if later is None else {"retry-after": str(max(1, math.ceil(later)))}
-            )
+            return _problem(problem)
 
     async def _route(self, request: Request, parts: list[str]) -> Response:
         if parts[0] != "v2":
@@ -99,36 +134,62 @@ class InferenceApi:
 
     async def _infer(self, request: Request) -> Response:
         header, binary = _split(request)
-        asked = _object(header)
-        if "id" in asked and not isinstance(asked["id"], str):
-            raise RequestError(400, "'id' must be a string")
-        response: Response = await self._service.infer(
-            asked, request.client, binary, answer=lambda outputs: self._response(asked, outputs)
-        )
+        known = self._known.get(header)
+        if known is None:
+            known = _Known(self._service.understand(_object(header)))
+            self._remember(header, known)
+        way = self._behind if known.asked.repeatable else self._mixed
+        response: Response = await self._service.infer(known.asked, request.client, binary, partial(way, known))
         return response
 
-    def _response(self, asked: dict[str, Any], outputs: Sequence[Output]) -> Response:
-        answer: dict[str, Any] = {"model_name": self._service.name, "model_version": self._service.version}
-        if "id" in asked:
-            answer["id"] = asked["id"]
-        answer["parameters"] = {"variant": self._service.variant}
-        answer["outputs"] = described = []
-        binary_by_default = parameters_of(asked).get("binary_data_output") is True
+    def _remember(self, header: bytes, known: _Known) -> None:
+        if known.asked.repeatable and len(header) <= MOST_KNOWN_BYTES:
+            self._known[header] = known
+            if len(self._known) > MOST_KNOWN:
+                self._known.popitem(last=False)
+
+    def _behind(self, known: _Known, outputs: Sequence[Output]) -> Response:
+        """Answer with all outputs behind the JSON."""
+        pieces = [encode_raw(output.array) for output in outputs]
+        layout = [(output.array.shape, len(raw)) for output, raw in zip(outputs, pieces, strict=True)]
+        if layout != known.layout:
+            described = [
+                output.described(binary_data_size=size) for output, (_, size) in zip(outputs, layout, strict=True)
+            ]
+            known.head = bytes(json_response(200, self._answered(known.asked, described)).pieces[0])
+            known.layout = layout
+        return Response(200, [known.head, *pieces], BINARY, {HEADER_LENGTH: str(len(known.head))})
+
+    def _mixed(self, known: _Known, outputs: Sequence[Output]) -> Response:
+        """Answer with each output where it was asked for."""
         pieces: list[bytes | memoryview] = []
+        described = []
         for output in outputs:
-            if "shared_memory_region" in output.parameters:
+            if "shared_memory_region" in output.wanted.parameters:
                 described.append(self._service.to_shared_memory(output))
-            elif output.parameters.get("binary_data", binary_by_default) is True:
+            elif known.asked.goes_behind(output.wanted):
                 raw = encode_raw(output.array)
                 pieces.append(raw)
                 described.append(output.described(binary_data_size=len(raw)))
             else:
                 described.append(encode_output(output.spec, output.array))
-        response = json_response(200, answer)
+        response = json_response(200, self._answered(known.asked, described))
         if not pieces or response.status != 200:
             return response
         head = response.pieces[0]
         return Response(200, [head, *pieces], BINARY, {HEADER_LENGTH: str(len(head))})
+
+    def _answered(self, asked: Asked, outputs: list[dict[str, Any]]) -> dict[str, Any]:
+        answer: dict[str, Any] = {"model_name": self._service.name, "model_version": self._service.version}
+        if asked.id is not None:
+            answer["id"] = asked.id
+        return {**answer, "parameters": {"variant": self._service.variant}, "outputs": outputs}
+
+
+def _problem(problem: RequestError) -> Response:
+    later = problem.retry_after_s
+    headers = None if later is None else {"retry-after": str(max(1, math.ceil(later)))}
+    return error(problem.status, str(problem), headers)
 
 
 def _split(request: Request) -> tuple[bytes, memoryview]:
@@ -144,8 +205,8 @@ def _split(request: Request) -> tuple[bytes, memoryview]:
 
 def _object(data: bytes) -> dict[str, Any]:
     try:
-        value = json.loads(data)
-    except (ValueError, RecursionError) as problem:
+        value = orjson.loads(data)
+    except ValueError as problem:
         raise RequestError(400, f"the body is not JSON: {problem}") from None
     if not isinstance(value, dict):
         raise RequestError(400, "the body is not a JSON object")

@@ -10,7 +10,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -19,7 +19,7 @@ from autoglm_edge_agent.inference.abilities import providers_of
 from autoglm_edge_agent.inference.candidates import candidates
 from autoglm_edge_agent.inference.hardware import hardware_key
 from autoglm_edge_agent.inference.isolated import ask
-from autoglm_edge_agent.inference.measurement import Figures, Measured, Weights, acceleration, ranked
+from autoglm_edge_agent.inference.measurement import Figures, Measured, Weights, acceleration, best_of, ranked
 from autoglm_edge_agent.inference.options import Plan
 from autoglm_edge_agent.inference.probed import Entry, Shelf
 from autoglm_edge_agent.inference.runtimes import installed_runtimes, usable_runtimes
@@ -90,6 +90,13 @@ class Prober:
             await self._measure(installed, entry)
         except (OSError, ProtocolError) as error:
             log.warning("%s cannot be measured: %s", installed.bundle.id, error)
+
+    async def fastest(self, variants: Sequence[Installed]) -> Installed | None:
+        """Measure variants and return the one that runs best, of those alike the first; None where none could run."""
+        for installed in variants:
+            await self.measure(installed)
+        best = best_of([self.measured(installed) for installed in variants], self._terms.weights)
+        return None if best is None else variants[best]
 
     async def _measure(self, installed: Installed, entry: Entry) -> None:
         data = (self._bundle_path(installed) / MANIFEST_PATH).read_bytes()

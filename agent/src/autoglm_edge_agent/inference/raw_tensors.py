@@ -20,6 +20,7 @@ from autoglm_edge_protocol.manifest import TensorSpec
 Array = npt.NDArray[Any]
 
 _LENGTH = struct.Struct("<I")
+_LITTLE_ENDIAN = {name: np.dtype(kind).newbyteorder("<") for name, kind in DATATYPES.items()}
 
 
 def decode_raw(raw: memoryview, spec: TensorSpec, shape: Sequence[int]) -> Array:
@@ -27,7 +28,7 @@ def decode_raw(raw: memoryview, spec: TensorSpec, shape: Sequence[int]) -> Array
     elements = math.prod(shape)
     if spec.datatype == "BYTES":
         return _texts(raw, spec, elements).reshape(shape)
-    dtype = np.dtype(DATATYPES[spec.datatype]).newbyteorder("<")
+    dtype = _LITTLE_ENDIAN[spec.datatype]
     if raw.nbytes != elements * dtype.itemsize:
         text = f"{raw.nbytes} bytes do not fill the shape {list(shape)} of {spec.datatype}"
         raise RequestError(400, f"input {spec.name!r}: {text}, which takes {elements * dtype.itemsize}")
@@ -49,7 +50,8 @@ def encode_raw(array: Array) -> memoryview | bytes:
         return b"".join(pieces)
     if array.size == 0:
         return b""
-    array = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
+    if not (array.flags.c_contiguous and array.dtype.str[0] in "<|"):
+        array = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
     return array.reshape(-1).view(np.uint8).data
 
 

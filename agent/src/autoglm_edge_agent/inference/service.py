@@ -14,16 +14,17 @@ from typing import Any
 import numpy.typing as npt
 
 from autoglm_edge_agent import __version__
+from autoglm_edge_agent.inference.asking import NOTHING, Asked, Wanted, understand
 from autoglm_edge_agent.inference.errors import RequestError
 from autoglm_edge_agent.inference.raw_tensors import encode_raw
 from autoglm_edge_agent.inference.shared_memory import SharedRegions
 from autoglm_edge_agent.inference.statistics import Statistics
-from autoglm_edge_agent.inference.tensors import NOTHING, decode_inputs, parameters_of, wanted_outputs
-from autoglm_edge_agent.inference.terms import Terms, read_terms
+from autoglm_edge_agent.inference.terms import Terms, terms_of
 from autoglm_edge_protocol.manifest import Manifest, TensorSpec, Variant
 
 Array = npt.NDArray[Any]
 Run = Callable[[Sequence[Array], Terms], Awaitable[list[Array]]]
+RunAtOnce = Callable[[Sequence[Array], Terms], "list[Array] | RequestError | None"]
 
 PLATFORMS = {"onnxruntime": "onnxruntime_onnx", "litert": "tensorflow_lite", "tflite": "tensorflow_lite"}
 EXTENSIONS = ("binary_tensor_data", "statistics", "system_shared_memory", "model_configuration", "model_repository")
@@ -31,11 +32,11 @@ EXTENSIONS = ("binary_tensor_data", "statistics", "system_shared_memory", "model
 
 @dataclass(frozen=True)
 class Output:
-    """An output that was asked for, and what was asked of it."""
+    """An output, and what was asked of it."""
 
     spec: TensorSpec
     array: Array
-    parameters: Mapping[str, Any]
+    wanted: Wanted
 
     def described(self, **parameters: object) -> dict[str, Any]:
         """Return all but the data, which the parameters say where to find."""
@@ -48,6 +49,7 @@ class Service:
 
     Args:
         run: runs the model; awaited with arrays in the order of the variant's inputs. Raises RequestError.
+        at_once: runs it where that is no wait, else returns None.
         statistics: what `run` and this have counted.
         regions: None where shared memory is not offered.
     """
@@ -59,10 +61,12 @@ class Service:
         run: Run,
         statistics: Statistics | None = None,
         regions: SharedRegions | None = None,
+        at_once: RunAtOnce = lambda _inputs, _terms: None,
     ) -> None:
         self._manifest = manifest
         self._variant = variant
         self._run = run
+        self._at_once = at_once
         self._statistics = statistics or Statistics()
         self._regions = regions
 
@@ -132,44 +136,61 @@ class Service:
         """Return what was asked of the model and how long it took."""
         return {"model_stats": [self._statistics.to_json(self.name, self.version)]}
 
+    def understand(self, request: dict[str, Any], beside: Mapping[str, memoryview] | None = None) -> Asked:
+        """Return what a request asks, as the protocol has it in JSON. Raises RequestError.
+
+        `beside` are the data of inputs that came by themselves, by name.
+        """
+        began = time.perf_counter()
+        asked = understand(request, self._variant.inputs, self._variant.outputs, beside or {})
+        self._statistics.translated(time.perf_counter() - began, 0.0, 0)
+        return asked
+
     async def infer(
-        self,
-        asked: dict[str, Any],
-        client: Hashable,
-        binary: memoryview = NOTHING,
-        beside: Mapping[str, memoryview] | None = None,
-        answer: Callable[[list[Output]], Any] = list,
+        self, asked: Asked, client: Hashable, binary: memoryview = NOTHING, answer: Callable[[list[Output]], Any] = list
     ) -> Any:
         """Run the model for a request and return what `answer` makes of the outputs that it asks for.
 
         Args:
-            asked: the request as the protocol has it in JSON.
+            asked: the request.
             client: who asks: what the turns of clients go by.
-            binary: the data that follow the JSON, in the order of the inputs that announce them.
-            beside: the data of inputs that came by themselves, by name.
+            binary: the data that follow the JSON.
             answer: puts the outputs into the form of the wire; that time is counted.
 
         Raises RequestError.
         """
         began = time.perf_counter()
-        terms = read_terms(client, parameters_of(asked))
-        inputs = decode_inputs(asked, self._variant.inputs, binary, self._regions, beside or {})
-        wanted = wanted_outputs(asked, self._variant.outputs)
-        by_name = {item["name"]: parameters_of(item) for item in asked.get("outputs") or []}
-        if any("classification" in parameters for parameters in by_name.values()):
-            raise RequestError(400, "the classification extension is not offered here: ask for the tensor")
+        inputs = asked.read(binary, self._regions)
         decoded = time.perf_counter()
-        outputs = await self._run(inputs, terms)
-        ran = time.perf_counter()
+        outputs = await self._run(inputs, terms_of(client, asked.priority, asked.timeout_us))
+        return self._answered(asked, outputs, answer, decoded - began)
+
+    def infer_at_once(
+        self, asked: Asked, client: Hashable, binary: memoryview, answer: Callable[[list[Output]], Any]
+    ) -> Any:
+        """As `infer` where the model can be asked without a wait; None where it cannot. Raises RequestError."""
+        began = time.perf_counter()
+        inputs = asked.read(binary, self._regions)
+        decoded = time.perf_counter()
+        outputs = self._at_once(inputs, terms_of(client, asked.priority, asked.timeout_us))
+        if isinstance(outputs, RequestError):
+            raise outputs
+        return None if outputs is None else self._answered(asked, outputs, answer, decoded - began)
+
+    def _answered(
+        self, asked: Asked, outputs: Sequence[Array], answer: Callable[[list[Output]], Any], input_s: float
+    ) -> Any:
+        began = time.perf_counter()
         specs = self._variant.outputs
-        answered = answer([Output(specs[at], outputs[at], by_name.get(specs[at].name, {})) for at in wanted])
-        self._statistics.translated(decoded - began, time.perf_counter() - ran)
+        answered = answer([Output(specs[w.position], outputs[w.position], w) for w in asked.outputs])
+        self._statistics.translated(input_s, time.perf_counter() - began)
         return answered
 
     def to_shared_memory(self, output: Output) -> dict[str, Any]:
         """Write an output where its parameters say, and describe it. Raises RequestError (400, 404)."""
-        region, size = output.parameters["shared_memory_region"], output.parameters.get("shared_memory_byte_size")
-        offset = output.parameters.get("shared_memory_offset", 0)
+        parameters = output.wanted.parameters
+        region, size = parameters["shared_memory_region"], parameters.get("shared_memory_byte_size")
+        offset = parameters.get("shared_memory_offset", 0)
         if type(size) is not int or type(offset) is not int:
             text = "'shared_memory_byte_size' must be a whole number of bytes"
             raise RequestError(400, f"output {output.spec.name!r}: {text}")

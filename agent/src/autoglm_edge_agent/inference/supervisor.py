@@ -11,7 +11,7 @@ import contextlib
 import logging
 import socket
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,10 @@ from autoglm_edge_agent.errors import Hindrance, Refusal, WorkerError
 from autoglm_edge_agent.inference.control import Beat, ServingOrder
 from autoglm_edge_agent.inference.options import Plan, SessionOptions
 from autoglm_edge_agent.inference.probing import Prober
-from autoglm_edge_agent.inference.process import DRAIN_S, WorkerProcess
+from autoglm_edge_agent.inference.process import BEAT_TIMEOUT_S, DRAIN_S, SERVE_TIMEOUT_S, WorkerProcess
 from autoglm_edge_agent.inference.shadowing import Shadowing
 from autoglm_edge_agent.inference.standby import Standby
+from autoglm_edge_agent.systemd.liveness import Pulse
 from autoglm_edge_protocol.deployment import Installed, Reason
 from autoglm_edge_protocol.probation import ShadowTerms
 
@@ -38,6 +39,10 @@ FINAL_TRIAL_FAILURES = frozenset({"golden-disagreement", "model-unusable", "bad-
 TRIAL_ATTEMPTS = 2
 BOARD_FAILURES = frozenset({"worker-not-started", "worker-out-of-resources"})
 """What is the board's condition and no reason to give a bundle up that agreed with its golden set."""
+SLACK_S = 60.0
+"""For what has no limit of its own and takes moments: commits to a slow disk, the end of a killed process."""
+DECISION_S = 1800.0
+"""For who decides what to serve instead: it may wait for an update's step, and reads a damaged bundle as a whole."""
 
 Unserviceable = Callable[[Installed, Reason], Awaitable["Installed | None"]]
 
@@ -94,6 +99,8 @@ class Supervisor:
         """All that were started and have not ended: whatever is cancelled half-way, none is forgotten."""
         self._drains: set[asyncio.Task[None]] = set()
         self.standby = Standby(self._start_untried, wanted=standby)
+        self.moving, self.beating, self.deciding = Pulse(), Pulse(), Pulse()
+        """What it does to have a worker serve, what that one tells, and who decides what to serve instead."""
 
     @property
     def serving(self) -> Installed | None:
@@ -102,6 +109,10 @@ class Supervisor:
         return worker.installed if worker is not None and not worker.ended.done() else None
 
     # what the update asks for ----
+
+    async def fastest(self, variants: Sequence[Installed]) -> Installed | None:
+        """Measure variants and return the one that runs best; None where nothing is measured, or none could run."""
+        return await self.prober.fastest(variants) if self.prober is not None else None
 
     async def try_out(self, installed: Installed) -> None:
         """Load a bundle beside the serving one and replay its golden set; the worker then waits to take over.
@@ -157,7 +168,7 @@ class Supervisor:
     async def switch(self, installed: Installed | None) -> None:
         """Serve this bundle from now on. Never fails: `run` takes care of a worker that dies."""
         self._target = installed
-        async with self._moving:
+        async with self._move():
             old = self._worker
             if old is not None and old.installed == installed and not old.ended.done():
                 await self.discard_trial()
@@ -168,6 +179,7 @@ class Supervisor:
             if self._worker is old:
                 # The new one could not: what served before is not what is to be served.
                 self._worker = None
+                self.beating.rest()
                 self._retire(old)
             if old is not None:
                 await old.accepts_no_more()
@@ -189,7 +201,7 @@ class Supervisor:
 
         Raises Refusal when there is nothing to serve or the fresh one fails.
         """
-        async with self._moving:
+        async with self._move():
             if self._target is None:
                 raise Refusal("nothing-to-serve", "no bundle is installed")
             try:
@@ -208,6 +220,7 @@ class Supervisor:
             reason, lived_s = await self._next_failure()
             if reason is None:
                 continue
+            self.beating.rest()
             failures = 1 if lived_s > STEADY_S or self._target != failing else failures + 1
             failing = self._target
             if failing is not None and reason.code not in BOARD_FAILURES:
@@ -219,7 +232,9 @@ class Supervisor:
                 failures = 0
                 continue
             if hopeless and self._target is not None:
+                self.deciding.within(DECISION_S)
                 instead = await unserviceable(self._target, reason)
+                self.deciding.rest()
                 if instead != self._target:
                     self._target, failures = instead, 0
                     continue
@@ -230,6 +245,7 @@ class Supervisor:
     async def close(self) -> None:
         """Let workers finish what they accepted, for a limited time, and end all processes."""
         self._target = None
+        self.beating.rest()
         await self.discard_trial()
         await self.standby.close()
         await self.end_shadow()
@@ -246,7 +262,7 @@ class Supervisor:
         if self._target is None:
             await self._changed_within(None)
             return None, 0.0
-        async with self._moving:
+        async with self._move():
             worker = self._worker
             if worker is None or worker.ended.done() or worker.installed != self._target:
                 try:
@@ -272,12 +288,22 @@ class Supervisor:
             await asyncio.wait_for(self._changed.wait(), timeout_s)
         self._changed.clear()
 
+    @contextlib.asynccontextmanager
+    async def _move(self) -> AsyncIterator[None]:
+        """Hold the lock of what serves, and promise an end: a trial's worker that hangs, then a fresh one."""
+        async with self._moving:
+            self.moving.within(2 * SERVE_TIMEOUT_S + self._trial_timeout_s + SLACK_S)
+            try:
+                yield
+            finally:
+                self.moving.rest()
+
     async def _start_untried(self, installed: Installed) -> WorkerProcess:
         return await self._start(installed, trial=False)
 
     async def _start(self, installed: Installed, *, trial: bool) -> WorkerProcess:
         """Return a worker that has loaded the bundle. Raises WorkerError."""
-        worker = WorkerProcess(installed, self._on_beat, self._run_timeout_s)
+        worker = WorkerProcess(installed, self._take_beat, self._run_timeout_s)
         self._workers.add(worker)
         worker.ended.add_done_callback(lambda _: self._workers.discard(worker))
         path = self._bundle_path(installed)
@@ -291,6 +317,11 @@ class Supervisor:
             timeout_s=self._trial_timeout_s,
         )
         return worker
+
+    def _take_beat(self, installed: Installed, beat: Beat) -> None:
+        if self.serving == installed:
+            self.beating.within(BEAT_TIMEOUT_S + SLACK_S)
+        self._on_beat(installed, beat)
 
     def _plan(self, installed: Installed) -> Plan:
         measured = self._ways(installed)

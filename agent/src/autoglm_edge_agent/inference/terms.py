@@ -24,14 +24,14 @@ class Terms:
     timeout_s: float | None = None
 
 
-def read_terms(client: Hashable, parameters: Mapping[str, Any]) -> Terms:
-    """Read a request's parameters. Raises RequestError (400)."""
+def check_terms(parameters: Mapping[str, Any]) -> tuple[int, int]:
+    """Return `priority` and `timeout` of a request's parameters. Raises RequestError (400)."""
     priority, timeout_us = parameters.get("priority", 0), parameters.get("timeout", 0)
     if type(priority) is not int or priority < 0:
         raise RequestError(400, "the parameter 'priority' must be a whole number: 1 is the most urgent, 0 the default")
     if type(timeout_us) is not int or timeout_us < 0:
         raise RequestError(400, "the parameter 'timeout' must be a whole number of microseconds, 0 for none")
-    return terms_of(client, priority, timeout_us)
+    return priority, timeout_us
 
 
 def terms_of(client: Hashable, priority: int, timeout_us: int) -> Terms:

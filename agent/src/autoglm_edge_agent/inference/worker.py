@@ -26,6 +26,7 @@ from autoglm_edge_agent.inference.model import Model, load
 from autoglm_edge_agent.inference.oip import InferenceApi
 from autoglm_edge_agent.inference.opening import replay
 from autoglm_edge_agent.inference.parent import die_with
+from autoglm_edge_agent.inference.sacrifice import BESIDE, SERVING, offer
 from autoglm_edge_agent.inference.sampling import Sampler
 from autoglm_edge_agent.inference.service import Service
 from autoglm_edge_agent.inference.shadow import LOWEST_PRIORITY, Shadow
@@ -66,10 +67,10 @@ class Worker:
         self._model = model
         serving = order.serving
         regions = SharedRegions() if serving.shared_memory and sys.platform == "linux" else None
-        self._service = Service(model.manifest, model.variant, model.run, model.statistics, regions)
+        self._service = Service(model.manifest, model.variant, model.run, model.statistics, regions, model.run_at_once)
         self._api = InferenceApi(self._service)
         self._guard = guard_of(serving.access)
-        self._http = HttpServer(self._answer, self._guard, tls_of(serving.access))
+        self._http = HttpServer(self._answer, self._guard, tls_of(serving.access), self._at_once)
         self._grpc: GrpcServer | None = None
         self._serving = False
 
@@ -126,6 +127,13 @@ class Worker:
             await asyncio.sleep(BEAT_S)
             writer.write(to_line(FromWorker(event="beat", beat=self._model.beat())))
 
+    def _at_once(self, request: Request) -> Response | None:
+        started = time.perf_counter()
+        response = self._api.at_once(request)
+        if response is not None:
+            self._model.count((time.perf_counter() - started) * 1e6, response.status)
+        return response
+
     async def _answer(self, request: Request) -> Response:
         started = time.perf_counter()
         response = await self._api.answer(request)
@@ -138,6 +146,7 @@ def main() -> None:
     """Entry point: one argument, a WorkerOrder in JSON."""
     order = WorkerOrder.model_validate_json(sys.argv[1])
     die_with(order.parent_pid)
+    offer(SERVING if order.shadow is None else BESIDE)
     # Ctrl-C in a terminal goes to the whole group; the agent decides when a worker ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     control = socket.socket(fileno=order.control_fd)

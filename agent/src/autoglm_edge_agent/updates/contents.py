@@ -5,6 +5,8 @@ A file that is missing or damaged on disk is no fault of the bundle and raises F
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from autoglm_edge_agent.errors import Hindrance, Refusal
 from autoglm_edge_agent.storage.store import Store, files_here
 from autoglm_edge_protocol.chunks import ChunkedFile, ChunkIndex
@@ -25,9 +27,13 @@ def read_manifest(store: Store, reference: BundleReference) -> Manifest:
         raise Refusal("bad-bundle", f"{MANIFEST_PATH}: {error}") from None
 
 
+def _index(manifest: Manifest) -> FileEntry:
+    return manifest.file(CHUNK_INDEX_PATH)
+
+
 def index_file(manifest: Manifest) -> ChunkedFile:
     """Return the chunk index as a file to be fetched. Raises Refusal (`bad-bundle`) when it is too large."""
-    entry = manifest.file(CHUNK_INDEX_PATH)
+    entry = _index(manifest)
     if entry.size_bytes > LIMITS.chunk_index_bytes:
         raise Refusal("bad-bundle", f"{CHUNK_INDEX_PATH} has {entry.size_bytes} bytes")
     return ChunkedFile.whole(entry.sha256, entry.size_bytes)
@@ -38,7 +44,7 @@ def read_chunked_files(store: Store, manifest: Manifest, files: tuple[FileEntry,
 
     Raises Refusal (`unsupported-schema`, `bad-bundle`), OSError.
     """
-    index_sha256 = manifest.file(CHUNK_INDEX_PATH).sha256
+    index_sha256 = _index(manifest).sha256
     try:
         index = parse(ChunkIndex, store.read_object(index_sha256), LIMITS.chunk_index_bytes)
     except UnsupportedSchema as error:
@@ -57,9 +63,9 @@ def read_chunked_files(store: Store, manifest: Manifest, files: tuple[FileEntry,
     return found
 
 
-def needed_files(manifest: Manifest, variant: Variant) -> tuple[FileEntry, ...]:
+def needed_files(manifest: Manifest, variants: Sequence[Variant]) -> tuple[FileEntry, ...]:
     """Return what has to be on disk, each content once: this machine's files and the chunk index."""
-    files = (*files_here(manifest, variant), manifest.file(CHUNK_INDEX_PATH))
+    files = (*(entry for variant in variants for entry in files_here(manifest, variant)), _index(manifest))
     return tuple({entry.sha256: entry for entry in files}.values())
 
 

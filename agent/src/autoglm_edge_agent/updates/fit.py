@@ -21,11 +21,18 @@ class Capabilities:
     runtimes: Mapping[str, str]
     """Installed runtimes and their versions."""
     memory_bytes: int
+    measures: bool = False
+    """Whether it is measured here how fast a variant runs."""
     machine: str = field(default_factory=platform.machine)
 
 
+MOST_CONTENDERS = 2
+"""Variants that are fetched beside the chosen one, to be measured: each is a download."""
+
+
 def choose_variant(manifest: Manifest, requested: str | None, capabilities: Capabilities) -> Variant:
-    """Return the requested variant, or the fastest that fits; of equally fast ones the better.
+    """Return the requested variant, or the fastest that fits, by the converter's figures; of equally fast ones the
+    better.
 
     Raises Refusal (`unknown-variant`, `no-fitting-variant`) with what each variant lacks.
     """
@@ -40,6 +47,21 @@ def choose_variant(manifest: Manifest, requested: str | None, capabilities: Capa
         raise Refusal("no-fitting-variant", f"no variant of {manifest.id} fits this device: {detail}")
     # max() keeps the first of equals, and the manifest has the better ones first.
     return max(fitting, key=lambda variant: variant.latency.speedup)
+
+
+def contenders(
+    manifest: Manifest, chosen: Variant, requested: str | None, capabilities: Capabilities
+) -> tuple[Variant, ...]:
+    """Return the variants that may run faster here than the chosen one, though the converter's figures say otherwise.
+
+    Those are the ones of which its machine could not tell; none where nothing is measured here, or one was asked for.
+    """
+    if requested is not None or not capabilities.measures:
+        return ()
+    unknown = [v for v in manifest.variants if capabilities.machine in v.latency.unknown_on and v.id != chosen.id]
+    fitting = [v for v in unknown if _lacking(v, capabilities) is None]
+    # Further down the ladder less is left in float.
+    return tuple(fitting[-MOST_CONTENDERS:])
 
 
 def _lacking(variant: Variant, capabilities: Capabilities) -> str | None:

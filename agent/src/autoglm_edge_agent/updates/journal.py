@@ -86,6 +86,15 @@ class Journal:
         assert variant is not None
         return manifest, variant
 
+    def wanted(self) -> tuple[Manifest, tuple[Variant, ...]]:
+        """Return the manifest and the variants that have to be here, the chosen one and its contenders.
+
+        They are in the bundle's order. Raises Refusal, OSError.
+        """
+        manifest, chosen = self.resolved()
+        ids = (chosen.id, *self.record.contenders)
+        return manifest, tuple(variant for variant in manifest.variants if variant.id in ids)
+
     def report(self) -> DeploymentReport | None:
         """Return what the fleet is told about the update."""
         if self.sealed is not None:

@@ -7,13 +7,25 @@ import logging
 
 from autoglm_edge_agent.cancellation import cancel
 from autoglm_edge_agent.errors import Hindrance, hindrance_of
+from autoglm_edge_agent.systemd.liveness import Pulse
 from autoglm_edge_agent.updates.journal import Journal
+from autoglm_edge_agent.updates.states import State
 from autoglm_edge_agent.updates.steps import Steps
 
 log = logging.getLogger(__name__)
 
 FIRST_RETRY_S = 1.0
 LAST_RETRY_S = 60.0
+LONGEST_S: dict[State, float] = {
+    State.INSTALLING: 1800.0,
+    State.TRYING: 7200.0,
+    State.ACTIVATING: 1800.0,
+    State.ROLLING_BACK: 1800.0,
+}
+"""What a step may take on the slowest board and card before it counts as stuck.
+
+The other steps wait for the network or for time: that is no sign of anything, and has limits of its own.
+"""
 
 
 class UpdateLoop:
@@ -24,6 +36,7 @@ class UpdateLoop:
         self._steps = steps
         self._work = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self.pulse = Pulse()
 
     def wake(self) -> None:
         """Look at the record again: it may say that there is something to do."""
@@ -52,7 +65,7 @@ class UpdateLoop:
         delay_s = FIRST_RETRY_S
         while not self._journal.record.ended:
             try:
-                await self._steps.take()
+                await self._take_step()
             except (Hindrance, OSError) as error:
                 hindrance = error if isinstance(error, Hindrance) else hindrance_of(error)
                 log.warning("the update waits: %s", hindrance)
@@ -62,3 +75,12 @@ class UpdateLoop:
             else:
                 delay_s = FIRST_RETRY_S
                 self._journal.hinder(None)
+
+    async def _take_step(self) -> None:
+        longest_s = LONGEST_S.get(self._journal.record.state)
+        if longest_s is not None:
+            self.pulse.within(longest_s)
+        try:
+            await self._steps.take()
+        finally:
+            self.pulse.rest()

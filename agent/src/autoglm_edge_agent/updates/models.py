@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from autoglm_edge_protocol.deployment import Installed
@@ -10,6 +11,12 @@ from autoglm_edge_protocol.probation import ShadowTerms
 
 class Models(Protocol):
     """What an update needs of the part that runs models."""
+
+    async def fastest(self, variants: Sequence[Installed]) -> Installed | None:
+        """Measure variants of a bundle and return the one that runs best, of those alike the first.
+
+        Never fails; None where none of them could be run and measured.
+        """
 
     async def try_out(self, installed: Installed) -> None:
         """Load a bundle beside the serving one and replay its golden set. Raises Refusal or Hindrance."""

@@ -118,15 +118,18 @@ def capped(terms: ProbationTerms, max_duration_s: float, max_shadow_rate: float)
     )
 
 
-def expected_ratio(old: Variant | None, new: Variant) -> float:
+def expected_ratio(old: Variant | None, new: Variant, machine: str) -> float | None:
     """Return how many times as long as the old one's the manifests lead to expect that a run takes; at least 1.
 
     Times of one machine and thread count are compared directly; others only through each one's speed-up over its own
-    float variant, which is right where both are of the same network.
+    float variant, which is right where both are of the same network. None where the times of one of them tell nothing
+    of this machine (`aarch64`, ...) and those of the other do.
     """
     if old is None:
         return 1.0
     ours, theirs = new.latency, old.latency
+    if (machine in ours.unknown_on) != (machine in theirs.unknown_on):
+        return None
     if (ours.machine, ours.runtime, ours.threads) == (theirs.machine, theirs.runtime, theirs.threads):
         longer, shorter = ours.cpu_us or ours.median_us, theirs.cpu_us or theirs.median_us
     else:
@@ -135,17 +138,20 @@ def expected_ratio(old: Variant | None, new: Variant) -> float:
 
 
 def limits_of(
-    terms: ProbationTerms, baseline: Baseline, ratio: float, needs_bytes: int | None, board_bytes: int
+    terms: ProbationTerms, baseline: Baseline, ratio: float | None, needs_bytes: int | None, board_bytes: int
 ) -> Limits:
-    """Return the limits. `needs_bytes` is what the manifest says of the variant, `board_bytes` all of the memory."""
-    known = baseline.run_us is not None and baseline.runs >= MIN_RUNS
+    """Return the limits. `needs_bytes` is what the manifest says of the variant, `board_bytes` all of the memory.
+
+    `ratio`: see `expected_ratio`; without one latency is not judged.
+    """
+    run_us = baseline.run_us if baseline.runs >= MIN_RUNS else None
     share_bytes = int(MEMORY_SHARE * board_bytes)
     own_bytes = int(terms.max_memory_ratio * needs_bytes) + BUFFER_BYTES if needs_bytes else share_bytes
     before_c = baseline.temperature_c
     return Limits(
         error_rate=baseline.error_rate + terms.max_error_rate,
-        run_us=terms.max_latency_ratio * ratio * (baseline.run_us or 0.0) if known else None,
-        expected_ratio=ratio,
+        run_us=terms.max_latency_ratio * ratio * run_us if run_us is not None and ratio is not None else None,
+        expected_ratio=ratio or 1.0,
         memory_bytes=min(share_bytes, own_bytes),
         temperature_c=max(terms.max_temperature_c, before_c + WARMER_C if before_c is not None else 0.0),
         crashes=terms.max_crashes,

@@ -49,6 +49,8 @@ class UpdateRecord(Document):
     """What the desired state asked for; None: the device's own terms."""
     variant: str | None = None
     """The variant that was chosen, once resolved."""
+    contenders: tuple[str, ...] = ()
+    """Variants that may run faster here, until that is measured."""
     state: State = State.IDLE
     begun: dict[State, int] = Field(default_factory=dict)
     """How often each step was begun for this generation, those that were ended in order left out."""
@@ -99,6 +101,10 @@ class UpdateRecord(Document):
         """Return the record after an event; the step of the new state counts as begun. Raises ValueError."""
         state = follow(self.state, event)
         return self.model_copy(update={"reason": None, **changes, "state": state, "begun": self._counted(state, 1)})
+
+    def decided(self, variant: str) -> UpdateRecord:
+        """Return the record once it is known which of the contenders is run."""
+        return self.model_copy(update={"variant": variant, "contenders": ()})
 
     def resumed(self) -> UpdateRecord:
         """Return the record after a start of the agent: the step is begun once more."""

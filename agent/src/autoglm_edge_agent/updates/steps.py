@@ -7,7 +7,7 @@ the steps are done. Whatever goes wrong, the slots keep naming a bundle that is 
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 from autoglm_edge_agent.cancellation import in_thread
 from autoglm_edge_agent.errors import Hindrance, Refusal
@@ -20,7 +20,7 @@ from autoglm_edge_agent.updates.contents import (
     read_manifest,
 )
 from autoglm_edge_agent.updates.fetch import Fetcher
-from autoglm_edge_agent.updates.fit import Capabilities, choose_variant
+from autoglm_edge_agent.updates.fit import Capabilities, choose_variant, contenders
 from autoglm_edge_agent.updates.journal import Journal
 from autoglm_edge_agent.updates.models import Models
 from autoglm_edge_agent.updates.probation import Evidence
@@ -30,6 +30,8 @@ from autoglm_edge_agent.updates.seeds import NOWHERE, Places
 from autoglm_edge_agent.updates.states import TABLE, Event, State
 from autoglm_edge_agent.updates.watch import Watch
 from autoglm_edge_protocol.chunks import ChunkedFile
+from autoglm_edge_protocol.deployment import Installed
+from autoglm_edge_protocol.manifest import Manifest, Variant
 
 log = logging.getLogger(__name__)
 
@@ -118,19 +120,31 @@ class Steps:
         self._store.collect(keep)
         await self._fetch_file(ChunkedFile.whole(reference.manifest_sha256, reference.manifest_size_bytes))
         manifest = read_manifest(self._store, reference)
-        variant = choose_variant(manifest, journal.record.requested_variant, self._capabilities)
-        files = needed_files(manifest, variant)
+        requested = journal.record.requested_variant
+        variant = choose_variant(manifest, requested, self._capabilities)
+        others = contenders(manifest, variant, requested, self._capabilities)
         self._store.collect(keep)  # now that it is known which files the new bundle shares with what is here
+        if others and not self._has_space(manifest, (variant, *others)):
+            others = ()
+        files = needed_files(manifest, (variant, *others))
         check_space(self._store, files, self._reserve_bytes)
+        chosen = {"variant": variant.id, "contenders": tuple(other.id for other in others)}
         total_bytes = reference.manifest_size_bytes + sum(entry.size_bytes for entry in files)
-        journal.commit(journal.record.after(Event.RESOLVED, variant=variant.id, total_bytes=total_bytes))
+        journal.commit(journal.record.after(Event.RESOLVED, **chosen, total_bytes=total_bytes))
+
+    def _has_space(self, manifest: Manifest, variants: Sequence[Variant]) -> bool:
+        try:
+            check_space(self._store, needed_files(manifest, variants), self._reserve_bytes)
+        except Hindrance:
+            return False
+        return True
 
     async def _fetch(self) -> None:
         journal = self._journal
         reference, progress = journal.reference, journal.progress
         await self._fetch_file(ChunkedFile.whole(reference.manifest_sha256, reference.manifest_size_bytes))
-        manifest, variant = journal.resolved()
-        files = needed_files(manifest, variant)
+        manifest, variants = journal.wanted()
+        files = needed_files(manifest, variants)
         for entry in files:
             if self._store.has(entry.sha256):
                 progress.reached(entry.sha256, entry.size_bytes)
@@ -152,13 +166,16 @@ class Steps:
 
     async def _install(self) -> None:
         journal = self._journal
-        manifest, variant = journal.resolved()
-        await in_thread(self._store.install, journal.reference, files_here(manifest, variant))
+        manifest, variants = journal.wanted()
+        files = [entry for variant in variants for entry in files_here(manifest, variant)]
+        await in_thread(self._store.install, journal.reference, files)
         journal.commit_slots(journal.slots.stage(journal.target))
         journal.commit(journal.record.after(Event.INSTALLED))
 
     async def _try(self) -> None:
         journal = self._journal
+        if journal.record.contenders:
+            await self._compare()
         try:
             await self._models.try_out(journal.target)
         except Refusal:
@@ -168,6 +185,18 @@ class Steps:
             raise
         baseline = await self._watch.baseline(journal.slots.current)
         journal.commit(journal.record.after(Event.AGREED, baseline=baseline))
+
+    async def _compare(self) -> None:
+        """Decide between the chosen variant and those that may run faster here, by measuring them."""
+        journal = self._journal
+        _, variants = journal.wanted()
+        choices = [Installed(bundle=journal.reference, variant=variant.id) for variant in variants]
+        best = await self._models.fastest(choices) or journal.target
+        if best != journal.target:
+            log.info("%s: %s runs better here than %s", best.bundle.id, best.variant, journal.target.variant)
+        # Were the power lost between the two, what was measured is kept, and the same is decided again.
+        journal.commit_slots(journal.slots.stage(best))
+        journal.commit(journal.record.decided(best.variant))
 
     async def _activate(self) -> None:
         journal = self._journal

@@ -56,6 +56,7 @@ class Updater:
         watch = Watch(store, self._journal, models, self.observation, probation, board_bytes, read_temperature)
         steps = Steps(store, self._journal, fetcher, models, capabilities, reserve_bytes, watch)
         self._loop = UpdateLoop(self._journal, steps)
+        self.pulse = self._loop.pulse
 
     @property
     def slots(self) -> Slots:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import platform
 import time
 from collections.abc import Callable
 
@@ -144,7 +145,7 @@ class Watch:
 
     def _limits(self, terms: ProbationTerms) -> Limits:
         new, old = self._variant(self._journal.target), self._variant(self._journal.slots.previous)
-        ratio = expected_ratio(old, new) if new else 1.0
+        ratio = expected_ratio(old, new, platform.machine()) if new else 1.0
         needs_bytes = new.needs.memory_bytes if new else None
         return limits_of(terms, self._journal.record.baseline, ratio, needs_bytes, self._board_bytes)
 

@@ -8,13 +8,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from autoglm_edge_converter.bench.inputs import random_feeds
 from autoglm_edge_converter.errors import MissingPackage, NotAModel
 from autoglm_edge_converter.loading import framework_of
 from autoglm_edge_converter.original import ONNX, TFLITE
 from autoglm_edge_converter.source import fix_shapes
 from autoglm_edge_converter.targets import RUNTIMES
-from autoglm_edge_converter.tensors import Feed, Port, input_ports
+from autoglm_edge_converter.tensors import Feed, Port, input_ports, numpy_name
 from autoglm_edge_protocol import golden
 from autoglm_edge_protocol.bundle import opened, read_manifest
 from autoglm_edge_protocol.manifest import Variant
@@ -111,5 +113,7 @@ def _of_bundle(directory: Path) -> Subject:
         )
     names = [spec.name for spec in manifest.variants[0].inputs]
     samples = golden.load(directory / manifest.golden)
-    feeds = tuple(dict(zip(names, sample.inputs, strict=True)) for sample in samples)
+    states = [state.input for state in manifest.variants[0].states]
+    beginning = {spec.name: np.zeros(spec.shape, numpy_name(spec.datatype)) for spec in states}
+    feeds = tuple({**dict(zip(names, sample.inputs, strict=True)), **beginning} for sample in samples)
     return Subject(str(manifest.id), tuple(forms), feeds, f"{len(feeds)} golden inputs")

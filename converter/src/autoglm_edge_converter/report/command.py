@@ -64,6 +64,12 @@ def _shapes(shapes: tuple[tuple[str, tuple[int, ...]], ...]) -> list[tuple[str, 
     return [("--shape", f"{name}={','.join(str(axis) for axis in shape)}") for name, shape in shapes]
 
 
+def _states(states: tuple[tuple[str, str], ...] | None) -> list[tuple[str, ...]]:
+    if states is None:
+        return []
+    return [("--state", f"{name}={output}") for name, output in states] or [("--state", "none")]
+
+
 def _ops(ops: CustomOperators) -> list[tuple[str, ...]]:
     plain = [("--ops", library.name) for library in ops.onnxruntime]
     return [*plain, *(("--ops", f"{entry.library.name}:{entry.function}") for entry in ops.litert)]
@@ -79,6 +85,7 @@ _SEVERAL: dict[str, Callable[..., list[tuple[str, ...]]]] = {
     "formats": _each("format"),
     "targets": _each("target"),
     "shapes": _shapes,
+    "states": _states,
     "loading": lambda entries: [_option(name, value) for name, value in entries],
     "ops": _ops,
     "data": _data,

@@ -19,6 +19,7 @@ from autoglm_edge_converter.tflite.flatbuffer import read_model
 from autoglm_edge_converter.tflite.operators import unreadable
 from autoglm_edge_converter.tflite.quantizer import quantize
 from autoglm_edge_converter.trying import Trying
+from autoglm_edge_converter.twins import NO_TWINS, Twins
 from autoglm_edge_converter.workbench import Workbench
 from autoglm_edge_protocol.digests import sha256_of
 
@@ -108,6 +109,7 @@ class TfliteCandidates(Trying):
         cache: Cache = NoCache(),  # noqa: B008
         *,
         readers: Sequence[Runtime] = (),
+        twins: Twins = NO_TWINS,
     ) -> None:
         workshop = TfliteWorkshop(files, bench, progress, readers)
-        super().__init__(workshop, bench, progress, deadline, cache)
+        super().__init__(workshop, bench, progress, deadline, cache, twins)

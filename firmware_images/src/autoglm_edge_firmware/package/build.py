@@ -19,6 +19,7 @@ from autoglm_edge_firmware.package.wheels import build_own, download
 from autoglm_edge_protocol.durable import Disk
 
 LOCK = "requirements/board.txt"
+INSTALLER = "install.sh"
 _VERSION = re.compile(r'^version = "([^"]+)"$', re.MULTILINE)
 _PYTHON = re.compile(r"3\.\d+")
 _BEFORE_GIT = 1_577_836_800
@@ -53,6 +54,17 @@ def build_package(
     output.mkdir(parents=True, exist_ok=True)
     path = output / f"{NAME}_{version}_{name}.deb"
     Disk().commit(path, packed)
+    return path
+
+
+def write_installer(output: Path, checkout: Path | None = None) -> Path:
+    """Put the script beside the packages that installs them on a running board; return where it is.
+
+    Raises FirmwareError, OSError.
+    """
+    path = output / INSTALLER
+    Disk().commit(path, ((checkout or own_checkout()) / "firmware_images/debian" / INSTALLER).read_bytes())
+    path.chmod(0o755)
     return path
 
 

@@ -38,8 +38,11 @@ def board_rights(fleet: str) -> Rights:
 
 
 def fleet_rights(fleet: str) -> Rights:
-    """Return what the fleet itself may do: everything below its name."""
-    return Rights((f"{PREFIX}/{fleet}/#",), (f"{PREFIX}/{fleet}/#",))
+    """Return what the fleet itself may do: say what is the fleet's to say, to whomever, and hear everything."""
+    return Rights(
+        tuple(_filter(fleet, "+", channel) for channel in TO_DEVICE),
+        tuple(_filter(fleet, "+", channel) for channel in Channel),
+    )
 
 
 def _filter(fleet: str, device: str, channel: Channel) -> str:

@@ -53,6 +53,8 @@ class OnnxSession:
         self, session: Any, inputs: Sequence[str], outputs: Sequence[str], profiled: Callable[[], Counter[str]]
     ) -> None:
         self._session = session
+        # What InferenceSession.run wraps: the names that it looks up for each run were looked up when it was opened.
+        self._run = getattr(getattr(session, "_sess", None), "run", session.run)
         self._inputs = list(inputs)
         self._outputs = list(outputs)
         self._profiled = profiled
@@ -60,8 +62,8 @@ class OnnxSession:
     def run(self, inputs: Sequence[npt.NDArray[Any]]) -> list[npt.NDArray[Any]]:
         """See `Session.run`."""
         try:
-            result: list[npt.NDArray[Any]] = self._session.run(
-                self._outputs, dict(zip(self._inputs, inputs, strict=True))
+            result: list[npt.NDArray[Any]] = self._run(
+                self._outputs, dict(zip(self._inputs, inputs, strict=True)), None
             )
         except Exception as error:
             # onnxruntime has no useful hierarchy of errors: what is raised here speaks of these inputs.
@@ -91,6 +93,7 @@ def open_onnxruntime(
 ) -> OnnxSession:
     """Load a model file. Raises ModelUnusable."""
     session = _session(path, options)
+    session.disable_fallback()  # a provider that fails later is an error, too, and no reason to go on without it
     wanted, given = {spec.name for spec in inputs}, {spec.name for spec in outputs}
     missing = wanted - {i.name for i in session.get_inputs()} or given - {o.name for o in session.get_outputs()}
     if missing:

@@ -1,0 +1,66 @@
+"""Whether to stay awake for what comes next, or to sleep until the kernel wakes us. No I/O and no clock.
+
+To wake a processor takes longer than many a small model's run: tens of microseconds, on either side. Who waits awake
+has its answer that much sooner where a processor is free, and takes it from those who work where none is. So both ways
+are tried in turns, and then the one with the shorter waits is gone, as long as waits are short at all.
+Source: the Linux kernel's "halt polling" for virtual processors, which grows and shrinks by what it gains.
+"""
+
+from __future__ import annotations
+
+import os
+
+LONGEST_S = 200e-6
+"""Longer is not waited awake: what comes later is not much later for a sleeper."""
+GAIN = 0.8
+"""To be awake is worth while where it makes waits shorter than this share."""
+ROUND = 64
+TRIAL = 4
+"""So many waits of each round are of the kind that is worse so far."""
+_NEWEST = 0.125
+"""Of the newest wait in the estimate."""
+_TWICE = 2
+
+
+def spare_processors() -> bool:
+    """Tell whether others can work while one stays awake."""
+    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return (processors or 1) > 1
+
+
+class Vigil:
+    """Learns from how long the waits are. Times are in seconds of one monotonic clock."""
+
+    def __init__(self, *, possible: bool = True) -> None:
+        self._possible = possible
+        self._short_ones = 0
+        self._count = 0
+        self._awake = False
+        self._since = 0.0
+        self._asleep_s = self._awake_s = 0.0
+        """Estimates of a wait."""
+
+    def begin(self, now: float) -> float:
+        """A wait begins: return until when to stay awake; `now` where it is better to sleep."""
+        self._since = now
+        self._awake = self._possible and self._short_ones >= _TWICE and self._choice()
+        return now + LONGEST_S if self._awake else now
+
+    def end(self, now: float) -> None:
+        """What was waited for is there."""
+        waited_s = now - self._since
+        if waited_s >= LONGEST_S:
+            self._short_ones = 0
+            return
+        if self._short_ones < _TWICE:
+            self._short_ones += 1
+            return
+        self._count += 1
+        if self._awake:
+            self._awake_s += _NEWEST * (waited_s - self._awake_s)
+        else:
+            self._asleep_s += _NEWEST * (waited_s - self._asleep_s)
+
+    def _choice(self) -> bool:
+        better = self._awake_s < GAIN * self._asleep_s
+        return better != (self._count % ROUND < TRIAL)

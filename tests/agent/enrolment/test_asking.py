@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tests.fakes.claimants import Desk
+from tests.fakes.ports import free_port
+
+from autoglm_edge_agent.enrolment import asking
+from autoglm_edge_agent.enrolment.asking import FIRST_PAUSE_S, LAST_PAUSE_S, pause_s
+from autoglm_edge_agent.enrolment.enrol import enrol, wanted_name
+from autoglm_edge_agent.enrolment.identity import IdentityFolder
+from autoglm_edge_agent.errors import Hindrance
+from autoglm_edge_protocol.claims import Claim
+from autoglm_edge_protocol.durable import Disk
+from autoglm_edge_protocol.enrolment import Board
+
+
+def test_pauses_grow_up_to_minutes_and_differ_from_board_to_board() -> None:
+    assert [pause_s(attempt, 1.0) for attempt in range(4)] == [FIRST_PAUSE_S * n for n in (1, 2, 4, 8)]
+    assert pause_s(10_000, 1.0) == LAST_PAUSE_S
+    assert pause_s(5, 0.0) == pause_s(5, 1.0) / 2
+
+
+@pytest.fixture
+def claim(tmp_path: Path) -> Claim:
+    desk = Desk(tmp_path / "fleet")
+    made = desk.claim().model_copy(update={"broker_url": f"mqtt://127.0.0.1:{free_port()}"})
+    desk.close()
+    return made
+
+
+async def test_without_a_network_it_waits_and_says_once_for_what(
+    claim: Claim, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asking, "CONNECT_S", 0.1)
+    monkeypatch.setattr(asking, "FIRST_PAUSE_S", 0.05)
+    said: list[str] = []
+    folder = IdentityFolder(tmp_path / "identity", Disk())
+    with pytest.raises(Hindrance, match="not enrolled within 2 s: this board waits for the broker") as caught:
+        await enrol(claim, folder, said.append, timeout_s=2)
+    assert caught.value.reason.code == "not-enrolled"
+    assert len(said) == 1
+    assert "Connection refused" in said[0]
+    # It goes on with the key that it has made.
+    assert sorted(path.name for path in folder.path.iterdir()) == ["device.key"]
+
+
+def test_a_board_would_like_to_be_called_the_same_each_time(claim: Claim) -> None:
+    known = Board(board_id="1f0c9a3b" * 4, model="m", architecture="a")
+    unknown = known.model_copy(update={"board_id": None})
+    prefixed = claim.model_copy(update={"name_prefix": "porch"})
+    assert wanted_name(claim, known) == "device-1f0c9a3b"
+    assert wanted_name(prefixed, known) == "porch-1f0c9a3b"
+    assert wanted_name(prefixed, unknown) == f"porch-{claim.claim_id[:8]}"
+    assert wanted_name(claim.model_copy(update={"name": "porch-9"}), known) == "porch-9"

@@ -1,0 +1,128 @@
+"""Boards that this machine emulates, and what they are asked to run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.boards.abilities import why_not
+from tests.boards.bootable import disk
+from tests.boards.converted import Converted, convert_digits, converted
+from tests.boards.disks import copy_of
+from tests.boards.kernels import kernel
+from tests.boards.locked_wheels import REPOSITORY, locked
+from tests.boards.machines import Machine
+from tests.boards.processors import PI_4_32, PI_4_64
+from tests.boards.qemu_user import EmulatedBoard
+from tests.boards.roots import KEPT, PYTHON, Recipe, root_of
+from tests.boards.shared import shared
+from tests.boards.sites import BoardSite, board_site
+from tests.fakes.boards import write_board
+
+from autoglm_edge_firmware.package.build import build_package
+
+LOGS = KEPT / "logs"
+"""What boards said on their consoles, and when what was seen: kept for whoever looks into a failure."""
+
+OLD_ONNXRUNTIME = "opt/onnxruntime-1.21.0"
+
+ARM64 = Recipe(
+    architecture="arm64",
+    machine="aarch64",
+    packages=("python3", "bash", "coreutils", "libgomp1", "libstdc++6"),
+    requirements=locked("agent.txt")
+    + locked("workstation.txt", ("ai-edge-litert", "backports-strenum", "ml-dtypes", "tqdm")),
+    unlocked=(("onnxruntime==1.21.0", OLD_ONNXRUNTIME),),
+)
+
+# Of what Debian has no older release of that is new enough; the rest is in the packages.
+_PURE = (
+    "annotated-doc",
+    "annotated-types",
+    "markdown-it-py",
+    "mdurl",
+    "paho-mqtt",
+    "pydantic",
+    "pydantic-core",
+    "pygments",
+)
+_TESTS = ("iniconfig", "packaging", "pluggy", "pytest", "pytest-asyncio", "pytest-timeout")
+ARMV7 = Recipe(
+    architecture="armhf",
+    machine="armv7l",
+    packages=(
+        "python3",
+        "python3-numpy",
+        "python3-psutil",
+        "python3-httptools",
+        "bash",
+        "coreutils",
+        "libgomp1",
+        "libstdc++6",
+    ),
+    requirements=locked(
+        "agent.txt", (*_PURE, *_TESTS, "rich", "shellingham", "typer", "typing-extensions", "typing-inspection")
+    ),
+    unlocked=(("tflite-runtime==2.14.0", "usr/local/lib/python3.11/dist-packages"),),
+    with_security=False,
+)
+UNCONFIGURED = {"LD_LIBRARY_PATH": "/usr/lib/arm-linux-gnueabihf/blas:/usr/lib/arm-linux-gnueabihf/lapack"}
+"""What Debian's alternatives would do when numpy's packages are configured."""
+
+
+@pytest.fixture(scope="session")
+def arm64(tmp_path_factory: pytest.TempPathFactory) -> EmulatedBoard:
+    """A Pi 4 with a 64-bit system."""
+    if reason := why_not("qemu-aarch64"):
+        pytest.skip(reason)
+    files = write_board(PI_4_64, tmp_path_factory.mktemp("pi-4-64"))
+    return EmulatedBoard(root_of(ARM64), "cortex-a72", files)
+
+
+@pytest.fixture(scope="session")
+def armv7(tmp_path_factory: pytest.TempPathFactory) -> EmulatedBoard:
+    """A Pi 4 with a 32-bit system."""
+    if reason := why_not("qemu-arm"):
+        pytest.skip(reason)
+    files = write_board(PI_4_32, tmp_path_factory.mktemp("pi-4-32"))
+    return EmulatedBoard(root_of(ARMV7), "cortex-a15", files, UNCONFIGURED)
+
+
+@pytest.fixture(scope="session")
+def onnx_bundle(tmp_path_factory: pytest.TempPathFactory) -> Converted:
+    """A residual network in ONNX, all of it INT8 that the budget of quality allows."""
+    return converted(shared(tmp_path_factory, "onnx", lambda folder: convert_digits("res.onnx", folder, ())))
+
+
+@pytest.fixture(scope="session")
+def tflite_bundle(tmp_path_factory: pytest.TempPathFactory) -> Converted:
+    """A network in TFLite, all of it INT8, for the oldest runtimes too."""
+    return converted(
+        shared(tmp_path_factory, "tflite", lambda folder: convert_digits("mbn.tflite", folder, ("armv7",)))
+    )
+
+
+@pytest.fixture(scope="session")
+def board_disk(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A disk with the agent's package, as it is built from this checkout."""
+    if reason := why_not("qemu-aarch64"):
+        pytest.skip(reason)
+    pythons = (PYTHON,)
+    folder = shared(
+        tmp_path_factory, "package", lambda folder: build_package("arm64", folder, checkout=REPOSITORY, pythons=pythons)
+    )
+    (package,) = folder.glob("*.deb")
+    return disk(package)
+
+
+@pytest.fixture
+def site(board_disk: Path, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[BoardSite]:
+    log = LOGS / f"{request.node.name}.serial"
+    log.unlink(missing_ok=True)
+    machine = Machine(kernel(), copy_of(board_disk, tmp_path / "disk.img"), log)
+    with board_site(machine, tmp_path) as site:
+        site.prepare()
+        yield site
+    lines = [f"{seconds:8.1f} s  {what}\n" for seconds, what in site.timeline]
+    (LOGS / f"{request.node.name}.timeline").write_text("".join(lines))

@@ -1,0 +1,128 @@
+"""A fleet and its guarded broker on this machine, and an emulated board that is to become a device of it."""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from tests.boards import disks
+from tests.boards.machines import HOST, Machine
+from tests.fakes.agents import FLEET
+from tests.fakes.fleet_processes import FleetProcess
+from tests.fakes.guarded_brokers import GuardedBroker
+
+from autoglm_edge_fleet.enrolment.claims import ClaimTerms
+from autoglm_edge_fleet.fleet import DeviceStatus, Fleet
+
+T = TypeVar("T")
+Json = dict[str, Any]
+
+TOKEN = "known-to-this-test-alone"
+CLAIM = "/etc/autoglm-edge/claim.json"
+PREFIX = "cam"
+
+SETTINGS = """
+[device]
+identity = "/var/lib/autoglm-edge/identity"
+[inference]
+http = "0.0.0.0:8000"
+token_file = "/etc/autoglm-edge/token"
+run_timeout_s = 200
+trial_timeout_s = 600
+[telemetry]
+sample_interval_s = 2
+batch_interval_s = 5
+"""
+"""As the package's, but for where this machine can ask, and the patience with an emulated processor."""
+
+
+@dataclass
+class BoardSite:
+    """A fleet, served, and one board, with the times at which things were seen to happen."""
+
+    side: FleetProcess
+    broker: GuardedBroker
+    machine: Machine
+    scratch: Path
+    began: float = field(default_factory=time.monotonic)
+    timeline: list[tuple[float, str]] = field(default_factory=list)
+
+    @property
+    def fleet(self) -> Fleet:
+        return self.side.fleet
+
+    def prepare(self, settings: str = SETTINGS) -> None:
+        """Put onto the disk what a card gets: the claim, and what this test changes of the agent's settings."""
+        urls = [f"mqtts://{HOST}:{port}" for port in (self.broker.enrolment_port, self.broker.port)]
+        (claim,) = self.fleet.enrolment.create_claims(1, ClaimTerms(3600, {"site": "berlin"}), *urls, PREFIX)
+        disks.put(self.machine.disk, CLAIM, claim.to_text(), self.scratch, disks.ROOT_ONLY)
+        disks.put(self.machine.disk, "/etc/autoglm-edge/agent.toml", settings, self.scratch)
+        disks.put(self.machine.disk, "/etc/autoglm-edge/token", TOKEN, self.scratch)
+
+    def switch_on(self) -> None:
+        self.began = self.machine.start()
+
+    def note(self, what: str) -> None:
+        """Put something that was just seen into the timeline, in seconds since power came."""
+        self.timeline.append((time.monotonic() - self.began, what))
+
+    def wait(self, what: str, condition: Callable[[], T | None], timeout_s: float = 400) -> T:
+        """Wait until something is so, note when it was, and return it."""
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline:
+            if value := condition():
+                self.note(what)
+                return value
+            assert self.machine.is_on, f"the machine has ended: {self.machine.console()[-3000:]}"
+            time.sleep(0.2)
+        raise AssertionError(f"not seen in {timeout_s:.0f} s: {what}\n{self.machine.console()[-6000:]}")
+
+    def device(self) -> DeviceStatus | None:
+        """The board as the fleet sees it; None before it is a device."""
+        return next(iter(self.fleet.status()), None)
+
+    def online(self) -> DeviceStatus | None:
+        seen = self.device()
+        return seen if seen is not None and seen.device.online else None
+
+    def request(self, path: str, body: object = None, timeout_s: float = 30) -> Json:
+        """Ask the board over HTTP. Raises OSError where nobody answers."""
+        data = None if body is None else json.dumps(body).encode()
+        head = {"Authorization": f"Bearer {TOKEN}"}
+        asked = urllib.request.Request(f"http://127.0.0.1:{self.machine.port}{path}", data=data, headers=head)
+        with urllib.request.urlopen(asked, timeout=timeout_s) as response:
+            answer: Json = json.loads(response.read())
+        return answer
+
+    def infer(self, model: str, body: Json) -> Json | None:
+        """The board's answer; None while nobody answers."""
+        with suppress(OSError, urllib.error.HTTPError):
+            return self.request(f"/v2/models/{model}/infer", body)
+        return None
+
+
+@contextmanager
+def board_site(machine: Machine, folder: Path) -> Iterator[BoardSite]:
+    """A fleet with a broker that lets nobody in without a certificate, and a board that is not on yet."""
+    fleet = Fleet.init(folder / "fleet", FLEET)
+    broker = GuardedBroker(fleet, "mosquitto", folder / "broker")
+    settings = fleet.enrolment.broker.settings()
+    assert settings is not None
+    fleet.enrolment.broker.configure(settings.model_copy(update={"hosts": (*settings.hosts, HOST)}))
+    fleet.use_broker(*broker.urls)
+    fleet.close()
+    broker.fleet = fleet = Fleet.open(folder / "fleet")
+    with broker:
+        broker.reload_by_command()
+        with FleetProcess(folder / "fleet", broker.urls[0], fleet) as side:
+            try:
+                yield BoardSite(side, broker, machine, folder)
+            finally:
+                machine.cut()

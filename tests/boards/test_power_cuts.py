@@ -1,0 +1,96 @@
+"""Power is taken from an emulated board in the middle of updates, again and again, and each time it comes back serving.
+
+Every boot is the proof of the cut before it and the stage of the next: the order that was cut off goes on by itself,
+and a newer one comes on top of it.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.boards.disks import problems
+from tests.boards.sites import SETTINGS, BoardSite
+from tests.fakes.model_bundles import ModelBundle, make_model_bundle
+
+from autoglm_edge_fleet.deployments import Deployment
+from autoglm_edge_protocol.names import BundleId
+
+CUTS = 10
+WIDTH = 512
+BODY_MB = 1.1
+SEED = 20
+
+PLAIN = (
+    SETTINGS
+    # A trial of each way to run it takes minutes of translation and changes nothing of what is on the disk.
+    + "[inference.probe]\nenabled = false\n"
+    + "[probation.default]\nduration_s = 2\ninferences = 0\nmax_latency_ratio = 1000\nmax_memory_ratio = 1000\n"
+)
+INPUT = np.random.default_rng(1).standard_normal((1, WIDTH), dtype=np.float32)
+
+
+def make(folder: Path, number: int) -> ModelBundle:
+    """A release of a megabyte, of which nothing is in the one before."""
+    return make_model_bundle(folder / str(number), "linear", f"{number}.0.0", width=WIDTH, seed=number, body=number)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(2400)
+def test_a_board_serves_after_every_loss_of_power(site: BoardSite, tmp_path: Path) -> None:
+    site.prepare(PLAIN)
+    random_moments = random.Random(SEED)
+    releases = {f"{number}.0.0": make(tmp_path / "bundles", number) for number in range(1, CUTS + 3)}
+    for release in releases.values():
+        site.fleet.publish(release.directory)
+    versions = iter(releases)
+    site.switch_on()
+    device = site.wait("enrolled and connected", site.online).device.name
+    first = time.monotonic()
+    _confirmed(site, _deploy(site, device, next(versions)))
+    span_s = time.monotonic() - first
+    site.note(f"the first release is confirmed, {span_s:.0f} s after its order")
+
+    for cut in range(1, CUTS + 1):
+        order = _deploy(site, device, next(versions))
+        moment_s = random_moments.uniform(0, span_s)
+        time.sleep(moment_s)
+        phase = site.fleet.refresh([order])[0].phase
+        site.machine.cut()
+        site.note(f"cut {cut}: {moment_s:.1f} s after the order of {order.bundle.version}, which was {phase}")
+        site.switch_on()
+        version = site.wait("it serves again", lambda: _served(site, releases))
+        site.note(f"the release is {version}")
+        assert int(version[0:-4]) in range(cut, cut + 2) or version == order.bundle.version
+        site.wait("and is connected", site.online)
+
+    last = next(versions)
+    _confirmed(site, _deploy(site, device, last))
+    assert site.wait("the last release is served", lambda: _served(site, releases)) == last
+    site.machine.cut()
+    assert problems(site.machine.disk) == ""
+
+
+def _deploy(site: BoardSite, device: str, version: str) -> Deployment:
+    (order,) = site.fleet.deploy(BundleId.parse(f"linear@{version}"), [device])
+    return order
+
+
+def _confirmed(site: BoardSite, order: Deployment) -> None:
+    (ended,) = site.fleet.wait_for_deployments([order], 600)
+    assert ended.phase == "confirmed", ended
+
+
+def _served(site: BoardSite, releases: dict[str, ModelBundle]) -> str | None:
+    """The release that answers, whose answer is right; None while none does."""
+    body = {"inputs": [{"name": "x", "shape": list(INPUT.shape), "datatype": "FP32", "data": INPUT.ravel().tolist()}]}
+    answer = site.infer("linear", body)
+    if answer is None:
+        return None
+    version = str(answer["model_version"])
+    y = np.array(answer["outputs"][0]["data"], np.float32)
+    np.testing.assert_allclose(y, releases[version].expected(INPUT)[0], rtol=1e-3, atol=1e-3)
+    return version

@@ -1,0 +1,173 @@
+"""Devices with certificates of their own, at a broker that wants them: enrolled, renewed, replaced, revoked, cloned."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sqlite3
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from tests.e2e.enrolling import TERMS, agent, make_claim
+from tests.fakes.agents import FLEET, AgentProcess, wait_until
+from tests.fakes.fleet_processes import FleetProcess
+from tests.fakes.guarded_brokers import GuardedBroker, Papers
+
+from autoglm_edge_fleet.broker_access.plan import Kind
+from autoglm_edge_fleet.fleet import Fleet
+from autoglm_edge_fleet.local_broker import available_kinds
+
+
+@dataclass(frozen=True)
+class Guarded:
+    """A fleet that is served at a broker which lets nobody in without a certificate."""
+
+    side: FleetProcess
+    broker: GuardedBroker
+    folder: Path
+
+    @property
+    def fleet(self) -> Fleet:
+        return self.side.fleet
+
+    def enrol(self, claim: Path, name: str) -> Path:
+        identity = self.folder / name / "identity"
+        done = agent("enrol", "--claim", claim, "--identity", identity, "--timeout", 60)
+        assert done.returncode == 0, done.stderr
+        return identity
+
+    def is_online(self, device: str) -> bool:
+        return any(each.name == device and each.online for each in self.fleet.devices())
+
+    def reload(self) -> None:
+        self.fleet.enrolment.broker.refresh()
+        self.broker.reload()
+
+
+def guarded(kind: Kind, folder: Path) -> Iterator[Guarded]:
+    fleet = Fleet.init(folder / "fleet", FLEET)
+    broker = GuardedBroker(fleet, kind, folder / "broker")
+    fleet.use_broker(*broker.urls)
+    fleet.close()
+    broker.fleet = fleet = Fleet.open(folder / "fleet")
+    # The broker learns of a new device as an owner would have it: by the command that reloads it.
+    with broker:
+        broker.reload_by_command()
+        with FleetProcess(folder / "fleet", broker.urls[0], fleet) as side:
+            yield Guarded(side, broker, folder)
+
+
+@pytest.fixture(params=available_kinds())
+def both(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Guarded]:
+    yield from guarded(request.param, tmp_path)
+
+
+@pytest.fixture
+def one(tmp_path: Path) -> Iterator[Guarded]:
+    yield from guarded("mosquitto", tmp_path)
+
+
+def running(identity: Path) -> AgentProcess:
+    return AgentProcess(identity.parent, "", identity=identity)
+
+
+def device_of(identity: Path) -> str:
+    return str(json.loads((identity / "identity.json").read_text())["device"])
+
+
+def test_from_a_claim_to_a_device_that_reports_over_mutual_tls(both: Guarded, tmp_path: Path) -> None:
+    identity = both.enrol(make_claim(both.fleet, tmp_path), "board")
+    device = device_of(identity)
+    with running(identity):
+        wait_until(lambda: both.is_online(device), 30, "the device is not seen")
+        wait_until(lambda: both.fleet.status()[0].device.report is not None, 30, "it does not report")
+    assert both.fleet.status()[0].device.report is not None
+
+
+def test_a_certificate_is_renewed_before_it_runs_out_and_used(one: Guarded, tmp_path: Path) -> None:
+    identity = one.enrol(make_claim(one.fleet, tmp_path), "board")
+    device, old = device_of(identity), (identity / "device.pem").read_text()
+    record = json.loads((identity / "identity.json").read_text())
+    # As if the greater part of a year had passed.
+    passed = 300 * 86_400
+    changed = {"not_before": record["not_before"] - passed, "not_after": record["not_after"] - passed}
+    (identity / "identity.json").write_text(json.dumps(record | changed))
+    with sqlite3.connect(one.fleet.directory / "fleet.db") as database:
+        database.execute("UPDATE certificates SET not_before = ?, not_after = ?", tuple(changed.values()))
+    database.close()
+    with running(identity) as process:
+        wait_until(lambda: (identity / "device.pem").read_text() != old, 30, "it is not renewed")
+        wait_until(lambda: "the certificate is renewed" in process.log_text(), 10, "it does not say so")
+        renewed = json.loads((identity / "identity.json").read_text())
+        assert renewed["not_after"] >= record["not_after"]
+        assert renewed["client_id"] == record["client_id"]
+        # The next connection shows the new one: the old one is taken back.
+        with sqlite3.connect(one.fleet.directory / "fleet.db") as database:
+            revoke = "UPDATE certificates SET revoked_at = 1 WHERE not_after = ?"
+            assert database.execute(revoke, (changed["not_after"],)).rowcount == 1
+        database.close()
+        one.fleet.enrolment.broker.refresh()
+        one.broker.restart()
+        wait_until(lambda: process.log_text().count("connected to the broker, session") == 2, 40, "it does not return")
+    assert one.fleet.enrolment.certificates()[device].revoked_at is None
+
+
+def test_a_revoked_device_stays_out_and_another_board_takes_its_place(one: Guarded, tmp_path: Path) -> None:
+    old = one.enrol(make_claim(one.fleet, tmp_path), "old")
+    device = device_of(old)
+    claim = tmp_path / "replacement.json"
+    claim.write_text(one.fleet.enrolment.replace_device(device, TERMS).to_text())
+    # Until the new board is there the old one goes on.
+    assert _is_let_in(one, old)
+    new = one.enrol(claim, "new")
+    assert device_of(new) == device
+    one.reload()
+    wait_until(lambda: not _is_let_in(one, old), 10, "the old board is still let in")
+    assert _is_let_in(one, new)
+
+    one.fleet.enrolment.revoke_device(device, "stolen")
+    one.reload()
+    wait_until(lambda: not _is_let_in(one, new), 10, "a revoked device is still let in")
+    refused = agent("enrol", "--claim", claim, "--identity", tmp_path / "again", "--timeout", 30)
+    assert refused.returncode == 3
+    assert "(claim-used)" in refused.stderr
+
+
+def _is_let_in(ground: Guarded, identity: Path) -> bool:
+    papers = Papers(identity / "device.pem", identity / "device.key")
+    with ground.broker.device(papers, "autoglm-looks") as visitor:
+        return visitor.is_in
+
+
+def test_a_cloned_card_is_noticed(one: Guarded, tmp_path: Path) -> None:
+    """Two boards with one identity: each ends the other's connection, and each says what board it is."""
+    identity = one.enrol(make_claim(one.fleet, tmp_path), "board")
+    device = device_of(identity)
+    copy = tmp_path / "copy" / "identity"
+    shutil.copytree(identity, copy)
+    boards = [_other_board(tmp_path / f"serial-{number}", number) for number in (1, 2)]
+    first, second = running(identity), running(copy)
+    first.wrapper, second.wrapper = boards
+    with first:
+        wait_until(lambda: one.is_online(device), 30, "the device is not seen")
+        with second:
+            wait_until(lambda: "CLONED" in one.fleet.enrolment.suspicions().get(device, ""), 60, "it is not noticed")
+    assert any(entry.action == "seen on another board" for entry in one.fleet.audit())
+    assert f"{device}: CLONED" in one.side.log.read_text()
+
+
+def _other_board(folder: Path, number: int) -> list[str]:
+    """A wrapper that runs a command where the board has another serial number."""
+    folder.mkdir()
+    program = folder / "on-board.py"
+    program.write_text(
+        "import runpy, sys\n"
+        "from autoglm_edge_agent.enrolment import board_id\n"
+        f"board_id._serial = lambda root: '{number:016x}'\n"
+        "sys.argv = sys.argv[1:]\n"
+        "runpy.run_path(sys.argv[0], run_name='__main__')\n"
+    )
+    return [sys.executable, str(program)]
