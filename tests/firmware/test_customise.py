@@ -208,7 +208,7 @@ def test_compressed_in_and_out(tmp_path: Path, payload: Payload) -> None:
     plain = images.make(tmp_path / "pi.img", images.BOOKWORM)
     packed = tmp_path / "pi.img.xz"
     packed.write_bytes(lzma.compress(plain.read_bytes(), preset=0))
-    with pytest.raises(ImageUnusable, match="--out"):
+    with pytest.raises(ImageUnusable, match="--output"):
         customise(packed, payload)
     out = tmp_path / "out" / "mine.img.zst"
     out.parent.mkdir()

@@ -19,6 +19,7 @@ from autoglm_edge_firmware.media.compression import compress, kind_for, kind_of
 from autoglm_edge_firmware.media.copies import at_hand, copied
 from autoglm_edge_firmware.media.ext4 import Ext4Tree
 from autoglm_edge_firmware.progress import Progress, silent
+from autoglm_edge_firmware.write import disks
 from autoglm_edge_protocol.durable import Disk
 
 
@@ -46,14 +47,18 @@ def customise(
     Raises:
         ImageUnusable: it is no image, of an unknown layout, has no room, or `out` is missing where it is needed.
         SettingRefused: what the image says already cannot be added to.
+        CardRefused: the card is in use, or no card.
         ProgramFailed: a program is missing.
     """
-    if existing.is_dir() or stat.S_ISBLK(existing.stat().st_mode):
+    is_card = stat.S_ISBLK(existing.stat().st_mode)
+    if is_card or existing.is_dir():
         if out is not None:
-            raise ImageUnusable(existing, "changed where it is; --out is for image files")
+            raise ImageUnusable(existing, "changed where it is; --output is for image files")
+        if is_card:
+            disks.must_be_writable(disks.find(existing), 0)
         return change_in_place(existing, payload, way)
     if out is None and kind_of(existing) != "plain":
-        raise ImageUnusable(existing, "compressed: say with --out where the customised image is to be")
+        raise ImageUnusable(existing, "compressed: say with --output where the customised image is to be")
     target = out or existing
     with copied(existing, target.parent, progress) as copy:
         done = change_in_place(copy, payload, way)

@@ -55,7 +55,7 @@ def finish(plan: ImagePlan, root: Path, work: Path, progress: Progress = silent)
     """
     progress("settling the root", 0, 0)
     known = identifiers(plan.board.name)
-    settle(root, plan.epoch)
+    settle(root)
     tree = FolderTree(root)
     for each in files.of_root(plan, known):
         tree.write(each.path, each.data, each.mode)

@@ -32,7 +32,8 @@ Link = tuple[str, str]
 def before_packages(plan: ImagePlan, known: Identifiers) -> tuple[File, ...]:
     """Return what must be there while packages are configured."""
     found = [
-        File("/etc/initramfs-tools/conf.d/autoglm-edge", b"MODULES=list\nCOMPRESS=zstd\n"),
+        # The type of the root is said, as there is no root to look at: with it goes what checks file systems.
+        File("/etc/initramfs-tools/conf.d/autoglm-edge", b"MODULES=list\nCOMPRESS=zstd\nFSTYPE=ext4\n"),
         File("/etc/initramfs-tools/modules", "".join(f"{name}\n" for name in plan.board.modules).encode()),
         # Services are not started while an image is made.
         File("/usr/sbin/policy-rc.d", b"#!/bin/sh\nexit 101\n", 0o755),
@@ -61,8 +62,8 @@ def of_root(plan: ImagePlan, known: Identifiers) -> tuple[File, ...]:
     found = [
         File("/etc/hostname", b"localhost\n"),
         File("/etc/hosts", b"127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"),
-        # So every board makes its own at its first boot.
-        File("/etc/machine-id", b"uninitialized\n", 0o444),
+        # Every board makes its own. Empty and not missing: systemd would else enable every unit that there is.
+        File("/etc/machine-id", b"", 0o444),
         File("/etc/systemd/network/20-wired.network", _network("en* eth*", 100)),
         File("/etc/systemd/network/25-wireless.network", _network("wl*", 600)),
         File("/etc/apt/sources.list.d/debian.sources", _sources(plan).encode()),

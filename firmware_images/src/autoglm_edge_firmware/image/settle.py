@@ -22,7 +22,7 @@ _OF_THE_MAKING = (
     "tmp/*",
     "usr/lib/python3*/**/__pycache__",
     "usr/share/python3/**/__pycache__",
-    "var/cache/apt/*",
+    "var/cache/apt/*.bin",
     "var/cache/debconf/*-old",
     "var/cache/ldconfig/aux-cache",
     "var/lib/apt/lists/*",
@@ -30,13 +30,12 @@ _OF_THE_MAKING = (
     "var/lib/dpkg/*-old",
     "var/lib/systemd/random-seed",
     "var/lib/systemd/catalog/database",
-    "var/log/*",
     "var/tmp/*",
 )
 """Compiled modules of Debian's Python are among them: their bytes depend on the order in which they were compiled."""
 
 
-def settle(root: Path, epoch: int) -> None:
+def settle(root: Path) -> None:
     """Bring a root into the state that depends on its packages alone.
 
     Raises:
@@ -48,6 +47,9 @@ def settle(root: Path, epoch: int) -> None:
                 shutil.rmtree(found)
             else:
                 found.unlink()
+    for log in sorted((root / "var/log").rglob("*")):
+        if not log.is_dir():  # programs expect their folders
+            log.unlink()
 
 
 def still(root: Path, epoch: int) -> None:
