@@ -17,6 +17,14 @@ HOST = "10.0.2.2"
 DOOR = 9000
 """Port of the board where this machine asks what a program on the board would ask on loopback, port 8000."""
 
+_NOT_NEEDED = (
+    *("autoglm-edge-devices.service", "dbus.service", "dbus.socket", "systemd-logind.service"),
+    *("systemd-networkd.service", "systemd-networkd.socket", "systemd-udevd.service", "systemd-udev-trigger.service"),
+    *("systemd-udevd-control.socket", "systemd-udevd-kernel.socket", "systemd-update-utmp.service"),
+)
+QUICK = " ".join(("static-network", *(f"systemd.mask={unit}" for unit in _NOT_NEEDED)))
+"""Boots in half the time, without what looks for devices and networks."""
+
 
 @dataclass(frozen=True)
 class Hardware:
@@ -70,6 +78,8 @@ class Machine:
     log: Path
     """The serial console, all boots one after another."""
     hardware: Hardware = VIRT
+    arguments: str = ""
+    """More of the kernel's command line."""
     guest_port: int = DOOR
     port: int = field(default_factory=free_port)
     """Of this machine's loopback, for the guest's `guest_port`."""
@@ -79,7 +89,7 @@ class Machine:
         """Switch the power on; returns when that was, on the monotonic clock."""
         self.log.parent.mkdir(parents=True, exist_ok=True)
         board = self.hardware
-        arguments = f"console={board.console} root={board.root} rw systemd.show_status=0 quiet"
+        arguments = f"console={board.console} root={board.root} rw systemd.show_status=0 quiet {self.arguments}"
         tree = () if board.tree is None else ("-dtb", str(self.kernel.folder / board.tree))
         drive, *attached = board.disk
         self._process = subprocess.Popen(

@@ -73,10 +73,10 @@ class BoardSite:
         self.timeline.append((time.monotonic() - self.began, self.machine.used_s, what))
 
     def wait(self, what: str, condition: Callable[[], T | None], timeout_s: float = 400) -> T:
-        """Wait until something is so, note when it was, and return it."""
+        """Wait until a condition gives something, note when it was, and return that."""
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
-            if value := condition():
+            if (value := condition()) is not None:
                 self.note(what)
                 return value
             assert self.machine.is_on, f"the machine has ended: {self.machine.console()[-3000:]}"

@@ -38,7 +38,8 @@ def make(folder: Path, number: int) -> ModelBundle:
 
 @pytest.mark.slow
 @pytest.mark.timeout(2400)
-def test_a_board_serves_after_every_loss_of_power(site: BoardSite, tmp_path: Path) -> None:
+def test_a_board_serves_after_every_loss_of_power(quick_site: BoardSite, tmp_path: Path) -> None:
+    site = quick_site
     site.prepare(PLAIN)
     random_moments = random.Random(SEED)
     releases = {f"{number}.0.0": make(tmp_path / "bundles", number) for number in range(1, CUTS + 3)}
