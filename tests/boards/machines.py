@@ -14,6 +14,9 @@ from tests.fakes.ports import free_port
 HOST = "10.0.2.2"
 """What the loopback of this machine is called inside."""
 
+DIES_WITH_US = ("setpriv", "--pdeathsig", "KILL")
+"""Before a command that must not go on when the tests are killed."""
+
 DOOR = 9000
 """Port of the board where this machine asks what a program on the board would ask on loopback, port 8000."""
 
@@ -94,6 +97,7 @@ class Machine:
         drive, *attached = board.disk
         self._process = subprocess.Popen(
             [
+                *DIES_WITH_US,
                 *("qemu-system-aarch64", *board.options, "-nodefaults", "-display", "none", "-no-reboot"),
                 *("-kernel", str(self.kernel.image), "-initrd", str(self.kernel.initrd), "-append", arguments, *tree),
                 *("-chardev", f"file,id=log,path={self.log},append=on", *board.serial, "-serial", "chardev:log"),

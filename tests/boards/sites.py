@@ -60,8 +60,9 @@ class BoardSite:
 
     def prepare(self, settings: str = SETTINGS) -> None:
         """Put onto the disk what a card gets: the claim, and what this test changes of the agent's settings."""
-        urls = [f"mqtts://{HOST}:{port}" for port in (self.broker.enrolment_port, self.broker.port)]
-        (claim,) = self.fleet.enrolment.create_claims(1, ClaimTerms(3600, {"site": "berlin"}), *urls, PREFIX)
+        asks, belongs = (f"mqtts://{HOST}:{port}" for port in (self.broker.enrolment_port, self.broker.port))
+        terms = ClaimTerms(3600, {"site": "berlin"})
+        (claim,) = self.fleet.enrolment.create_claims(1, terms, asks, belongs, name_prefix=PREFIX)
         disks.put(self.machine.disk, CLAIM, claim.to_text(), self.scratch, disks.ROOT_ONLY)
         disks.put(self.machine.disk, "/etc/autoglm-edge/agent.toml", settings, self.scratch)
 
