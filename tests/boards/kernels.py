@@ -30,6 +30,11 @@ _INIT = """#!/bin/busybox sh
 /bin/busybox mount -t proc proc /proc
 /bin/busybox mount -t sysfs sysfs /sys
 for module in $(/bin/busybox cat /modules/order); do /bin/busybox insmod /modules/$module; done
+if /bin/busybox grep -q static-network /proc/cmdline; then
+  /bin/busybox ip address add 10.0.2.15/24 dev eth0
+  /bin/busybox ip link set eth0 up
+  /bin/busybox ip route add default via 10.0.2.2
+fi
 root=$(/bin/busybox sed -n 's/.*root=\\([^ ]*\\).*/\\1/p' /proc/cmdline)
 for attempt in $(/bin/busybox seq 100); do [ -b $root ] && break; /bin/busybox sleep 0.1; done
 /bin/busybox mount -t ext4 $root /root

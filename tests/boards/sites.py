@@ -60,8 +60,9 @@ class BoardSite:
 
     def prepare(self, settings: str = SETTINGS) -> None:
         """Put onto the disk what a card gets: the claim, and what this test changes of the agent's settings."""
-        urls = [f"mqtts://{HOST}:{port}" for port in (self.broker.enrolment_port, self.broker.port)]
-        (claim,) = self.fleet.enrolment.create_claims(1, ClaimTerms(3600, {"site": "berlin"}), *urls, PREFIX)
+        asks, belongs = (f"mqtts://{HOST}:{port}" for port in (self.broker.enrolment_port, self.broker.port))
+        terms = ClaimTerms(3600, {"site": "berlin"})
+        (claim,) = self.fleet.enrolment.create_claims(1, terms, asks, belongs, name_prefix=PREFIX)
         disks.put(self.machine.disk, CLAIM, claim.to_text(), self.scratch, disks.ROOT_ONLY)
         disks.put(self.machine.disk, "/etc/autoglm-edge/agent.toml", settings, self.scratch)
 
@@ -73,10 +74,10 @@ class BoardSite:
         self.timeline.append((time.monotonic() - self.began, self.machine.used_s, what))
 
     def wait(self, what: str, condition: Callable[[], T | None], timeout_s: float = 400) -> T:
-        """Wait until something is so, note when it was, and return it."""
+        """Wait until a condition gives something, note when it was, and return that."""
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
-            if value := condition():
+            if (value := condition()) is not None:
                 self.note(what)
                 return value
             assert self.machine.is_on, f"the machine has ended: {self.machine.console()[-3000:]}"
