@@ -12,7 +12,7 @@ from autoglm_edge_fleet.fleet import Fleet
 TERMS = ClaimTerms(3600, {"site": "berlin"})
 
 
-def agent(*arguments: object, timeout_s: float = 90) -> subprocess.CompletedProcess[str]:
+def agent(*arguments: object, timeout_s: float = 120) -> subprocess.CompletedProcess[str]:
     """`autoglm-edge-agent ...`, to its end."""
     command = [str(Path(sys.executable).with_name("autoglm-edge-agent")), *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, check=False)

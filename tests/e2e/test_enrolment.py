@@ -26,7 +26,7 @@ def claim(fleet_side: FleetProcess, tmp_path: Path) -> Path:
 @one_broker
 def test_a_board_becomes_a_device_once(fleet_side: FleetProcess, broker: Broker, claim: Path, tmp_path: Path) -> None:
     first, second = tmp_path / "identity", tmp_path / "another"
-    done = agent("enrol", "--claim", claim, "--identity", first, "--timeout", 30)
+    done = agent("enrol", "--claim", claim, "--identity", first, "--timeout", 90)
     assert done.returncode == 0, done.stderr
     identity = json.loads((first / "identity.json").read_text())
     assert identity["device"].startswith("cam-")
@@ -36,7 +36,7 @@ def test_a_board_becomes_a_device_once(fleet_side: FleetProcess, broker: Broker,
     again = agent("enrol", "--claim", claim, "--identity", first)
     assert (again.returncode, again.stdout) == (0, done.stdout)
 
-    copied = agent("enrol", "--claim", claim, "--identity", second, "--timeout", 30)
+    copied = agent("enrol", "--claim", claim, "--identity", second, "--timeout", 90)
     assert (copied.returncode, copied.stdout) == (3, "")
     assert copied.stderr.count("\n") == 1
     assert "(claim-used)" in copied.stderr
@@ -62,16 +62,16 @@ def test_a_board_waits_until_it_is_approved(fleet_side: FleetProcess, broker: Br
     claim = make_claim(fleet_side.fleet, tmp_path, ClaimTerms(3600, {}, needs_approval=True))
     command = [
         str(Path(sys.executable).with_name("autoglm-edge-agent")),
-        *("enrol", "--claim", str(claim), "--identity", str(tmp_path / "identity"), "--timeout", "60"),
+        *("enrol", "--claim", str(claim), "--identity", str(tmp_path / "identity"), "--timeout", "120"),
     ]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as board:
         try:
-            wait_until(lambda: enrolment.claims()[0].state == "waiting", 30, "nobody asks")
+            wait_until(lambda: enrolment.claims()[0].state == "waiting", 90, "nobody asks")
             device = enrolment.claims()[0].device
             assert device is not None
             assert not (tmp_path / "identity" / "identity.json").exists()
             enrolment.approve(device)
-            out, err = board.communicate(timeout=30)
+            out, err = board.communicate(timeout=90)
         finally:
             board.kill()
     assert board.returncode == 0, err

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from tests.fakes.claimants import Claimant, Desk
 
-from autoglm_edge_agent.enrolment.answers import Issued, Worthless, meaning_of
+from autoglm_edge_agent.enrolment.answers import Issued, Pending, Worthless, meaning_of
 from autoglm_edge_protocol.claims import open_proven, prove
 from autoglm_edge_protocol.documents import parse
 from autoglm_edge_protocol.enrolment import CertificateAnswer, EnrolmentAnswer
@@ -89,3 +89,9 @@ def test_an_answer_that_somebody_else_wrote_is_worth_nothing(board: Claimant, an
     meaning = board.hears(unproven)
     assert isinstance(meaning, Worthless)
     assert "go away" in meaning.why
+
+
+def test_a_board_that_waits_knows_under_which_name(desk: Desk, tmp_path: Path) -> None:
+    first, second = (Claimant(desk.claim(needs_approval=True), tmp_path / each, name="cam") for each in ("a", "b"))
+    assert desk.answer(first) == Pending("cam")
+    assert desk.answer(second) == Pending(f"cam-{second.claim.claim_id[:6]}")

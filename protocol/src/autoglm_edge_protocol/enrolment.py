@@ -85,7 +85,7 @@ class CertificateAnswer(Document):
     reason: Reason | None = None
     """Why it is refused."""
     device: DeviceName | None = None
-    """The name that it has now."""
+    """The name that it has now, or under which it waits."""
     grant: Grant | None = None
     authority: Certificates | None = None
     """The fleet's own certificate, whose digest the claim has."""

@@ -97,7 +97,7 @@ def test_a_revoked_claim_lets_nobody_in_and_takes_nobody_out(desk: Desk, tmp_pat
 
 def test_what_is_to_be_approved_waits_and_is_answered_when_it_is(desk: Desk, tmp_path: Path) -> None:
     board = Claimant(desk.claim(needs_approval=True), tmp_path / "board")
-    assert isinstance(desk.answer(board), Pending)
+    assert desk.answer(board) == Pending("cam-1")
     assert desk.registrar.approved(desk.database) == ()
     assert desk.certificates() == []
     with pytest.raises(NotWaiting, match="waiting: cam-1"):
@@ -135,6 +135,9 @@ def test_who_knows_no_claim_is_told_so_and_believes_it_not(desk: Desk, tmp_path:
     answer = desk.answer(stranger)
     assert isinstance(answer, Worthless)
     assert "made no such claim" in answer.why
+    for _ in range(100):
+        desk.answer(stranger)
+    assert len(desk.said) == 1  # whoever likes can ask: the owner's log is not his
 
 
 def test_who_does_not_know_the_secret_gets_nothing(desk: Desk, tmp_path: Path) -> None:

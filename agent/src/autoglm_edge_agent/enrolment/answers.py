@@ -27,6 +27,9 @@ class Issued:
 class Pending:
     """An operator has to approve it."""
 
+    name: str
+    """Under which it waits."""
+
 
 @dataclass(frozen=True)
 class Refused:
@@ -59,7 +62,7 @@ def meaning_of(payload: bytes, claim: Claim, request: CertificateRequest) -> Mea
     if answer.fleet != claim.fleet or answer.request_sha256 != sha256_of(request.to_bytes()):
         return Worthless("an answer to another request")
     if answer.status == "pending":
-        return Pending()
+        return Pending(answer.device or request.name)
     if answer.status == "refused":
         assert answer.reason is not None
         return Refused(answer.reason.code, answer.reason.message)

@@ -34,6 +34,8 @@ ANSWER_S = 20.0
 APPROVAL_S = 600.0
 """How often a board that waits for a person asks again, should the answer have got lost."""
 FIRST_PAUSE_S, LAST_PAUSE_S = 2.0, 300.0
+_MOST_ANSWERS = 16
+"""That wait to be looked at."""
 
 Say = Callable[[str], None]
 
@@ -82,10 +84,11 @@ class Asker:
             name=self._name,
             board=self._board,
         )
-        answers: asyncio.Queue[bytes] = asyncio.Queue()
+        answers: asyncio.Queue[bytes] = asyncio.Queue(_MOST_ANSWERS)
 
         async def take(message: Message) -> None:
-            answers.put_nowait(message.payload)
+            if not answers.full():
+                answers.put_nowait(message.payload)
 
         topic = str(Topic(self._claim.fleet, request.request_id, Channel.ENROLMENT))
         link = Link(address, request.request_id, board_filters(self._claim.fleet, request.request_id), take)
@@ -105,10 +108,11 @@ class Asker:
     async def _answered(self, answers: asyncio.Queue[bytes], request: CertificateRequest) -> Meaning:
         """Return the answer that counts, or the last that did not."""
         meaning: Meaning = Worthless("no answer")
-        patience_s = ANSWER_S
+        # Of all the answers together: whoever has the broker may send worthless ones for ever.
+        deadline = time.monotonic() + ANSWER_S
         while True:
             try:
-                payload = await asyncio.wait_for(answers.get(), patience_s)
+                payload = await asyncio.wait_for(answers.get(), max(0.0, deadline - time.monotonic()))
             except (asyncio.TimeoutError, TimeoutError):
                 if meaning == Worthless("no answer"):
                     self._wait_for(f"the fleet {self._claim.fleet}, which does not answer: does `fleet serve` run?")
@@ -117,8 +121,8 @@ class Asker:
             if isinstance(meaning, Issued | Refused):
                 return meaning
             if isinstance(meaning, Pending):
-                patience_s = APPROVAL_S
-                self._wait_for(f"the fleet's owner, who has to approve {request.name} (fleet devices approve)")
+                deadline = time.monotonic() + APPROVAL_S
+                self._wait_for(f"the fleet's owner, who has to approve {meaning.name}: fleet devices approve")
             else:
                 self._wait_for(f"a word of the fleet: {meaning.why}")
 

@@ -58,6 +58,9 @@ RENEWED_FROM = 0.25
 """A certificate is renewed once this share of its life is over; before that, the same one is given again."""
 
 
+_SILENCE_S = 60.0
+
+
 @dataclass(frozen=True)
 class Reply:
     """An answer, and under which name its receiver waits for it."""
@@ -74,6 +77,7 @@ class Registrar:
         self._config = config
         self._authority = Authority(directory, config.name, passphrases)
         self._say = say
+        self._silent_until = 0.0
 
     # boards ----
 
@@ -86,12 +90,12 @@ class Registrar:
         asking = parse(EnrolmentRequest, payload)
         record = find_record(database.read, asking.claim_id)
         if record is None:
-            self._say(f"a board asks with the claim {asking.claim_id}, which was never made here")
+            self._say_seldom(f"a board asks with the claim {asking.claim_id}, which was never made here")
             return Reply(request_id, EnrolmentAnswer(refusal=UNKNOWN).to_bytes())
         try:
             request = open_proven(CertificateRequest, asking.request, record.secret)
         except UnprovenMessage as error:
-            self._say(f"claim {asking.claim_id}: {error}")
+            self._say_seldom(f"claim {asking.claim_id}: {error}")
             reason = Reason(code="claim-unproven", message=str(error))
             return Reply(request_id, EnrolmentAnswer(refusal=reason).to_bytes())
         if request.request_id != request_id:
@@ -133,7 +137,7 @@ class Registrar:
             if step is Step.HOLD:
                 if record.asked is None:
                     self._say(f"{device}: waits to be approved ({describe_board(asked.request)})")
-                return self._reply(record, asked, status="pending")
+                return self._reply(record, asked, status="pending", device=device)
             if step is Step.ISSUE:
                 self._issue(connection, record, asked, key, device)
             certificate = newest_certificate(connection, device, asked.key_sha256)
@@ -151,6 +155,12 @@ class Registrar:
             broker_url=self._config.url_for_devices,
             broker_ca=self._config.broker_authority(self._directory),
         )
+
+    def _say_seldom(self, line: str) -> None:
+        """Say what anybody can make us say, as often as he likes."""
+        if time.monotonic() >= self._silent_until:
+            self._silent_until = time.monotonic() + _SILENCE_S
+            self._say(line)
 
     def _tell_broker(self, database: Database) -> None:
         """Let the broker know of a device before the device knows of itself."""
