@@ -58,7 +58,7 @@ print(connection.getresponse().status)
 """
 
 
-@pytest.fixture(params=["amd64", pytest.param("arm64", marks=pytest.mark.timeout(900))])
+@pytest.fixture(params=["amd64", "arm64"])
 def architecture(request: pytest.FixtureRequest) -> str:
     reason = why_no_roots("systemd-nspawn", "dpkg-deb")
     if request.param == "arm64":
@@ -117,7 +117,7 @@ class Board:
         y = np.array(said["outputs"][0]["data"], np.float32).reshape(said["outputs"][0]["shape"])
         return str(said["model_version"]), y
 
-    def assert_serves(self, bundle: ModelBundle, timeout_s: float = 90) -> None:
+    def assert_serves(self, bundle: ModelBundle, timeout_s: float = 180) -> None:
         def serves() -> bool:
             try:
                 version, y = self.answer(http.client.HTTPConnection("127.0.0.1", self.port, timeout=30))
@@ -143,7 +143,7 @@ class Board:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 @one_broker
 def test_the_life_of_the_service(fleet_side: FleetProcess, broker: Broker, architecture: str, tmp_path: Path) -> None:
     began, translated = time.monotonic(), architecture == "arm64"
@@ -213,10 +213,10 @@ def _enrols(board: Board) -> None:
         devices = board.fleet.devices()
         return devices[0].name if devices and devices[0].online else None
 
-    board.device = wait_until(online, 120, "the board never becomes a device")
+    board.device = wait_until(online, 240, "the board never becomes a device")
     assert board.device.startswith("board-")
-    wait_until(lambda: container.shown(UNIT, "ActiveState") == ["active"], 60, "the agent is not ready")
-    assert container.shown("autoglm-edge-enrol.service", "Result") == ["success"]
+    wait_until(lambda: container.shown(UNIT, "ActiveState") == ["active"], 120, "the agent is not ready")
+    assert container.shown("autoglm-edge-enrol.service", "Result", "ActiveState") == ["success", "inactive"]
     assert "no model yet" in container.shown(UNIT, "StatusText")[0]
     for folder in ("boot/firmware/autoglm-edge", "etc/autoglm-edge"):
         assert not (board.root / folder / "claim.json").exists()
