@@ -7,6 +7,7 @@ import http.client
 import json
 import socket
 import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -72,6 +73,13 @@ def architecture(request: pytest.FixtureRequest) -> str:
 def fleet_side(broker: Broker, tmp_path: Path) -> Iterator[FleetProcess]:
     with FleetProcess(tmp_path / "fleet", broker.url) as process:
         yield process
+
+
+@pytest.fixture
+def own_folder() -> Iterator[Path]:
+    """A folder for a root and packages: too much to be kept as pytest keeps its own."""
+    with tempfile.TemporaryDirectory(prefix="service-", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
 
 
 class Board:
@@ -145,14 +153,16 @@ class Board:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @one_broker
-def test_the_life_of_the_service(fleet_side: FleetProcess, broker: Broker, architecture: str, tmp_path: Path) -> None:
+def test_the_life_of_the_service(
+    fleet_side: FleetProcess, broker: Broker, architecture: str, own_folder: Path, tmp_path: Path
+) -> None:
     began, translated = time.monotonic(), architecture == "arm64"
 
     def passed(what: str) -> None:
         print(f"{architecture} {time.monotonic() - began:6.1f} s {what}")
 
-    root = service_roots.copy_root(service_roots.base_root(architecture), tmp_path / "root")
-    package = service_roots.built(architecture, tmp_path / "packages")
+    root = service_roots.copy_root(service_roots.base_root(architecture), own_folder / "root")
+    package = service_roots.built(architecture, own_folder / "packages")
     passed("root and package are made")
     service_roots.install(package, root)
     passed("installed")
@@ -182,7 +192,7 @@ def test_the_life_of_the_service(fleet_side: FleetProcess, broker: Broker, archi
             passed("the kernel has ended its worker for want of memory, and it serves again")
         _is_restarted_when_it_hangs(board, bundle)
         passed("restarted by the watchdog, and serves again")
-        _is_upgraded_in_place(board, bundle, service_roots.newer(package, tmp_path))
+        _is_upgraded_in_place(board, bundle, service_roots.newer(package, own_folder))
         passed("upgraded, and serves")
         _is_removed(board)
         passed("removed and purged")
