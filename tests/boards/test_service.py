@@ -20,8 +20,10 @@ from tests.boards import service_roots
 from tests.boards.abilities import why_no_roots, why_not
 from tests.boards.containers import Container
 from tests.boards.memory_groups import MemoryGroup
+from tests.boards.processors import PI_4_64
 from tests.conftest import one_broker
 from tests.fakes.agents import wait_until
+from tests.fakes.boards import write_board
 from tests.fakes.brokers import Broker
 from tests.fakes.fleet_processes import FleetProcess
 from tests.fakes.model_bundles import ModelBundle, make_model_bundle
@@ -42,6 +44,12 @@ PrivateIPC=no
 PrivateUsers=no
 """
 """What qemu cannot translate for systemd, beside filters of system calls. The kernel of a board does all of it."""
+CPU = "sys/devices/system/cpu"
+TRANSLATED_AGENT = f"""{TRANSLATED}
+Environment=QEMU_CPU=cortex-a72
+BindReadOnlyPaths=/board/proc/cpuinfo:/proc/cpuinfo /board/{CPU}:/{CPU}
+"""
+"""The processor of a Pi 4: runtimes crash on an ARM processor of which the files tell that it is this machine's."""
 TRANSLATED_ENROL = f"""{TRANSLATED}
 LoadCredential=
 ExecStartPre=+/bin/chown autoglm-edge /etc/autoglm-edge/claim.json
@@ -204,8 +212,10 @@ def _configure(root: Path, port: int, *, translated: bool) -> None:
         config.write("[probation]\nmax_duration_s = 0\n")
     _drop_in(root, UNIT, "test", f"[Service]\nWatchdogSec={WATCHDOG_S}\n")
     if translated:
-        for name in ("agent", "claim", "devices"):
+        write_board(PI_4_64, root / "board")
+        for name in ("claim", "devices"):
             _drop_in(root, f"autoglm-edge-{name}.service", "translated", TRANSLATED)
+        _drop_in(root, UNIT, "translated", TRANSLATED_AGENT)
         _drop_in(root, "autoglm-edge-enrol.service", "translated", TRANSLATED_ENROL)
 
 
