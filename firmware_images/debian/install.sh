@@ -136,7 +136,7 @@ if [ -n "$config" ]; then
   touch "$etc/configured-by-hand"
 fi
 for client in $clients; do usermod -a -G autoglm-edge-clients "$client"; done
-take_claim "$folder"
+[ -n "$config" ] || take_claim "$folder"
 if [ -d /run/systemd/system ]; then
   if [ -e "$etc/claim.json" ]; then systemctl start --no-block autoglm-edge-enrol.service; fi
   if [ -n "$config" ]; then systemctl restart autoglm-edge-agent.service; fi

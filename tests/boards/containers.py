@@ -15,7 +15,7 @@ from types import TracebackType
 from tests.fakes.agents import wait_until
 
 ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
-BOOT_S = 120.0
+BOOT_S = 240.0
 END_S = 30.0
 
 

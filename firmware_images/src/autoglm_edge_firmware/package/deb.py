@@ -15,7 +15,7 @@ from pathlib import PurePosixPath
 
 import zstandard
 
-_LEVEL = 12
+_LEVEL = 9
 
 
 @dataclass(frozen=True)
