@@ -29,6 +29,8 @@ class Machine:
     disk: Path
     log: Path
     """The serial console, all boots one after another."""
+    root: str = "/dev/vda"
+    """Where the guest's root is."""
     guest_port: int = 8000
     port: int = field(default_factory=free_port)
     """Of this machine's loopback, for the guest's `guest_port`."""
@@ -37,7 +39,7 @@ class Machine:
     def start(self) -> float:
         """Switch the power on; returns when that was, on the monotonic clock."""
         self.log.parent.mkdir(parents=True, exist_ok=True)
-        console = "console=ttyAMA0 root=/dev/vda systemd.show_status=0 quiet"
+        console = f"console=ttyAMA0 root={self.root} systemd.show_status=0 quiet"
         self._process = subprocess.Popen(
             [
                 "qemu-system-aarch64",
