@@ -49,7 +49,8 @@ the same calibration samples and no labels. ONNX variants are made for the machi
 `--target {TARGET}`. Where one is made for what such a board has and this machine has not, `unknown` says on which
 machines its speed is not known; under speed stands what it takes here. Each section says in its title, each row in its
 last column, what the processor that measured has: 8-bit TFLite files are fast with VNNI, or on ARM. The figures wanted
-were set with VNNI. The sections with VNNI are of an earlier state of the converter.
+were set with VNNI. The sections with VNNI are of an earlier state of the converter. The machine had other work at the
+time: trust the ratios more than "made in", which is wall time.
 """
 REPOSITORY = HERE.parents[1]
 TIMED_SAMPLES = 8

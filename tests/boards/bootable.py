@@ -15,6 +15,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from tests.boards import debian
+from tests.boards.machines import DOOR
 from tests.boards.roots import KEPT, compile_library, unpack
 
 PACKAGES = (
@@ -24,13 +25,17 @@ PACKAGES = (
 )
 FREE_MB = 700
 
-_NETWORK = "[Match]\nName=e*\n[Network]\nDHCP=ipv4\nLinkLocalAddressing=no\n[DHCPv4]\nUseDNS=no\n"
+_NETWORK = "[Match]\nName=e* usb*\n[Network]\nDHCP=ipv4\nLinkLocalAddressing=no\n[DHCPv4]\nUseDNS=no\n"
 _JOURNAL = "[Journal]\nForwardToConsole=yes\nMaxLevelConsole=info\nStorage=volatile\n"
+# The agent listens on loopback alone unless it has a certificate for its applications.
+_DOOR_SOCKET = f"[Socket]\nListenStream={DOOR}\n"
+_DOOR = "[Service]\nExecStart=/lib/systemd/systemd-socket-proxyd 127.0.0.1:8000\n"
 _FILES: dict[str, str | None] = {
-    "etc/fstab": "/dev/vda / ext4 defaults 0 0\n",
     "etc/hostname": "board\n",
     "etc/hosts": "127.0.0.1 localhost board\n",
     "etc/machine-id": "",
+    "etc/systemd/system/door.socket": _DOOR_SOCKET,
+    "etc/systemd/system/door.service": _DOOR,
     "etc/systemd/network/ethernet.network": _NETWORK,
     "etc/systemd/journald.conf.d/console.conf": _JOURNAL,
     "etc/nsswitch.conf": "passwd: files\ngroup: files\nshadow: files\nhosts: files dns\n",
@@ -41,6 +46,7 @@ _UNITS = "etc/systemd/system"
 _ENABLED = {
     f"{_UNITS}/default.target": "/lib/systemd/system/multi-user.target",
     f"{_UNITS}/multi-user.target.wants/systemd-networkd.service": "/lib/systemd/system/systemd-networkd.service",
+    f"{_UNITS}/sockets.target.wants/door.socket": f"/{_UNITS}/door.socket",
     f"{_UNITS}/getty@tty1.service": "/dev/null",
     f"{_UNITS}/serial-getty@ttyAMA0.service": "/dev/null",
 }

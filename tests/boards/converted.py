@@ -65,10 +65,13 @@ def ask(bundle: Converted, packed: str, start: Start) -> Array:
     command = ["serve", packed, "--variant", bundle.variant, "--http", "127.0.0.1:0", "--json"]
     with start("autoglm-edge-agent", *command) as process:
         assert process.stdout is not None
-        line = process.stdout.readline()
-        assert line.startswith("{"), line + process.stdout.read()
-        served = json.loads(line)
-        url = next(each for each in served["endpoints"] if each.startswith("http"))
+        said = []
+        for line in process.stdout:
+            said.append(line)
+            if line.startswith("{"):
+                break
+        assert said and said[-1].startswith("{"), "".join(said)
+        url = next(each for each in json.loads(said[-1])["endpoints"] if each.startswith("http"))
         return _infer(f"{url}/v2/models/digits", bundle.channels_last)
 
 

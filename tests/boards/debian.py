@@ -17,16 +17,16 @@ def release() -> str:
     return found.get("VERSION_CODENAME", "") if found.get("ID") == "debian" else ""
 
 
-def sources(suite: str, with_security: bool, folder: Path) -> list[str]:
+def sources(suite: str, with_security: bool, folder: Path, apt: Path = APT) -> list[str]:
     """Write the machine's own sources of Debian into files for mmdebstrap; returns their names.
 
     Other people's archives, which may lack the architecture, are left out, and so is the security suite where its
     index is out of step with its packages, as that of armhf often is.
     """
     stanzas, lines = [], []
-    for file in sorted((APT / "sources.list.d").glob("*.sources")):
+    for file in sorted((apt / "sources.list.d").glob("*.sources")):
         stanzas += [each for each in file.read_text().split("\n\n") if _wanted_stanza(each, suite, with_security)]
-    for file in (APT / "sources.list", *sorted((APT / "sources.list.d").glob("*.list"))):
+    for file in (apt / "sources.list", *sorted((apt / "sources.list.d").glob("*.list"))):
         if file.exists():
             lines += [each for each in file.read_text().splitlines() if _wanted_line(each, suite, with_security)]
     written = []

@@ -15,6 +15,12 @@ def copy_of(image: Path, copy: Path) -> Path:
     return copy
 
 
+def grow(image: Path, size_bytes: int) -> None:
+    """Make a disk larger, with nothing in what is new: the file system stays as it is."""
+    with image.open("r+b") as file:
+        file.truncate(size_bytes)
+
+
 def put(image: Path, path: str, text: str, scratch: Path, mode: int = 0o644) -> None:
     """Write a file of root into a disk, in place of one that is there."""
     file = scratch / "put"
@@ -23,6 +29,12 @@ def put(image: Path, path: str, text: str, scratch: Path, mode: int = 0o644) -> 
     requests += [f"set_inode_field {path} {field} 0" for field in ("uid", "gid")]
     (scratch / "requests").write_text("\n".join(requests) + "\n")
     subprocess.run(["debugfs", "-w", "-f", str(scratch / "requests"), str(image)], check=True, capture_output=True)
+
+
+def has(image: Path, path: str) -> bool:
+    """Whether a file is there. A journal that is not played back yet is not looked at: see `problems`."""
+    told = subprocess.run(["debugfs", "-R", f"stat {path}", str(image)], check=True, capture_output=True, text=True)
+    return "Inode:" in told.stdout
 
 
 def problems(image: Path) -> str:

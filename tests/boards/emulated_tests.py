@@ -59,7 +59,7 @@ def run_tests(board: EmulatedBoard, files: tuple[str, ...], broker_url: str) -> 
         timeout_s=900,
         HYPOTHESIS_STORAGE_DIRECTORY="/tmp/hypothesis",
         AUTOGLM_EDGE_TEST_BROKERS=f"mosquitto={broker_url}",
-        PYTEST_XDIST_WORKER=os.environ.get("PYTEST_XDIST_WORKER", "master"),  # which keeps ports apart
+        PYTEST_XDIST_WORKER=os.environ.get("PYTEST_XDIST_WORKER", "gw0"),  # which keeps ports apart
     )
     assert ran.returncode == 0, ran.stdout[-6000:]
     ended = re.search(r"(\d+) passed", ran.stdout)

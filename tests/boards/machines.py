@@ -1,4 +1,4 @@
-"""A whole emulated board: qemu runs a kernel and a disk, with this machine's loopback at 10.0.2.2."""
+"""Whole emulated boards: qemu runs a kernel and a disk, with this machine's loopback at 10.0.2.2."""
 
 from __future__ import annotations
 
@@ -7,18 +7,69 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import psutil
 from tests.boards.kernels import Kernel
 from tests.fakes.ports import free_port
 
 HOST = "10.0.2.2"
 """What the loopback of this machine is called inside."""
 
-PROCESSOR = "cortex-a72"
+DIES_WITH_US = ("setpriv", "--pdeathsig", "KILL")
+"""Before a command that must not go on when the tests are killed."""
+
+DOOR = 9000
+"""Port of the board where this machine asks what a program on the board would ask on loopback, port 8000."""
+
+_NOT_NEEDED = (
+    *("autoglm-edge-devices.service", "dbus.service", "dbus.socket", "systemd-logind.service"),
+    *("systemd-networkd.service", "systemd-networkd.socket", "systemd-udevd.service", "systemd-udev-trigger.service"),
+    *("systemd-udevd-control.socket", "systemd-udevd-kernel.socket", "systemd-update-utmp.service"),
+)
+QUICK = " ".join(("static-network", *(f"systemd.mask={unit}" for unit in _NOT_NEEDED)))
+"""Boots in half the time, without what looks for devices and networks."""
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """A machine that qemu knows, as far as we have to tell them apart."""
+
+    options: tuple[str, ...]
+    console: str
+    serial: tuple[str, ...]
+    """Before the port that is the console."""
+    disk: tuple[str, ...]
+    """How the drive `disk` is attached."""
+    root: str
+    network: str
+    tree: str | None = None
+    """Debian's device tree; None: qemu makes one."""
+
+
+VIRT = Hardware(
+    ("-M", "virt", "-cpu", "cortex-a72", "-smp", "2", "-m", "1024"),
+    console="ttyAMA0",
+    serial=(),
+    disk=("if=none,id=disk", "-device", "virtio-blk-pci,drive=disk"),
+    root="/dev/vda",
+    network="virtio-net-pci,netdev=net,romfile=",
+)
+"""The processor of a Pi 4, and devices that only emulators have."""
+
+RASPI3B = Hardware(
+    ("-M", "raspi3b"),
+    console="ttyS1,115200",
+    serial=("-serial", "null"),
+    disk=("if=sd",),
+    root="/dev/mmcblk0",
+    network="usb-net,netdev=net",
+    tree="bcm2837-rpi-3-b.dtb",
+)
+"""A Pi 3 B: its processor, memory, card and USB, and the device tree that a real one is started with."""
 
 
 @dataclass
 class Machine:
-    """`qemu-system-aarch64 -M virt` with the processor of a Pi 4.
+    """A board that can be switched on, and off without a warning.
 
     What the guest has written to its disk is in the file, or in the page cache of this machine, at once: a killed qemu
     is a board that loses power with a card that keeps what it has acknowledged. What the guest has not yet written is
@@ -29,9 +80,10 @@ class Machine:
     disk: Path
     log: Path
     """The serial console, all boots one after another."""
-    root: str = "/dev/vda"
-    """Where the guest's root is."""
-    guest_port: int = 8000
+    hardware: Hardware = VIRT
+    arguments: str = ""
+    """More of the kernel's command line."""
+    guest_port: int = DOOR
     port: int = field(default_factory=free_port)
     """Of this machine's loopback, for the guest's `guest_port`."""
     _process: subprocess.Popen[bytes] | None = None
@@ -39,18 +91,19 @@ class Machine:
     def start(self) -> float:
         """Switch the power on; returns when that was, on the monotonic clock."""
         self.log.parent.mkdir(parents=True, exist_ok=True)
-        console = f"console=ttyAMA0 root={self.root} systemd.show_status=0 quiet"
+        board = self.hardware
+        arguments = f"console={board.console} root={board.root} rw systemd.show_status=0 quiet {self.arguments}"
+        tree = () if board.tree is None else ("-dtb", str(self.kernel.folder / board.tree))
+        drive, *attached = board.disk
         self._process = subprocess.Popen(
             [
-                "qemu-system-aarch64",
-                *("-M", "virt", "-cpu", PROCESSOR, "-smp", "2", "-m", "1024", "-nodefaults", "-display", "none"),
-                *("-kernel", str(self.kernel.image), "-initrd", str(self.kernel.initrd), "-append", console),
-                *("-chardev", f"file,id=log,path={self.log},append=on", "-serial", "chardev:log"),
-                *("-drive", f"file={self.disk},format=raw,if=none,id=disk,cache=writeback"),
-                *("-device", "virtio-blk-pci,drive=disk"),
+                *DIES_WITH_US,
+                *("qemu-system-aarch64", *board.options, "-nodefaults", "-display", "none", "-no-reboot"),
+                *("-kernel", str(self.kernel.image), "-initrd", str(self.kernel.initrd), "-append", arguments, *tree),
+                *("-chardev", f"file,id=log,path={self.log},append=on", *board.serial, "-serial", "chardev:log"),
+                *("-drive", f"file={self.disk},format=raw,cache=writeback,{drive}", *attached),
                 *("-netdev", f"user,id=net,hostfwd=tcp:127.0.0.1:{self.port}-:{self.guest_port}"),
-                *("-device", "virtio-net-pci,netdev=net,romfile="),
-                "-no-reboot",
+                *("-device", board.network),
             ],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -67,6 +120,14 @@ class Machine:
     @property
     def is_on(self) -> bool:
         return self._process is not None and self._process.poll() is None
+
+    @property
+    def used_s(self) -> float:
+        """Processor time that the emulation has taken, which tells more than a clock where others work, too."""
+        if self._process is None:
+            return 0.0
+        times = psutil.Process(self._process.pid).cpu_times()
+        return float(times.user + times.system)
 
     def console(self) -> str:
         return self.log.read_text(errors="replace") if self.log.exists() else ""

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.boards.locked_wheels import REPOSITORY
+from tests.boards.machines import DIES_WITH_US
 
 # The shell stays as the first process of the namespace, for which a signal like SIGILL would be ignored.
 _ENTER = """
@@ -78,7 +79,7 @@ class EmulatedBoard:
             **more,
         }
         binds = [str(REPOSITORY), "/checkout", *([str(given), "/given"] if given else [])]
-        alone = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--propagation", "private"]
+        alone = [*DIES_WITH_US, "unshare", "--mount", "--pid", "--fork", "--kill-child", "--propagation", "private"]
         enter = ["sh", "-c", _ENTER, "enter", str(self.root), str(self.files), *binds, "--"]
         return [*alone, *enter, *(f"{name}={value}" for name, value in variables.items()), *command]
 
@@ -86,7 +87,7 @@ class EmulatedBoard:
 class Running(AbstractContextManager[subprocess.Popen[str]]):
     def __init__(self, command: list[str]) -> None:
         self._process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, errors="replace"
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
         )
 
     def __enter__(self) -> subprocess.Popen[str]:

@@ -19,11 +19,12 @@ from pathlib import Path
 
 from tests.boards import debian, locked_wheels
 
+from autoglm_edge_firmware.package.architectures import Architecture
+
 KEPT = locked_wheels.REPOSITORY / ".environments" / "boards"
 SITE = "usr/local/lib/python3.11/dist-packages"
 PYTHON = "3.11"
 """Of bookworm, the release whose Python has every runtime's wheels."""
-GLIBC = 36
 
 _COMMAND = "#!/usr/bin/python3\nimport sys\nfrom autoglm_edge_agent.cli import main\nsys.exit(main())\n"
 _FILES = {
@@ -38,26 +39,30 @@ _FILES = {
 class Recipe:
     """What a root is made of."""
 
-    architecture: str
-    """As Debian calls it."""
-    machine: str
-    """As the names of wheels have it."""
+    architecture: Architecture
     packages: tuple[str, ...]
-    requirements: str
-    """Text of a requirement file, with hashes."""
+    """Debian's."""
+    tests: tuple[str, ...]
+    """Of `locked_wheels.TESTS`."""
     unlocked: tuple[tuple[str, str], ...] = ()
     """Wheels that no file of ours locks, each with the folder in the root that it is put into."""
     with_security: bool = True
 
     @property
+    def requirements(self) -> tuple[str, ...]:
+        """The locked wheels."""
+        locked = locked_wheels.for_tests(self.architecture, PYTHON, self.tests)
+        return tuple(entry.to_line() for entry in locked)
+
+    @property
     def digest(self) -> str:
         """Of everything that the root depends on but the versions of Debian's packages."""
-        return sha256(repr((astuple(self), _FILES, debian.release())).encode()).hexdigest()[:16]
+        return sha256(repr((astuple(self), self.requirements, _FILES, debian.release())).encode()).hexdigest()[:16]
 
 
 def root_of(recipe: Recipe) -> Path:
     """Return a root made by a recipe, which nobody may write to; made anew if there is none."""
-    root = KEPT / f"{recipe.architecture}-{recipe.digest}"
+    root = KEPT / f"{recipe.architecture.name}-{recipe.digest}"
     KEPT.mkdir(parents=True, exist_ok=True)
     with alone(KEPT / f"{root.name}.lock"):
         if not root.exists():
@@ -88,10 +93,10 @@ def unpack(
 
 
 def _make(recipe: Recipe, scratch: Path, root: Path) -> None:
-    unpack(recipe.architecture, recipe.packages, root, scratch, with_security=recipe.with_security)
-    locked_wheels.install(recipe.requirements, root / SITE, recipe.machine, PYTHON, GLIBC, scratch)
+    unpack(recipe.architecture.name, recipe.packages, root, scratch, with_security=recipe.with_security)
+    locked_wheels.install(recipe.requirements, root / SITE, recipe.architecture, PYTHON, scratch)
     for requirement, folder in recipe.unlocked:
-        locked_wheels.install_one(requirement, root / folder, recipe.machine, PYTHON, GLIBC)
+        locked_wheels.install([requirement], root / folder, recipe.architecture, PYTHON)
     for name, text in _FILES.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(text)

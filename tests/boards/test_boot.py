@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from tests.boards import disks
 from tests.boards.converted import LEAST_SQNR_DB, Converted, ask, here, sqnr_db
-from tests.boards.sites import BoardSite
+from tests.boards.sites import CLAIM, BoardSite
 from tests.e2e.digits import images
 
+from autoglm_edge_protocol.deployment import ReportedState
 from autoglm_edge_protocol.names import BundleId
 from autoglm_edge_protocol.probation import ProbationTerms
 
@@ -24,6 +26,7 @@ def ask_about(site: BoardSite, x: np.ndarray) -> np.ndarray | None:
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
 def test_a_bare_board_enrols_pulls_a_bundle_answers_and_reports(site: BoardSite, onnx_bundle: Converted) -> None:
+    site.prepare()
     site.fleet.publish(onnx_bundle.packed)
     site.switch_on()
     device = site.wait("enrolled with its claim", site.device).device.name
@@ -37,12 +40,33 @@ def test_a_bare_board_enrols_pulls_a_bundle_answers_and_reports(site: BoardSite,
     assert ended.phase == "confirmed", ended
     telemetry = site.wait("telemetry of the inference", lambda: _requests(site))
     assert telemetry >= 1
-    # The claim is used up, and gone from the board.
     assert [claim.state for claim in site.fleet.enrolment.claims()] == ["used"]
+    site.machine.cut()
+    assert disks.problems(site.machine.disk) == ""
+    assert not disks.has(site.machine.disk, CLAIM)
     reference = ask(onnx_bundle, str(onnx_bundle.packed), here)[:4]
     assert sqnr_db(reference, answers) > LEAST_SQNR_DB
 
 
-def _requests(site: BoardSite) -> int:
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+def test_a_pi_3_with_its_own_device_tree_enrols_and_reports(pi_3_site: BoardSite) -> None:
+    site = pi_3_site
+    # It is started without a clock: claims and certificates must not be refused for that.
+    site.prepare()
+    site.switch_on()
+    site.wait("enrolled with its claim", site.device, 900)
+    seen = site.wait("connected as a device, with its certificate", site.online, 600).device
+    report = site.wait("it reports", lambda: seen.report or _report(site))
+    assert report.facts.board.startswith("Raspberry Pi 3 Model B")
+
+
+def _report(site: BoardSite) -> ReportedState | None:
     status = site.device()
-    return status.telemetry.requests if status is not None and status.telemetry is not None else 0
+    return None if status is None else status.device.report
+
+
+def _requests(site: BoardSite) -> int | None:
+    """How many requests the device has told of; None before there is one."""
+    status = site.device()
+    return (status.telemetry.requests or None) if status is not None and status.telemetry is not None else None

@@ -19,6 +19,7 @@ from autoglm_edge_converter.oldest_runtime import (
     Verdict,
     check_in_oldest,
     difference,
+    least_sqnr_db,
     ready_runtime,
 )
 from autoglm_edge_converter.recipes import Recipe
@@ -188,3 +189,26 @@ def test_a_file_is_run_in_the_runtimes_of_its_own_format_only() -> None:
     runtimes = (("onnx", OldRuntime(ONNX_RUNTIME, None, "no network")), ("tflite", OldRuntime(LITERT, here)))
     assert Oldest(runtimes).ran(Path("model.tflite")) == ("litert 1.0",)
     assert Oldest(runtimes).ran(Path("model.onnx")) == ()
+
+
+@pytest.mark.parametrize(
+    ("noise_db", "least_db"),
+    [
+        (None, 20.0),  # the same answers as the original
+        (40.0, 20.0),
+        (24.5, 20.0),
+        (19.0, 15.0),  # two roundings so far from the original are 3 dB further from one another
+        (2.0, 8.0),  # what could not be told from damage is no excuse
+    ],
+)
+def test_a_noisier_variant_may_differ_more(noise_db: float | None, least_db: float) -> None:
+    assert least_sqnr_db(noise_db) == least_db
+
+
+def test_roundings_of_two_runtimes_are_told_from_damage() -> None:
+    random = np.random.default_rng(0)
+    exact = random.standard_normal(4000).astype(np.float32)
+    ours, theirs = (exact + random.standard_normal(4000).astype(np.float32) * np.float32(0.126) for _ in range(2))
+    assert difference([[ours]], [[theirs]]) is not None  # 15 dB from one another
+    assert difference([[ours]], [[theirs]], least_sqnr_db(18.0)) is None
+    assert difference([[ours]], [[np.roll(theirs, 1)]], least_sqnr_db(18.0)) is not None

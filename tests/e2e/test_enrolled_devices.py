@@ -15,10 +15,13 @@ from tests.e2e.enrolling import TERMS, agent, make_claim
 from tests.fakes.agents import FLEET, AgentProcess, wait_until
 from tests.fakes.fleet_processes import FleetProcess
 from tests.fakes.guarded_brokers import GuardedBroker, Papers
+from tests.fakes.model_bundles import make_model_bundle
 
 from autoglm_edge_fleet.broker_access.plan import Kind
 from autoglm_edge_fleet.fleet import Fleet
 from autoglm_edge_fleet.local_broker import available_kinds
+
+pytestmark = pytest.mark.slow
 
 
 @dataclass(frozen=True)
@@ -78,13 +81,23 @@ def device_of(identity: Path) -> str:
     return str(json.loads((identity / "identity.json").read_text())["device"])
 
 
-def test_from_a_claim_to_a_device_that_reports_over_mutual_tls(both: Guarded, tmp_path: Path) -> None:
-    identity = both.enrol(make_claim(both.fleet, tmp_path), "board")
-    device = device_of(identity)
-    with running(identity):
-        wait_until(lambda: both.is_online(device), 30, "the device is not seen")
-        wait_until(lambda: both.fleet.status()[0].device.report is not None, 30, "it does not report")
-    assert both.fleet.status()[0].device.report is not None
+def test_from_two_claims_to_a_bundle_that_serves(both: Guarded, tmp_path: Path) -> None:
+    """Everything that devices and fleet say to each other passes the broker's rights, what all devices get, too."""
+    identities = [both.enrol(make_claim(both.fleet, tmp_path), f"board-{number}") for number in (1, 2)]
+    devices = [device_of(identity) for identity in identities]
+    bundle = make_model_bundle(tmp_path / "bundle", version="1", width=256, body=1)
+    both.fleet.publish(bundle.directory)
+    first, second = (running(identity) for identity in identities)
+    with first, second:
+        for device in devices:
+            wait_until(lambda: both.is_online(device), 60, "a device is not seen")  # noqa: B023
+        issued = both.fleet.deploy(bundle.reference.id, devices)
+        ended = both.fleet.wait_for_deployments(issued, 120)
+        assert [each.phase for each in ended] == ["confirmed", "confirmed"], ended
+        answer = both.fleet.command(devices[0], "ping")
+        queued = both.fleet.wait_for_answer(answer.command_id, 30)
+        assert queued.answer is not None
+        wait_until(lambda: all(each.telemetry for each in both.fleet.status()), 30, "no telemetry comes")
 
 
 def test_a_certificate_is_renewed_before_it_runs_out_and_used(one: Guarded, tmp_path: Path) -> None:

@@ -24,8 +24,8 @@ from autoglm_edge_agent.enrolment.key_work import FileKey
 from autoglm_edge_fleet.broker_access.folder import FLEET_CERTIFICATE, FLEET_KEY
 from autoglm_edge_fleet.broker_access.plan import BrokerSettings, Kind
 from autoglm_edge_fleet.database import Database
-from autoglm_edge_fleet.enrolment.authority import read_request
 from autoglm_edge_fleet.enrolment.certificates import store_certificate
+from autoglm_edge_fleet.enrolment.signing_requests import read_request
 from autoglm_edge_fleet.fleet import Fleet
 from autoglm_edge_fleet.local_broker import find_program
 from autoglm_edge_protocol.durable import Disk

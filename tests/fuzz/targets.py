@@ -21,13 +21,14 @@ import numpy as np
 from tests.fakes.fast_path_channels import HostedChannel, memory_of
 from tests.fakes.onnx_writer import linear_model
 from tests.fakes.tflite_writer import flatbuffer
+from tests.fuzz import enrolment_targets as enrolment
 from tests.fuzz import trust_targets as trust
 from tests.protocol.example_documents import EXAMPLES, MANIFEST, VARIANT
 
 from autoglm_edge_agent.client.datatypes import DATATYPES
 from autoglm_edge_agent.client.wire import REQUEST, REQUEST_KIND
 from autoglm_edge_agent.config import load_config
-from autoglm_edge_agent.errors import ConfigurationError
+from autoglm_edge_agent.errors import ConfigurationError, StateError
 from autoglm_edge_agent.inference.errors import RequestError
 from autoglm_edge_agent.inference.http import HttpServer
 from autoglm_edge_agent.inference.messages import Request, Response
@@ -264,6 +265,10 @@ _SNAPSHOT = next(data for name, data in _FILES.items() if name.endswith(".snapsh
 _MODELS: tuple[type[Document], ...] = tuple(dict.fromkeys(type(each) for each in EXAMPLES))
 """In a fixed order: tests are named after them in every process."""
 
+_CSR = enrolment.scene().device.request.csr.encode()
+_CERTIFICATE = enrolment.scene().desk.fleet.enrolment.authority.pem().encode()
+_KEY = (enrolment.scene().device.folder / "device.key").read_bytes()
+
 TARGETS: dict[str, Target] = {
     target.name: target
     for target in (
@@ -287,6 +292,15 @@ TARGETS: dict[str, Target] = {
         Target("slots of a newer release", salvage, (b'{"schema_version":9,"current":{"bundle":{"name":"a"}}}',)),
         Target("kept answers", _in_file("answers.json", lambda path: Ledger(path, Disk())), (b'{"entries":[]}',)),
         Target("thermal zone", _in_file("temp", _zone), (b"48312\n",)),
+        Target("request to the registrar", enrolment.request, (enrolment.scene().device.asks(),)),
+        Target("request of a claim's holder", enrolment.proven_request, (_CSR,)),
+        Target("signing request", enrolment.signing_request, (_CSR,)),
+        Target("request for renewal", enrolment.renewal, (enrolment.renewal_request(),)),
+        Target("answer to a board", enrolment.answer, (enrolment.scene().answer,)),
+        Target("certificate to the key process", enrolment.certificate, (_CERTIFICATE,)),
+        Target("device's key", _in_file("device.key", enrolment.key), (_KEY,)),
+        Target("identity", _in_file("identity.json", enrolment.identity), (enrolment.IDENTITY,), (StateError,)),
+        Target("broker settings", _in_file("broker.json", enrolment.broker_settings), (enrolment.BROKER_SETTINGS,)),
         *(Target(f"metadata {name}", trust.metadata(name), (_FILES[name],)) for name in _FILES),
         Target("kept timestamp", _in_file("kept", trust.kept_metadata("timestamp.json")), (_FILES["timestamp.json"],)),
         Target("kept snapshot", _in_file("kept", trust.kept_metadata("snapshot.json")), (_SNAPSHOT,)),

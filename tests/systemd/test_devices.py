@@ -50,7 +50,7 @@ def test_links_follow_what_is_found(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files to groups")
 def test_only_groups_that_are_needed_and_there(tmp_path: Path) -> None:
-    boards.write_board(boards.PI_5_HAILO | {"dev/apex_0": "", "dev/apex_1": "", "dev/hailo1": ""}, tmp_path)
+    boards.write_board({**boards.PI_5_HAILO, "dev/apex_0": "", "dev/apex_1": "", "dev/hailo1": ""}, tmp_path)
     video = grp.getgrnam("video").gr_gid
 
     def give(name: str, gid: int, mode: int) -> None:

@@ -134,11 +134,14 @@ def test_its_children_find_nothing_of_the_manager(
     environment = Path(f"/proc/{worker}/environ").read_bytes()
     assert b"ORT_DISABLE_TELEMETRY=1" in environment
     assert b"NOTIFY_SOCKET" not in environment
-    score = lambda pid: int(Path(f"/proc/{pid}/oom_score_adj").read_text())  # noqa: E731
-    assert score(worker) == 500
-    assert score(agent.process.pid) == score("self") < 500
+    assert _oom_score(worker) == 500
+    assert _oom_score(agent.process.pid) == _oom_score("self") < 500
     assert agent.stop() == 0
     wait_until(lambda: "STOPPING=1" in manager.heard, 10, "the agent does not say that it ends")
+
+
+def _oom_score(pid: int | str) -> int:
+    return int(Path(f"/proc/{pid}/oom_score_adj").read_text())
 
 
 def test_whom_the_manager_means() -> None:

@@ -37,6 +37,7 @@ def _considered(entry: Considered) -> dict[str, Any]:
         "form": entry.form,
         "size_bytes": entry.size_bytes,
         "speedup": entry.speedup,
+        "unknown_on": list(entry.unknown_on),
         "outcome": entry.outcome,
     }
 

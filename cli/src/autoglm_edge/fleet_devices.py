@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -24,6 +25,9 @@ from autoglm_edge.fleet_tables import devices_table, reasons
 from autoglm_edge_fleet.enrolment.claims import ClaimTerms
 
 devices = typer.Typer(help="List the devices; approve, revoke and replace them.", invoke_without_command=True)
+
+_SOON_DAYS = 90.0
+"""A device that was there since half of its certificate's life was over has renewed it."""
 
 NameArgument = Annotated[str, typer.Argument(help="Name of the device.")]
 
@@ -53,6 +57,9 @@ def list_devices(context: typer.Context, fleet: FleetOption = None, as_json: Jso
     for name, certificate in certificates.items():
         if certificate.revoked_at is not None:
             out.print(f"{name}: revoked: {certificate.revoked_reason}", markup=False, soft_wrap=True)
+        elif (days := (certificate.not_after - time.time()) / 86_400) < _SOON_DAYS:
+            state = f"runs out in {days:.0f} days, and was not renewed" if days > 0 else "has run out: enrol it again"
+            out.print(f"{name}: its certificate {state}")
     for name, line in suspicions.items():
         out.print(f"{name}: {line}", markup=False, soft_wrap=True)
     for claim in claims:

@@ -9,7 +9,13 @@ from pathlib import Path
 from autoglm_edge_converter.cache import Cache, NoCache
 from autoglm_edge_converter.errors import CandidateFailed
 from autoglm_edge_converter.formats import format_of
-from autoglm_edge_converter.oldest_runtime import MOST_SAMPLES, OldRuntime, check_in_oldest, ready_runtime
+from autoglm_edge_converter.oldest_runtime import (
+    MOST_SAMPLES,
+    OldRuntime,
+    check_in_oldest,
+    least_sqnr_db,
+    ready_runtime,
+)
 from autoglm_edge_converter.progress import Progress
 from autoglm_edge_converter.targets import Demands
 from autoglm_edge_converter.workbench import Workbench
@@ -31,10 +37,11 @@ class Oldest:
         feeds = [bench.feeds[index] for index in few]
         try:
             expected = bench.laboratory.run(path, few)
+            least_db = least_sqnr_db(bench.compare(path, few).sqnr_db)
         except CandidateFailed as error:
             return f"it fails when it is run: {error}"
         for old in mine:
-            verdict = check_in_oldest(path, old, feeds, expected, bench.scratch, self.cache)
+            verdict = check_in_oldest(path, old, feeds, expected, bench.scratch, self.cache, least_db=least_db)
             if verdict.problem is not None:
                 return f"the oldest runtime of the targets cannot use it: {verdict.problem}"
         return None

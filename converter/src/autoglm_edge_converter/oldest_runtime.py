@@ -25,12 +25,16 @@ from autoglm_edge_converter.operators import libraries_in_use
 from autoglm_edge_converter.progress import Progress
 from autoglm_edge_converter.targets import Runtime
 from autoglm_edge_converter.tensors import Array, Feed
+from autoglm_edge_converter.tolerance import LOOSEST_SQNR_DB
 from autoglm_edge_protocol.digests import sha256_of, sha256_of_file
 from autoglm_edge_protocol.golden import OutputAgreement, compare
 
 MOST_SAMPLES = 4
 LEAST_SQNR_DB = 20.0
 """Old and new kernels round 8-bit products differently: as much noise as quantizing made, 25 to 40 dB, and no more."""
+APART_DB = 4.0
+"""Answers that are both so far from the original's are twice as far, by power, from one another: 3 dB, which few
+samples tell to within one."""
 LEAST_EQUAL = 7 / 8
 """Of the elements of an integer or boolean output; the rest may have fallen to the other side of a border."""
 _SAME = 1e-5
@@ -88,24 +92,26 @@ def check_in_oldest(
     scratch: Path,
     cache: Cache | None = None,
     by_table: str | None = None,
+    least_db: float = LEAST_SQNR_DB,
 ) -> Verdict:
     """Run a variant's file in an old runtime and compare with what the current one answers. Raises OSError.
 
     `expected` are the variant's own outputs in the current runtime, a sequence per feed, in the model's order; the
-    first few feeds are used. `by_table` is what a table of operators says against the file, None for nothing. Answers
-    are kept in the cache by the content of the file, the feeds and the environment.
+    first few feeds are used. `least_db`: how near float outputs have to be to them. `by_table` is what a table of
+    operators says against the file, None for nothing. Answers are kept in the cache by the content of the file, the
+    feeds and the environment.
     """
     name = f"{old.runtime.name} {old.runtime.oldest}"
     if old.python is None:
         return Verdict(name, False, by_table, f"not run in {name}, judged by its table of operators: {old.problem}")
     cache = cache or NoCache()
     feeds, expected = feeds[:MOST_SAMPLES], expected[:MOST_SAMPLES]
-    key = _key(path, old, feeds, expected)
+    key = f"{_key(path, old, feeds, expected)} {least_db:.1f}"
     known = cache.get(key)
     if known is not None:
         return Verdict(**json.loads(known))
     try:
-        problem = _run(path, old, feeds, expected, scratch)
+        problem = _run(path, old, feeds, expected, scratch, least_db)
     except subprocess.TimeoutExpired:
         # Not kept: this machine may have been busy.
         return Verdict(name, True, f"{name} does not answer {len(feeds)} samples here within {_RUNNING_S:.0f} s")
@@ -128,8 +134,18 @@ def _program() -> Path:
     return Path(str(files("autoglm_edge_converter"))) / _PROGRAM
 
 
+def least_sqnr_db(noise_db: float | None) -> float:
+    """Return how near a variant's answers in two runtimes have to be, when it is so far from the original in one."""
+    return LEAST_SQNR_DB if noise_db is None else min(LEAST_SQNR_DB, max(LOOSEST_SQNR_DB, noise_db - APART_DB))
+
+
 def _run(
-    path: Path, old: OldRuntime, feeds: Sequence[Feed], expected: Sequence[Sequence[Array]], scratch: Path
+    path: Path,
+    old: OldRuntime,
+    feeds: Sequence[Feed],
+    expected: Sequence[Sequence[Array]],
+    scratch: Path,
+    least_db: float,
 ) -> str | None:
     """Return what is wrong with the variant there, None where nothing is. Raises TimeoutExpired, OSError."""
     samples, answers, request = (scratch / f"oldest.{end}" for end in ("samples.npz", "answers.npz", "request.json"))
@@ -143,7 +159,7 @@ def _run(
         return _PREAMBLE.sub("", str(said["error"]), count=1)[:300]
     with np.load(answers, allow_pickle=False) as archive:
         found = [[archive[f"{at}.{number}"] for number in range(int(said["outputs"]))] for at in range(len(feeds))]
-    return difference(expected, found)
+    return difference(expected, found, least_db)
 
 
 def _ask(old: OldRuntime, request: Path) -> dict[str, str | int]:
@@ -157,7 +173,9 @@ def _ask(old: OldRuntime, request: Path) -> dict[str, str | int]:
     return {"error": (done.stderr.strip().splitlines() or [f"the process ended with code {done.returncode}"])[-1][:300]}
 
 
-def difference(expected: Sequence[Sequence[Array]], found: Sequence[Sequence[Array]]) -> str | None:
+def difference(
+    expected: Sequence[Sequence[Array]], found: Sequence[Sequence[Array]], least_db: float = LEAST_SQNR_DB
+) -> str | None:
     """Return how answers of two runtimes differ beyond the rounding of their kernels, None where they do not.
 
     Both are outputs by sample, in the model's order, of any numeric dtype.
@@ -169,7 +187,7 @@ def difference(expected: Sequence[Sequence[Array]], found: Sequence[Sequence[Arr
         theirs = [outputs[number] for outputs in found]
         if ours[0].dtype in (np.int8, np.uint8):
             ours, theirs = _centred(ours, theirs)
-        wrong = None if _equal(ours, theirs) else _wrong(compare(ours, theirs), ours[0])
+        wrong = None if _equal(ours, theirs) else _wrong(compare(ours, theirs), ours[0], least_db)
         if wrong is not None:
             return f"output {number} {wrong}"
     return None
@@ -190,12 +208,12 @@ def _equal(ours: Sequence[Array], theirs: Sequence[Array]) -> bool:
     )
 
 
-def _wrong(agreement: OutputAgreement, like: Array) -> str | None:
+def _wrong(agreement: OutputAgreement, like: Array, least_db: float) -> str | None:
     if not agreement.finite:
         return "is NaN, infinite or of another shape"
     if like.dtype.kind == "f":
         noise = agreement.sqnr_db
-        low = noise is not None and noise < LEAST_SQNR_DB
+        low = noise is not None and noise < least_db
         return f"is {noise:.1f} dB from that of the current runtime" if low else None
     return (
         f"has {agreement.equal:.1%} of its elements as the current runtime" if agreement.equal < LEAST_EQUAL else None

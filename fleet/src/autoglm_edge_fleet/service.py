@@ -7,6 +7,7 @@ a device can say is survived: refused, noted in one line, and forgotten.
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -20,16 +21,10 @@ from autoglm_edge_fleet.database_thread import DatabaseThread
 from autoglm_edge_fleet.deployments import devices_that_lack
 from autoglm_edge_fleet.devices import Change, count_traffic, take_presence, take_report
 from autoglm_edge_fleet.dispatch import Dispatcher
-from autoglm_edge_fleet.enrolment.registrar import Registrar, Reply
+from autoglm_edge_fleet.enrolment.reception import Reception
+from autoglm_edge_fleet.enrolment.registrar import Registrar
 from autoglm_edge_fleet.enrolment.sightings import sight
-from autoglm_edge_fleet.errors import (
-    BadSettings,
-    EnrolmentError,
-    FleetError,
-    RefusedReport,
-    StorageError,
-    TrustError,
-)
+from autoglm_edge_fleet.errors import FleetError, RefusedReport, StorageError, TrustError
 from autoglm_edge_fleet.inbound import Report, read_credit, read_fetch, read_report
 from autoglm_edge_fleet.keys import KEYS_FOLDER, KeyRing
 from autoglm_edge_fleet.limits import FLEET_LIMITS
@@ -98,7 +93,6 @@ class Service:
         client_id = f"autoglm-fleet-{config.name}"
         self._link = Link(address, client_id, fleet_filters(config.name), self._on_message, self._on_connected)
         self._renewal = renewal
-        self._registrar = Registrar(directory, config, passphrases, lambda line: self._say_once(line, "certificates"))
         self._reloading = asyncio.Lock()
         self._repository = repository = Repository(directory / REPOSITORY_FOLDER)
         sealing: Sealing = renewal.sealing if renewal else Unsealed()
@@ -107,6 +101,9 @@ class Service:
         self._blocks = BlockServer(
             config.name, objects, self._link, say, block_bytes_for(config.packet_bytes), config.publishes_per_s
         )
+        said = functools.partial(self._say_once, about="certificates")
+        registrar = Registrar(directory, config, passphrases, said)
+        self._reception = Reception(config.name, registrar, self._database, self._link, said)
         self._changed = True
         self._data_version = -1
         self._sizes: dict[str, int] = {}
@@ -185,8 +182,7 @@ class Service:
             self._changed = False
             await self._dispatcher.publish_desired()
             await self._dispatcher.send_commands()
-            for reply in await self._database.run(lambda database: self._registrar.approved(database)):
-                await self._send_reply(Channel.ENROLLED, reply)
+            await self._reception.answer_approved()
 
     async def _flush(self) -> None:
         await self._flush_traffic()
@@ -242,7 +238,7 @@ class Service:
             if topic.channel is Channel.FETCH:
                 await self._take_fetch(topic.device, message.payload)
             elif topic.channel in (Channel.ENROLMENT, Channel.RENEWAL):
-                await self._give_certificate(topic, message.payload)
+                await self._reception.take(topic, message.payload)
             elif topic.channel is Channel.CREDIT:
                 self._blocks.credit(topic.device, read_credit(message.payload))
             elif message.payload:  # an empty retained message is a deletion
@@ -251,20 +247,6 @@ class Service:
             self._say_once(str(error))
         except (ProtocolError, RefusedReport) as error:
             self._say_once(f"refused from {printable(message.topic)}: {printable(str(error))}")
-
-    async def _give_certificate(self, topic: Topic, payload: bytes) -> None:
-        renews = topic.channel is Channel.RENEWAL
-        answer = self._registrar.renew if renews else self._registrar.enrol
-        try:
-            reply = await self._database.run(lambda database: answer(database, topic.device, payload))
-        except (EnrolmentError, TrustError, BadSettings) as error:
-            # Who asks goes on asking, and is answered once the key is at hand.
-            self._say_once(f"a certificate is asked for and cannot be given: {error}", "certificates")
-            return
-        await self._send_reply(Channel.RENEWED if renews else Channel.ENROLLED, reply)
-
-    async def _send_reply(self, channel: Channel, reply: Reply) -> None:
-        await self._link.publish(str(Topic(self._fleet, reply.to, channel)), reply.payload, timeout_s=5)
 
     async def _take_fetch(self, device: str, payload: bytes) -> None:
         request = read_fetch(payload)

@@ -3,8 +3,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.fakes.claimants import Desk
 from tests.fakes.ports import free_port
+from tests.protocol.example_documents import CLAIM
 
 from autoglm_edge_agent.enrolment import asking
 from autoglm_edge_agent.enrolment.asking import FIRST_PAUSE_S, LAST_PAUSE_S, pause_s
@@ -23,17 +23,15 @@ def test_pauses_grow_up_to_minutes_and_differ_from_board_to_board() -> None:
 
 
 @pytest.fixture
-def claim(tmp_path: Path) -> Claim:
-    desk = Desk(tmp_path / "fleet")
-    made = desk.claim().model_copy(update={"broker_url": f"mqtt://127.0.0.1:{free_port()}"})
-    desk.close()
-    return made
+def claim() -> Claim:
+    nowhere = f"mqtt://127.0.0.1:{free_port()}"
+    return CLAIM.model_copy(update={"broker_url": nowhere, "broker_ca": None, "name": None, "name_prefix": None})
 
 
 async def test_without_a_network_it_waits_and_says_once_for_what(
     claim: Claim, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(asking, "CONNECT_S", 0.1)
+    monkeypatch.setattr(asking, "LOOK_S", 0.1)
     monkeypatch.setattr(asking, "FIRST_PAUSE_S", 0.05)
     said: list[str] = []
     folder = IdentityFolder(tmp_path / "identity", Disk())

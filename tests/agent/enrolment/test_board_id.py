@@ -57,5 +57,12 @@ def test_without_a_serial_number_an_interface_of_the_boards_own_counts(
     assert (board_id("home", board(tmp_path, None, **interfaces)) is not None) is is_told
 
 
+def test_a_sandbox_that_hides_one_name_of_the_serial_number_changes_nothing(tmp_path: Path) -> None:
+    open_board, hidden = board(tmp_path / "open", b"a3b1\0"), tmp_path / "hidden"
+    (hidden / "sys/firmware/devicetree/base").mkdir(parents=True)
+    (hidden / "sys/firmware/devicetree/base/serial-number").write_bytes(b"a3b1\0")
+    assert board_id("home", hidden) == board_id("home", open_board)
+
+
 def test_a_serial_number_of_nothing_but_zeros_is_none(tmp_path: Path) -> None:
     assert board_id("home", board(tmp_path, b"0000000000000000\0")) is None

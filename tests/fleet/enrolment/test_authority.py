@@ -9,7 +9,8 @@ from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from autoglm_edge_agent.enrolment.key_work import FileKey
-from autoglm_edge_fleet.enrolment.authority import Authority, Revocation, read_request
+from autoglm_edge_fleet.enrolment.authority import Authority, Revocation
+from autoglm_edge_fleet.enrolment.signing_requests import read_request
 from autoglm_edge_fleet.errors import EnrolmentError, KeyUnavailable, NoAuthority, WrongPassphrase
 from autoglm_edge_fleet.passphrases import Passphrases
 from autoglm_edge_protocol.durable import Disk

@@ -73,7 +73,7 @@ def test_a_claim_on_a_second_board_is_refused_and_the_owner_sees_it(desk: Desk, 
 def test_the_fleets_clock_alone_ends_a_claim(desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     claim = desk.claim(expires_s=60.0)
     board, late = Claimant(claim, tmp_path / "board"), Claimant(claim, tmp_path / "late")
-    monkeypatch.setattr(registrar.time, "time", lambda: claim.expires_at + 1)
+    monkeypatch.setattr("time.time", lambda: claim.expires_at + 1)
     refused = desk.answer(late)
     assert isinstance(refused, Refused)
     assert refused.code == "claim-expired"

@@ -12,6 +12,7 @@ import logging
 import os
 import random
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +27,8 @@ from autoglm_edge_protocol.topics import Channel, Topic, board_filters
 log = logging.getLogger(__name__)
 
 CONNECT_S = 30.0
+LOOK_S = 1.0
+"""How often it is looked, while connecting, whether it has failed."""
 ANSWER_S = 20.0
 """How long an answer may take that does not wait for a person."""
 APPROVAL_S = 600.0
@@ -89,7 +92,7 @@ class Asker:
         link.keep_no_session()
         await link.start()
         try:
-            await link.wait_connected(CONNECT_S)
+            await _connected(link)
             asking = EnrolmentRequest(claim_id=self._claim.claim_id, request=prove(request, self._claim.secret))
             await link.publish(topic, asking.to_bytes(), timeout_s=ANSWER_S)
             return await self._answered(answers, request)
@@ -123,6 +126,17 @@ class Asker:
         if what != self.waits_for:
             self._say(f"waits for {what}")
         self.waits_for = what
+
+
+async def _connected(link: Link) -> None:
+    """Wait until the broker lets us in, or it is known what stands in the way. Raises LinkError."""
+    deadline = time.monotonic() + CONNECT_S
+    while True:
+        try:
+            return await link.wait_connected(LOOK_S)
+        except LinkError:
+            if link.last_problem is not None or time.monotonic() >= deadline:
+                raise
 
 
 @contextlib.contextmanager

@@ -13,6 +13,7 @@ import json
 from autoglm_edge_fleet.broker_access.plan import AUTHORITY_FILE, CERTIFICATE_FILE, KEY_FILE, BrokerPlan
 from autoglm_edge_fleet.broker_access.rights import (
     FLEET_USER,
+    LARGEST_MESSAGE_BYTES,
     SELF,
     Rights,
     board_rights,
@@ -35,6 +36,7 @@ def _configuration(plan: BrokerPlan) -> str:
     return f"""\
 # The fleet {plan.fleet}. Written by `autoglm-edge fleet broker config`; include it from emqx.conf, and let no other
 # listener be open to devices.
+mqtt.max_packet_size = "{LARGEST_MESSAGE_BYTES}B"
 mqtt.client_attrs_init = [{{ expression = "cn", set_as_attr = "{_ATTRIBUTE}" }}]
 
 listeners.ssl.autoglm_devices {{

@@ -15,6 +15,7 @@ from autoglm_edge_fleet.broker_access.plan import (
 )
 from autoglm_edge_fleet.broker_access.rights import (
     FLEET_USER,
+    LARGEST_MESSAGE_BYTES,
     SELF,
     Rights,
     board_rights,
@@ -41,6 +42,9 @@ def _configuration(plan: BrokerPlan) -> str:
 # The fleet {plan.fleet}. Written by `autoglm-edge fleet broker config`: the next call loses what is changed here.
 per_listener_settings true
 set_tcp_nodelay true
+message_size_limit {LARGEST_MESSAGE_BYTES}
+# Of devices that are gone. One that was away for longer subscribes anew, and finds its desired state retained.
+persistent_client_expiration 1m
 
 # Devices, and the fleet itself: a certificate of the fleet's authority, and no other way in.
 listener {settings.port} {settings.bind}

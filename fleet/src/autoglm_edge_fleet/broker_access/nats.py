@@ -13,6 +13,7 @@ import json
 from autoglm_edge_fleet.broker_access.plan import AUTHORITY_FILE, CERTIFICATE_FILE, KEY_FILE, BrokerPlan
 from autoglm_edge_fleet.broker_access.rights import (
     FLEET_USER,
+    LARGEST_MESSAGE_BYTES,
     SELF,
     Rights,
     board_rights,
@@ -45,6 +46,7 @@ def _devices(plan: BrokerPlan) -> str:
 # The fleet {fleet}: devices. Written by `autoglm-edge fleet broker config`, anew for each device that comes or goes.
 server_name: "autoglm-edge-{fleet}"
 listen: "127.0.0.1:{client}"
+max_payload: {LARGEST_MESSAGE_BYTES}
 jetstream {{ store_dir: "{plan.file("jetstream")}", domain: "{_DOMAIN}" }}
 leafnodes {{
   listen: "127.0.0.1:{leaf}"
@@ -73,6 +75,7 @@ def _enrolment(plan: BrokerPlan) -> str:
 # The fleet {plan.fleet}: boards that are to become devices. Written by `autoglm-edge fleet broker config`.
 server_name: "autoglm-edge-{plan.fleet}-enrolment"
 listen: "127.0.0.1:{client + 1}"
+max_payload: {LARGEST_MESSAGE_BYTES}
 leafnodes {{ remotes: [ {{ url: "nats://enrolment:{settings.secret}@127.0.0.1:{leaf}", account: "{_ACCOUNT}" }} ] }}
 mqtt {{
   listen: "{settings.bind}:{settings.enrolment_port}"

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from autoglm_edge_protocol.limits import LIMITS
 from autoglm_edge_protocol.names import EVERYBODY
 from autoglm_edge_protocol.topics import BULK, OF_DEVICE, PREFIX, TO_BOARD, TO_DEVICE, Channel
 
 FLEET_USER = "the.fleet"
 """The common name of the fleet's own certificate. No device has a dot in its name."""
 SELF = "{self}"
+LARGEST_MESSAGE_BYTES = 2 * LIMITS.control_bytes
+"""Strangers may publish on the listener without certificates: nobody needs more than this."""
 
 
 @dataclass(frozen=True)

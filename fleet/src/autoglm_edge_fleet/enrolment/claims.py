@@ -6,16 +6,19 @@ import json
 import secrets
 import sqlite3
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from autoglm_edge_fleet.audit import note
-from autoglm_edge_fleet.database import Database, Row
+from autoglm_edge_fleet.database import Database, Row, Value
 from autoglm_edge_fleet.enrolment.decisions import Known
 from autoglm_edge_fleet.errors import NotWaiting, UnknownClaim
 from autoglm_edge_fleet.printable import printable
 from autoglm_edge_protocol.documents import parse
 from autoglm_edge_protocol.enrolment import CertificateRequest
+
+Read = Callable[[str, Sequence[Value]], list[Row]]
+"""Returns the rows of a query, of a database or within a transaction."""
 
 
 @dataclass(frozen=True)
@@ -142,11 +145,9 @@ def approve(database: Database, name: str) -> ClaimRow:
 # for the registrar ----
 
 
-def find_record(connection: sqlite3.Connection | Database, claim_id: str) -> Record | None:
-    """Return what is known of a claim, None when it was never made. Raises StorageError."""
-    sql = "SELECT * FROM claims WHERE claim_id = ?"
-    read = connection.read if isinstance(connection, Database) else lambda s, v: connection.execute(s, v).fetchall()
-    rows = read(sql, (claim_id,))
+def find_record(read: Read, claim_id: str) -> Record | None:
+    """Return what is known of a claim, None when it was never made. Raises what `read` does."""
+    rows = read("SELECT * FROM claims WHERE claim_id = ?", (claim_id,))
     if not rows:
         return None
     row = rows[0]

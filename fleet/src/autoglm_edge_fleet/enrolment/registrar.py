@@ -17,7 +17,7 @@ from autoglm_edge_fleet.broker_access.folder import BrokerFolder
 from autoglm_edge_fleet.config import FleetConfig
 from autoglm_edge_fleet.database import Database
 from autoglm_edge_fleet.devices import insert
-from autoglm_edge_fleet.enrolment.authority import Authority, BadRequest, SignedKey, read_request
+from autoglm_edge_fleet.enrolment.authority import Authority
 from autoglm_edge_fleet.enrolment.certificates import (
     DeviceCertificate,
     newest_certificate,
@@ -34,6 +34,7 @@ from autoglm_edge_fleet.enrolment.claims import (
     store_request,
 )
 from autoglm_edge_fleet.enrolment.decisions import UNKNOWN, Refuse, Step, decide, free_name
+from autoglm_edge_fleet.enrolment.signing_requests import BadRequest, SignedKey, read_request
 from autoglm_edge_fleet.errors import BadSettings, RefusedReport
 from autoglm_edge_fleet.passphrases import Passphrases
 from autoglm_edge_protocol.claims import open_proven, prove
@@ -83,7 +84,7 @@ class Registrar:
         WrongPassphrase: nobody can be answered now. BadSettings, StorageError.
         """
         asking = parse(EnrolmentRequest, payload)
-        record = find_record(database, asking.claim_id)
+        record = find_record(database.read, asking.claim_id)
         if record is None:
             self._say(f"a board asks with the claim {asking.claim_id}, which was never made here")
             return Reply(request_id, EnrolmentAnswer(refusal=UNKNOWN).to_bytes())
@@ -106,7 +107,7 @@ class Registrar:
         """Return the answers to boards that have been approved since. Raises as `enrol`."""
         replies = []
         for claim_id in approved_claims(database):
-            record = find_record(database, claim_id)
+            record = find_record(database.read, claim_id)
             if record is not None and record.asked is not None:
                 key = read_request(record.asked.request.csr)
                 replies.append(self._decide(database, record, record.asked, key))
@@ -116,7 +117,9 @@ class Registrar:
         self._authority.open()
         with database.transaction() as connection:
             # Once more, now that nobody else can write.
-            record = find_record(connection, record.claim_id) or record
+            record = (
+                find_record(lambda sql, values: connection.execute(sql, values).fetchall(), record.claim_id) or record
+            )
             step = decide(record.known, asked.key_sha256, time.time())
             if isinstance(step, Refuse):
                 if step.is_contested and store_contest(connection, record.claim_id, describe_board(asked.request)):
