@@ -18,9 +18,10 @@ from tests.firmware import images
 
 from autoglm_edge_firmware.customise.payload import Payload, read_package
 from autoglm_edge_firmware.doctor import examine
-from autoglm_edge_firmware.image import ImagePlan
+from autoglm_edge_firmware.image import ImagePlan, files
 from autoglm_edge_firmware.image.boards import board
 from autoglm_edge_firmware.image.build import finish
+from autoglm_edge_firmware.image.layout import identifiers
 from autoglm_edge_firmware.media.opened import open_medium
 from autoglm_edge_firmware.package.build import build_package
 from autoglm_edge_firmware.write import disks
@@ -47,6 +48,8 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
     bootable._settle(root)
     bootable._install(package, root)
     _keep_few_modules(root)
+    # As mmdebstrap would find it there.
+    (root / "etc/fstab").write_text(files.fstab(identifiers("generic-arm64")))
     payload = Payload(read_package(package), name_prefix="plant-a")
     return finish(ImagePlan(board("generic-arm64"), folder / "card.img", payload, 1_760_000_000), root, work)
 
