@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from types import TracebackType
 
-from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
 from autoglm_edge.console import err
 
@@ -42,11 +42,14 @@ class Bar:
 
     def __init__(self, bars: Progress, name: str) -> None:
         self._bars = bars
-        self._task = bars.add_task(name, total=None, step="")
+        self._name = name
+        self._task: TaskID | None = None
         self._step = ""
 
     def __call__(self, step: str, done: int, total: int) -> None:
         """Show how far a step is."""
+        if self._task is None:
+            self._task = self._bars.add_task(self._name, total=None, step=step)
         if step != self._step:
             self._step = step
             self._bars.reset(self._task, total=total or None, step=step)

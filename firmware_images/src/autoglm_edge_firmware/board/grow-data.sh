@@ -13,6 +13,12 @@ done
 free=$(($(cat "/sys/block/$disk/size") - $(cat "$part/start") - $(cat "$part/size")))
 # Less than 4 MiB is what aligning leaves.
 [ "$free" -ge 8192 ] || exit 0
+# Whoever looks at the partition between the two steps below finds that table and kernel differ, and takes it for gone,
+# with what is mounted from it: nobody looks while the disk is locked, and nothing is mounted before all have looked.
+udevadm settle --timeout=120 || true
 # The table is one sector: written whole or not at all, whenever the power goes.
-echo ', +' | sfdisk --quiet --force --no-reread --no-tell-kernel -N "$number" "/dev/$disk"
-partx --update --nr "$number" "/dev/$disk"
+flock --exclusive "/dev/$disk" sh -c '
+  echo ", +" | sfdisk --quiet --force --no-reread --no-tell-kernel -N "$1" "$2"
+  partx --update --nr "$1" "$2"
+' sh "$number" "/dev/$disk"
+udevadm settle --timeout=120 || true

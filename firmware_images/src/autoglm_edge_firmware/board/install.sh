@@ -10,7 +10,9 @@ say() { echo "autoglm-edge: $*"; }
 # The board's own name: what it is called, and its serial number, or else the number of this installation.
 name_board() {
   [ -s "$folder/name-prefix" ] || return 0
-  serial=$(tr -dc '0-9a-zA-Z' <"$root/proc/device-tree/serial-number" 2>/dev/null || true)
+  serial=
+  [ ! -r "$root/proc/device-tree/serial-number" ] ||
+    serial=$(tr -dc '0-9a-zA-Z' <"$root/proc/device-tree/serial-number")
   [ -n "$serial" ] || serial=$(tr -dc '0-9a-f' <"$root/etc/machine-id" | cut -c1-8)
   name="$(tr -dc '0-9a-zA-Z-' <"$folder/name-prefix")-$(printf %s "$serial" | tail -c 8)"
   echo "$name" >"$root/etc/hostname"
@@ -19,7 +21,7 @@ name_board() {
   else
     printf '127.0.1.1\t%s\n' "$name" >>"$root/etc/hosts"
   fi
-  [ -n "$root" ] || hostname "$name"
+  [ -n "$root" ] || echo "$name" >/proc/sys/kernel/hostname
   rm -f "$folder/name-prefix"
   say "this board is $name"
 }

@@ -25,6 +25,8 @@ from autoglm_edge_protocol.errors import ProtocolError
 STATE = "/var/lib/autoglm-edge"
 _PACKAGE = re.compile(rf"{NAME}_([^_]+)_[^_]+\.deb")
 _FOLDERS = ("/autoglm-edge", "/usr/local/lib/autoglm-edge-install")
+NOT_UNMOUNTED = "not unmounted: the next boot plays its journal back, until then some of it may be older"
+_FINE = ("", "sound", NOT_UNMOUNTED)
 _UNINITIALISED = ("", "uninitialized")
 
 
@@ -64,7 +66,8 @@ def _state(volume: Volume) -> str:
         if isinstance(volume.tree, Ext4Tree):
             if volume.tree.size_bytes() > volume.partition.size_bytes:
                 return "larger than its partition"
-            volume.tree.must_be_at_rest()
+            if not volume.tree.is_at_rest:
+                return NOT_UNMOUNTED
             volume.tree.check()
         elif volume.tree is not None:
             volume.tree.names("/")
@@ -81,7 +84,7 @@ def _examined(
     installed = _version_installed(status)
     claim = _claim(trees, now)
     identity, bundles = _identity(trees, root), _bundles(trees, root)
-    problems = [f"partition {each.number}: {each.state}" for each in partitions if each.state not in ("", "sound")]
+    problems = [f"partition {each.number}: {each.state}" for each in partitions if each.state not in _FINE]
     if claim and claim.expired and identity is None:
         problems.append(f"the claim {claim.claim_id} expired before it was used: write another onto the card")
     if root is None:

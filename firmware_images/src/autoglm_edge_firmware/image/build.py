@@ -43,6 +43,8 @@ def build_image(plan: ImagePlan, progress: Progress = silent) -> Path:
     try:
         known = identifiers(plan.board.name)
         root = make_root(plan, known, work, progress)
+        progress("compiling modules", 0, 0)
+        compile_modules(root)
         return finish(plan, root, work, progress)
     finally:
         shutil.rmtree(work, ignore_errors=True)
@@ -68,7 +70,6 @@ def finish(plan: ImagePlan, root: Path, work: Path, progress: Progress = silent)
     for each in files.of_boot(plan, known):
         assembly.put(boot, each.path, each.data)
     _take_data(root, data)
-    _compile(root)
     for folder in (root, boot, data):
         still(folder, plan.epoch)
     size = plan.root_mib or root_mib(content_bytes(root))
@@ -90,12 +91,15 @@ def _take_data(root: Path, data: Path) -> None:
     place.mkdir()
 
 
-def _compile(root: Path) -> None:
-    # By one process in one order, for the same bytes each time; the agent may not write them itself.
+def compile_modules(root: Path) -> None:
+    """Compile the agent's modules anew, as it may not write them itself.
+
+    By one process in one order: what Python writes depends on what it has compiled before.
+    """
     library = root / "opt/autoglm-edge/lib"
     for cache in sorted(library.glob("**/__pycache__")):
         shutil.rmtree(cache)
-    if library.is_dir() and os.path.lexists(root / "usr/bin/python3"):
+    if library.is_dir():
         run(
             "chroot", root, "/usr/bin/python3", "-m", "compileall", "-q", "/opt/autoglm-edge/lib/any",
             *sorted(f"/opt/autoglm-edge/lib/{each.name}" for each in library.glob("cp*")),

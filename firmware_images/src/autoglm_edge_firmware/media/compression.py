@@ -28,7 +28,7 @@ _PACKED_BYTES = 2048
 # Always as many: an archive of one thread is another, and images are to be the same on every machine.
 _THREADS = 2
 _ZSTD_LEVEL = 12
-_XZ = ("--compress", "--stdout", f"--threads={_THREADS}", "--block-size=16MiB", "-6")
+_XZ = ("--compress", "--stdout", f"--threads={_THREADS}", "--block-size=16MiB", "-3")
 
 
 def kind_of(path: Path) -> str:

@@ -112,13 +112,18 @@ class Ext4Tree:
         name = self._fields().get("Filesystem volume name", "")
         return "" if name == "<none>" else name
 
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether it was unmounted: if not, its journal has yet to be played back, by whoever mounts it next."""
+        return "needs_recovery" not in self._fields().get("Filesystem features", "")
+
     def must_be_at_rest(self) -> None:
         """Refuse to change a file system whose journal has yet to be replayed.
 
         Raises:
             ImageUnusable: it was not unmounted.
         """
-        if "needs_recovery" in self._fields().get("Filesystem features", ""):
+        if not self.is_at_rest:
             raise ImageUnusable(
                 self._image, "its root partition was not unmounted cleanly: boot and shut it down first, or run e2fsck"
             )
