@@ -49,6 +49,7 @@ _ENABLED = {
     f"{_UNITS}/sockets.target.wants/door.socket": f"/{_UNITS}/door.socket",
     f"{_UNITS}/getty@tty1.service": "/dev/null",
     f"{_UNITS}/serial-getty@ttyAMA0.service": "/dev/null",
+    f"{_UNITS}/serial-getty@ttyS1.service": "/dev/null",
 }
 
 

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 from tests.boards import disks
-from tests.boards.abilities import why_not
+from tests.boards.abilities import BOOT, why_not
 from tests.boards.bootable import disk
 from tests.boards.converted import Converted, convert_digits, converted
 from tests.boards.disks import copy_of
 from tests.boards.kernels import kernel
 from tests.boards.locked_wheels import REPOSITORY, TESTS
-from tests.boards.machines import QUICK, RASPI3B, Machine
+from tests.boards.machines import QUICK, QUIET, RASPI3B, Machine
 from tests.boards.processors import PI_4_32, PI_4_64
 from tests.boards.qemu_user import EmulatedBoard
 from tests.boards.roots import KEPT, PYTHON, Recipe, root_of
@@ -81,7 +81,7 @@ def tflite_bundle(tmp_path_factory: pytest.TempPathFactory) -> Converted:
 @pytest.fixture(scope="session")
 def board_disk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A disk with the agent's package, as it is built from this checkout."""
-    if reason := why_not("qemu-aarch64"):
+    if reason := why_not("qemu-aarch64", *BOOT):
         pytest.skip(reason)
     pythons = (PYTHON,)
     folder = shared(
@@ -111,7 +111,7 @@ def pi_3_site(board_disk: Path, tmp_path: Path, request: pytest.FixtureRequest) 
     """A Pi 3 with its own device tree and a card."""
     disk = copy_of(board_disk, tmp_path / "disk.img")
     disks.grow(disk, 2 << 30)  # the emulated reader takes cards of powers of two alone
-    with _site(request, Machine(kernel(), disk, _log(request), RASPI3B)) as made:
+    with _site(request, Machine(kernel(), disk, _log(request), RASPI3B, QUIET)) as made:
         yield made
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -56,7 +57,7 @@ def test_a_board_serves_after_every_loss_of_power(quick_site: BoardSite, tmp_pat
     served, midway = 1, 0
     for cut in range(1, CUTS + 1):
         order = _deploy(site, device, next(versions))
-        site.wait("the device has begun", lambda: _phase(site, order) != "queued" or None)
+        site.wait("the device has begun", partial(_begun, site, order))
         moment_s = moments.uniform(0, span_s)
         time.sleep(moment_s)
         phase = _phase(site, order)
@@ -86,6 +87,10 @@ def _deploy(site: BoardSite, device: str, version: str) -> Deployment:
 def _phase(site: BoardSite, order: Deployment) -> str:
     (now,) = site.fleet.refresh([order])
     return now.phase
+
+
+def _begun(site: BoardSite, order: Deployment) -> bool | None:
+    return _phase(site, order) != "queued" or None
 
 
 def _confirmed(site: BoardSite, order: Deployment) -> None:
