@@ -159,7 +159,7 @@ class Board:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1500)
 @one_broker
 def test_the_life_of_the_service(
     fleet_side: FleetProcess, broker: Broker, architecture: str, own_folder: Path, tmp_path: Path
@@ -334,8 +334,8 @@ def _is_upgraded_in_place(board: Board, bundle: ModelBundle, package: Path) -> N
     asker = threading.Thread(target=ask)
     asker.start()
     try:
-        said = board.container.run("sh", "/root/stick/install.sh")
-        wait_until(lambda: board.container.shown(UNIT, "ActiveState") == ["active"], 90, "the agent is not ready")
+        said = board.container.run("sh", "/root/stick/install.sh", timeout_s=600)
+        wait_until(lambda: board.container.shown(UNIT, "ActiveState") == ["active"], 180, "the agent is not ready")
         board.assert_serves(bundle)
     finally:
         ended.set()
