@@ -73,7 +73,7 @@ class BoardSite:
         """Put something that was just seen into the timeline: seconds since power came, and of the processor."""
         self.timeline.append((time.monotonic() - self.began, self.machine.used_s, what))
 
-    def wait(self, what: str, condition: Callable[[], T | None], timeout_s: float = 400) -> T:
+    def wait(self, what: str, condition: Callable[[], T | None], timeout_s: float = 400, pause_s: float = 0.2) -> T:
         """Wait until a condition gives something, note when it was, and return that."""
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
@@ -81,7 +81,7 @@ class BoardSite:
                 self.note(what)
                 return value
             assert self.machine.is_on, f"the machine has ended: {self.machine.console()[-3000:]}"
-            time.sleep(0.2)
+            time.sleep(pause_s)
         raise AssertionError(f"not seen in {timeout_s:.0f} s: {what}\n{self.machine.console()[-6000:]}")
 
     def device(self) -> DeviceStatus | None:

@@ -11,6 +11,8 @@ from tests.boards.emulated_tests import CHOSEN, run_tests
 from tests.boards.qemu_user import EmulatedBoard
 from tests.fakes.brokers import Broker
 
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
 OLD_RUNTIME = "/opt/onnxruntime-1.21.0"
 
 _LOAD = """
@@ -20,7 +22,6 @@ print("loaded", onnxruntime.__version__)
 """
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["onnx_bundle", "tflite_bundle"])
 def test_a_converted_bundle_gives_the_answers_that_it_gives_here(
     kind: str, arm64: EmulatedBoard, request: pytest.FixtureRequest
@@ -33,7 +34,6 @@ def test_a_converted_bundle_gives_the_answers_that_it_gives_here(
     assert (answers.argmax(axis=1) == reference.argmax(axis=1)).all()
 
 
-@pytest.mark.slow
 def test_an_instruction_that_the_processor_lacks_is_found(arm64: EmulatedBoard) -> None:
     # Releases of ONNX Runtime have been built for newer processors by mistake. Were this one to load, nothing here
     # would show that ours does.
@@ -43,8 +43,6 @@ def test_an_instruction_that_the_processor_lacks_is_found(arm64: EmulatedBoard) 
     assert "loaded 1.21.0" in newer.stdout
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(900)
 def test_the_agents_own_tests_pass(arm64: EmulatedBoard, tmp_path: Path) -> None:
     with Broker("mosquitto", tmp_path / "broker") as broker:
         assert run_tests(arm64, CHOSEN, broker.url) > 250

@@ -11,8 +11,9 @@ from tests.boards.emulated_tests import ON_ARMV7, run_tests
 from tests.boards.qemu_user import EmulatedBoard
 from tests.fakes.brokers import Broker
 
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
-@pytest.mark.slow
+
 def test_a_converted_bundle_gives_the_answers_that_it_gives_here(
     armv7: EmulatedBoard, tflite_bundle: Converted
 ) -> None:
@@ -23,8 +24,6 @@ def test_a_converted_bundle_gives_the_answers_that_it_gives_here(
     assert (answers.argmax(axis=1) == reference.argmax(axis=1)).all()
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(600)
 def test_some_of_the_agents_own_tests_pass(armv7: EmulatedBoard, tmp_path: Path) -> None:
     with Broker("mosquitto", tmp_path / "broker") as broker:
         assert run_tests(armv7, ON_ARMV7, broker.url) > 20
