@@ -26,14 +26,14 @@ from autoglm_edge_agent.storage.store import Store
 from autoglm_edge_protocol.deployment import Installed
 from autoglm_edge_protocol.durable import Disk
 
+pytestmark = pytest.mark.one_broker
+
 TROUBLE = '''
 """ONNX Runtime behind providers that are in trouble, each in its own way. Every opening is noted in a file."""
 import os, signal, time
 from pathlib import Path
 from autoglm_edge_agent.inference.backends import Backend, load_backend
 from autoglm_edge_agent.inference.errors import ModelUnusable
-
-pytestmark = pytest.mark.one_broker
 
 class Trouble:
     def __init__(self, session, provider):
