@@ -35,7 +35,11 @@ class Container:
         self.init = 0
 
     def __enter__(self) -> Container:
-        self.boot()
+        try:
+            self.boot()
+        except BaseException:
+            self.end()
+            raise
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
