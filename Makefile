@@ -13,7 +13,7 @@ WORKERS ?= $(shell echo $$(( $$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
 # In the order of the folders, so that the files of one long test are not the last.
 PARALLEL := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: bench-frameworks boards help demo test test-main test-tensorflow test-fast test-torch fuzz check format install broker schemas lock clean
+.PHONY: bench-frameworks boards help demo test test-long test-main test-tensorflow test-fast test-torch fuzz check format install broker schemas lock clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /  \1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -21,16 +21,20 @@ help: ## show this list
 demo: install ## run the whole path once: convert, publish, deploy to three agents, infer, report
 	$(BIN)/autoglm-edge demo
 
-test: test-main ## run every test, the slow ones too, each in the environment that it needs
+test: test-main ## run the tests, the slow ones too, each in the environment that it needs; test-long has the rest
 	$(MAKE) -j2 test-tensorflow test-torch
 	@echo "everything but frameworks ($(VENV), $(AGENT_VENV)): $$(cat $(VENV)/.test-counts)"
 	@echo "Keras and SavedModel ($(TENSORFLOW_VENV)): $$(cat $(TENSORFLOW_VENV)/.test-counts)"
 	@echo "PyTorch ($(TORCH_VENV)): $$(cat $(TORCH_VENV)/.test-counts)"
 	-@cat $(VENV)/.fault-points
+	@echo "not run: power cuts of emulated boards, a Pi 3, images from packages (make test-long, about 15 minutes)"
 
 test-main: install $(AGENT_VENV)/.complete broker boards ## run all tests but those of TensorFlow and PyTorch models
 	AUTOGLM_EDGE_FAULT_POINTS=$(VENV)/.fault-points AUTOGLM_EDGE_TEST_COUNTS=$(VENV)/.test-counts \
-	  $(BIN)/python -m pytest $(PARALLEL) $(PYTEST_ARGS)
+	  $(BIN)/python -m pytest $(PARALLEL) -m "not long" $(PYTEST_ARGS)
+
+test-long: install broker boards ## run what takes many minutes: power cuts of emulated boards, images from packages
+	$(BIN)/python -m pytest $(PARALLEL) -m long tests/boards tests/firmware $(PYTEST_ARGS)
 
 test-fast: install $(AGENT_VENV)/.complete broker boards ## run the fast tests only
 	$(BIN)/python -m pytest $(PARALLEL) -m "not slow" $(PYTEST_ARGS)

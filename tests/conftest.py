@@ -85,7 +85,8 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 def _is_whole(config: pytest.Config) -> bool:
     """Whether all tests were asked for: only then are all faults there."""
     option = config.option
-    return not (option.markexpr or option.keyword or option.collectonly) and config.args == config.getini("testpaths")
+    chosen = option.markexpr not in ("", "not long") or option.keyword or option.collectonly
+    return not chosen and config.args == config.getini("testpaths")
 
 
 @pytest.hookimpl(optionalhook=True)

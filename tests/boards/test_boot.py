@@ -49,6 +49,7 @@ def test_a_bare_board_enrols_pulls_a_bundle_answers_and_reports(site: BoardSite,
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(1800)
 def test_a_pi_3_with_its_own_device_tree_enrols_and_reports(pi_3_site: BoardSite) -> None:
     site = pi_3_site

@@ -40,6 +40,7 @@ def make(folder: Path, number: int) -> ModelBundle:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(2400)
 def test_a_board_serves_after_every_loss_of_power(quick_site: BoardSite, tmp_path: Path) -> None:
     site = quick_site

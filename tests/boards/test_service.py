@@ -67,7 +67,7 @@ print(connection.getresponse().status)
 """
 
 
-@pytest.fixture(params=["amd64", "arm64"])
+@pytest.fixture(params=["amd64", pytest.param("arm64", marks=pytest.mark.long)])
 def architecture(request: pytest.FixtureRequest) -> str:
     reason = why_no_roots("systemd-nspawn", "dpkg-deb")
     if request.param == "arm64":

@@ -272,6 +272,7 @@ class TestBadInput:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(900)
 @pytest.mark.skipif(os.geteuid() != 0, reason="making an image needs root")
 def test_from_packages_twice_the_same_bytes(tmp_path: Path) -> None:

@@ -82,6 +82,7 @@ def site(image: Path, tmp_path: Path) -> Iterator[BoardSite]:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(1500)
 def test_a_card_becomes_a_device_with_its_data_on_a_partition_that_has_grown(site: BoardSite) -> None:
     card = site.machine.disk
