@@ -21,6 +21,8 @@ from tests.fakes.sites import INPUT, Site
 from autoglm_edge_protocol.commands import Outcome
 from autoglm_edge_protocol.histogram import merge
 
+pytestmark = pytest.mark.one_broker
+
 WIDE = 8192  # a model of 328 KB, 6 blocks
 VERY_WIDE = 80_000  # 3.2 MB, 56 blocks
 PHASES = ("resolving", "fetching", "installing", "trying", "activating")

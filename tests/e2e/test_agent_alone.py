@@ -12,8 +12,12 @@ from tests.fakes.brokers import Broker, available_kinds
 
 ROOT = Path(__file__).parents[2]
 PYTHON = ROOT / ".venv-agent" / "bin" / "python"
-ELSEWHERE = ("attacks", "interruptions", "mixed_sources", "probation", "seeding")
-"""Files of tests that take minutes and try the agent's behaviour, which is the same in any environment."""
+ELSEWHERE = (
+    "test_attacks", "test_interruptions", "test_mixed_sources", "test_probation", "test_seeding", "test_bad_input",
+    "inference/test_conformance", "inference/test_fast_path_attacks", "inference/test_guide", "inference/test_http",
+    "inference/test_oip", "inference/test_repeated_requests", "inference/test_scheduler", "inference/test_vigil",
+)  # fmt: skip
+"""Files of tests that take long and try the agent's behaviour, which is the same in any environment."""
 FOREIGN = ("autoglm_edge", "autoglm_edge_converter", "autoglm_edge_fleet", "onnx", "onnxslim", "magika")
 
 
@@ -32,7 +36,7 @@ def test_the_agents_tests_pass_with_the_agent_alone(tmp_path: Path) -> None:
     try:
         result = subprocess.run(
             [str(PYTHON), "-m", "pytest", "tests/agent", "-q", "-m", "not slow", "-p", "no:cacheprovider"]
-            + [f"--ignore=tests/agent/test_{name}.py" for name in ELSEWHERE],
+            + [f"--ignore=tests/agent/{name}.py" for name in ELSEWHERE],
             cwd=ROOT,
             env={**os.environ, GIVEN_BROKERS: f"{kind}={broker.url}"},
             capture_output=True,
