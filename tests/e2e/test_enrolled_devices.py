@@ -123,8 +123,11 @@ def test_a_certificate_is_renewed_before_it_runs_out_and_used(one: Guarded, tmp_
             assert database.execute(revoke, (changed["not_after"],)).rowcount == 1
         database.close()
         one.fleet.enrolment.broker.refresh()
+        before = process.log_text().count("connected to the broker, session")
         one.broker.restart()
-        wait_until(lambda: process.log_text().count("connected to the broker, session") == 2, 90, "it does not return")
+        wait_until(
+            lambda: process.log_text().count("connected to the broker, session") > before, 90, "it does not return"
+        )
     assert one.fleet.enrolment.certificates()[device].revoked_at is None
 
 
