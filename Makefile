@@ -27,13 +27,13 @@ test: test-main ## run the tests, the slow ones too, each in the environment tha
 	@echo "Keras and SavedModel ($(TENSORFLOW_VENV)): $$(cat $(TENSORFLOW_VENV)/.test-counts)"
 	@echo "PyTorch ($(TORCH_VENV)): $$(cat $(TORCH_VENV)/.test-counts)"
 	-@cat $(VENV)/.fault-points
-	@echo "not run: kills at every single operation, power cuts of emulated boards, a Pi 3, images from packages (make test-long)"
+	@echo "not run: power cuts of emulated boards, a Pi 3, images from packages (make test-long)"
 
 test-main: install $(AGENT_VENV)/.complete broker boards ## run all tests but those of TensorFlow and PyTorch models
 	AUTOGLM_EDGE_FAULT_POINTS=$(VENV)/.fault-points AUTOGLM_EDGE_TEST_COUNTS=$(VENV)/.test-counts \
 	  $(BIN)/python -m pytest $(PARALLEL) -m "not long" $(PYTEST_ARGS)
 
-test-long: install broker boards ## run what takes many minutes: kills at every operation, power cuts of emulated boards, images from packages
+test-long: install broker boards ## run what takes many minutes: power cuts of emulated boards, a Pi 3, images from packages
 	$(BIN)/python -m pytest $(PARALLEL) -m long $(PYTEST_ARGS)
 
 test-fast: install $(AGENT_VENV)/.complete broker boards ## run the fast tests only

@@ -1,4 +1,4 @@
-"""A real agent, killed at every fourth or every single operation on the disk of an update, with a model serving."""
+"""A real agent, killed at every single operation of the file system of an update, with a real model serving."""
 
 from __future__ import annotations
 
@@ -20,22 +20,19 @@ from autoglm_edge_protocol.durable import Disk
 WIDTH = 256
 LANES = 2
 """Agents at a time."""
-EVERY = pytest.mark.parametrize("every", [4, pytest.param(1, marks=pytest.mark.long)], ids=["fourth", "single"])
 
 
 class Lane:
-    """One agent, killed at its share of the operations: the lanes take turns."""
+    """One agent that is killed at every n-th operation, n the number of lanes."""
 
-    def __init__(
-        self, site: Site, number: int, bundles: list[ModelBundle], references: list[BundleReference], every: int
-    ) -> None:
+    def __init__(self, site: Site, number: int, bundles: list[ModelBundle], references: list[BundleReference]) -> None:
         self._site = site
         self._bundles = bundles
         self._references = references
         self.device = f"dev-{number + 1}"
         self._control = site.directory / f"kill-{number}"
         self.agent = site.agent(self.device, wrapper=wrapper(self._control))
-        self._first, self._stride = number * every, LANES * every
+        self._first = number
         self._current = 0
 
     def run(self) -> tuple[list[int], list[int]]:
@@ -46,8 +43,8 @@ class Lane:
         enumerated = [self._enumerate() for _ in self._bundles]
         operation = self._first
         while self._kill_at(operation):
-            operation += self._stride
-        return enumerated, list(range(self._first, operation, self._stride))
+            operation += LANES
+        return enumerated, list(range(self._first, operation, LANES))
 
     def _enumerate(self) -> int:
         """Return how many operations the next update has."""
@@ -97,17 +94,16 @@ class Lane:
         np.testing.assert_allclose(y[0], serving.bias, rtol=1e-6)
 
 
-@EVERY
 @pytest.mark.one_broker
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_killed_at_every_operation_of_an_update(site: Site, every: int) -> None:
+def test_killed_at_every_operation_of_an_update(site: Site) -> None:
     bundles = [site.bundle(str(number), seed=number, width=WIDTH, body=1, note=number * "n") for number in (1, 2, 3)]
     references = [site.fleet.publish(bundle) for bundle in bundles]
-    lanes = [Lane(site, number, bundles, references, every) for number in range(LANES)]
+    lanes = [Lane(site, number, bundles, references) for number in range(LANES)]
     with ThreadPoolExecutor(LANES) as pool:
         results = list(pool.map(lambda lane: lane.run(), lanes))
     (enumerated,) = {count for counts, _ in results for count in counts}
     killed = sorted(operation for _, operations in results for operation in operations)
     print(f"{enumerated} operations, killed at {len(killed)}")
-    assert enumerated > 100 and killed == list(range(0, enumerated, every))
+    assert enumerated > 100 and killed == list(range(enumerated))
