@@ -47,9 +47,6 @@ def _kinds() -> tuple[str, ...]:
     return available_kinds()
 
 
-one_broker = pytest.mark.one_broker
-
-
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run what needs a broker with each kind that is installed, and with one where the broker is not its subject."""
     chosen = [mark.args[0] for mark in metafunc.definition.iter_markers("parametrize")]

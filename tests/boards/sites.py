@@ -14,9 +14,9 @@ from typing import Any, TypeVar
 
 from tests.boards import disks
 from tests.boards.machines import HOST, Machine
-from tests.fakes.agents import FLEET
 from tests.fakes.fleet_processes import FleetProcess
 from tests.fakes.guarded_brokers import GuardedBroker
+from tests.fakes.guarded_fleets import guarded_fleet
 
 from autoglm_edge_fleet.enrolment.claims import ClaimTerms
 from autoglm_edge_fleet.fleet import DeviceStatus, Fleet
@@ -110,18 +110,8 @@ class BoardSite:
 @contextmanager
 def board_site(machine: Machine, folder: Path) -> Iterator[BoardSite]:
     """A fleet with a broker that lets nobody in without a certificate, and a board that is not on yet."""
-    fleet = Fleet.init(folder / "fleet", FLEET)
-    broker = GuardedBroker(fleet, "mosquitto", folder / "broker")
-    settings = fleet.enrolment.broker.settings()
-    assert settings is not None
-    fleet.enrolment.broker.configure(settings.model_copy(update={"hosts": (*settings.hosts, HOST)}))
-    fleet.use_broker(*broker.urls)
-    fleet.close()
-    broker.fleet = fleet = Fleet.open(folder / "fleet")
-    with broker:
-        broker.reload_by_command()
-        with FleetProcess(folder / "fleet", broker.urls[0], fleet) as side:
-            try:
-                yield BoardSite(side, broker, machine, folder)
-            finally:
-                machine.cut()
+    with guarded_fleet("mosquitto", folder, HOST) as (side, broker):
+        try:
+            yield BoardSite(side, broker, machine, folder)
+        finally:
+            machine.cut()

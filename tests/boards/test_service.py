@@ -21,7 +21,6 @@ from tests.boards.abilities import why_no_roots, why_not
 from tests.boards.containers import Container
 from tests.boards.memory_groups import MemoryGroup
 from tests.boards.processors import PI_4_64
-from tests.conftest import one_broker
 from tests.fakes.agents import wait_until
 from tests.fakes.boards import write_board
 from tests.fakes.brokers import Broker
@@ -160,7 +159,7 @@ class Board:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
-@one_broker
+@pytest.mark.one_broker
 def test_the_life_of_the_service(
     fleet_side: FleetProcess, broker: Broker, architecture: str, own_folder: Path, tmp_path: Path
 ) -> None:

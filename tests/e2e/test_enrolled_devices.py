@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 from tests.e2e.enrolling import TERMS, agent, make_claim
-from tests.fakes.agents import FLEET, AgentProcess, wait_until
+from tests.fakes.agents import AgentProcess, wait_until
 from tests.fakes.fleet_processes import FleetProcess
 from tests.fakes.guarded_brokers import GuardedBroker, Papers
+from tests.fakes.guarded_fleets import guarded_fleet
 from tests.fakes.model_bundles import make_model_bundle
 
 from autoglm_edge_fleet.broker_access.plan import Kind
@@ -51,16 +52,8 @@ class Guarded:
 
 
 def guarded(kind: Kind, folder: Path) -> Iterator[Guarded]:
-    fleet = Fleet.init(folder / "fleet", FLEET)
-    broker = GuardedBroker(fleet, kind, folder / "broker")
-    fleet.use_broker(*broker.urls)
-    fleet.close()
-    broker.fleet = fleet = Fleet.open(folder / "fleet")
-    # The broker learns of a new device as an owner would have it: by the command that reloads it.
-    with broker:
-        broker.reload_by_command()
-        with FleetProcess(folder / "fleet", broker.urls[0], fleet) as side:
-            yield Guarded(side, broker, folder)
+    with guarded_fleet(kind, folder) as (side, broker):
+        yield Guarded(side, broker, folder)
 
 
 @pytest.fixture(params=available_kinds())

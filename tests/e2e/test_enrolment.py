@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.conftest import one_broker
 from tests.e2e.enrolling import agent, make_claim
 from tests.fakes.agents import wait_until
 from tests.fakes.brokers import Broker
@@ -23,7 +22,7 @@ def claim(fleet_side: FleetProcess, tmp_path: Path) -> Path:
     return make_claim(fleet_side.fleet, tmp_path)
 
 
-@one_broker
+@pytest.mark.one_broker
 def test_a_board_becomes_a_device_once(fleet_side: FleetProcess, broker: Broker, claim: Path, tmp_path: Path) -> None:
     first, second = tmp_path / "identity", tmp_path / "another"
     done = agent("enrol", "--claim", claim, "--identity", first, "--timeout", 90)
@@ -56,7 +55,7 @@ def test_a_board_becomes_a_device_once(fleet_side: FleetProcess, broker: Broker,
     assert f"device {identity['device']} of fleet {fleet_side.fleet.config.name} at {broker.url}" in checked.stdout
 
 
-@one_broker
+@pytest.mark.one_broker
 def test_a_board_waits_until_it_is_approved(fleet_side: FleetProcess, broker: Broker, tmp_path: Path) -> None:
     enrolment = fleet_side.fleet.enrolment
     claim = make_claim(fleet_side.fleet, tmp_path, ClaimTerms(3600, {}, needs_approval=True))

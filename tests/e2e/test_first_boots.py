@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TextIO
 
 import pytest
-from tests.conftest import one_broker
 from tests.e2e.enrolling import TERMS, agent, make_claim
 from tests.fakes.agents import FLEET, wait_until
 from tests.fakes.brokers import Broker
@@ -28,7 +27,7 @@ from autoglm_edge_protocol.topics import Channel, Topic, fleet_filters, parse_to
 DAY_S = 86_400.0
 
 
-@one_broker
+@pytest.mark.one_broker
 @pytest.mark.slow
 def test_a_board_waits_for_the_broker_and_then_for_the_fleet(broker: Broker, tmp_path: Path) -> None:
     side = FleetProcess(tmp_path / "fleet", broker.url)
@@ -47,7 +46,7 @@ def test_a_board_waits_for_the_broker_and_then_for_the_fleet(broker: Broker, tmp
     assert (tmp_path / "identity" / "identity.json").is_file()
 
 
-@one_broker
+@pytest.mark.one_broker
 def test_while_the_authoritys_key_is_locked_no_claim_is_used_up(
     broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from tests.conftest import one_broker
 from tests.fakes.brokers import Broker
 from tests.fakes.claimants import Desk
 from tests.faults.disks import FaultyDisk, PowerLost, failing_at, power_lost_at
@@ -55,7 +54,7 @@ async def attempt(claim: Claim, folder: Path, disk: Disk) -> Identity:
     return await enrol(claim, IdentityFolder(folder, disk), lambda _line: None, timeout_s=30, key=key)
 
 
-@one_broker
+@pytest.mark.one_broker
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", ["power lost", "disk full"])
 async def test_it_ends_with_one_certificate_wherever_it_was_cut_off(

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.conftest import one_broker
 from tests.fakes.agents import wait_until
 from tests.fakes.brokers import Broker
 from tests.fakes.sites import INPUT, Site
@@ -96,7 +95,7 @@ async def test_a_loop_that_is_frozen_feeds_nothing(manager: Manager) -> None:
         await cancel(task)
 
 
-@one_broker
+@pytest.mark.one_broker
 def test_an_agent_tells_its_manager(site: Site, manager: Manager, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NOTIFY_SOCKET", manager.address)
     monkeypatch.setenv("WATCHDOG_USEC", "400000")
@@ -123,7 +122,7 @@ def test_an_agent_tells_its_manager(site: Site, manager: Manager, monkeypatch: p
     assert "Current thread" in agent.log_text()
 
 
-@one_broker
+@pytest.mark.one_broker
 def test_its_children_find_nothing_of_the_manager(
     site: Site, manager: Manager, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -67,7 +67,7 @@ class Model:
         Raises RequestError: 503 when it would wait too long or a more urgent one took its place, 504 when its time is
         over, 400 when the runtime refuses the inputs.
         """
-        outcome = self.engine.run_here(inputs, terms.timeout_s)
+        outcome = self.run_at_once(inputs, terms)
         if isinstance(outcome, RequestError):
             raise outcome
         if outcome is not None:

@@ -14,6 +14,7 @@ from autoglm_edge_fleet.broker_access.plan import AUTHORITY_FILE, CERTIFICATE_FI
 from autoglm_edge_fleet.broker_access.rights import (
     FLEET_USER,
     LARGEST_MESSAGE_BYTES,
+    MOST_CONNECTED_BOARDS,
     SELF,
     Rights,
     board_rights,
@@ -21,7 +22,6 @@ from autoglm_edge_fleet.broker_access.rights import (
     fleet_rights,
 )
 
-_MOST_BOARDS = 500
 _ATTRIBUTE = "device"
 
 
@@ -49,7 +49,7 @@ listeners.ssl.autoglm_devices {{
 
 listeners.ssl.autoglm_enrolment {{
   bind = "{settings.bind}:{settings.enrolment_port}"
-  max_connections = {_MOST_BOARDS}
+  max_connections = {MOST_CONNECTED_BOARDS}
   ssl_options {{
     {certificate}
     verify = verify_none

@@ -16,14 +16,13 @@ from autoglm_edge_fleet.broker_access.plan import (
 from autoglm_edge_fleet.broker_access.rights import (
     FLEET_USER,
     LARGEST_MESSAGE_BYTES,
+    MOST_CONNECTED_BOARDS,
     SELF,
     Rights,
     board_rights,
     device_rights,
     fleet_rights,
 )
-
-_MOST_BOARDS = 500
 
 
 def files(plan: BrokerPlan) -> dict[str, str]:
@@ -59,7 +58,7 @@ acl_file {plan.file("devices.acl")}
 listener {settings.enrolment_port} {settings.bind}
 {tls}require_certificate false
 allow_anonymous true
-max_connections {_MOST_BOARDS}
+max_connections {MOST_CONNECTED_BOARDS}
 acl_file {plan.file("enrolment.acl")}
 """
 

@@ -16,6 +16,8 @@ FLEET_USER = "the.fleet"
 SELF = "{self}"
 LARGEST_MESSAGE_BYTES = 2 * LIMITS.control_bytes
 """Strangers may publish on the listener without certificates: nobody needs more than this."""
+MOST_CONNECTED_BOARDS = 500
+"""At a time, on that listener."""
 
 
 @dataclass(frozen=True)
