@@ -27,7 +27,7 @@ from autoglm_edge_fleet.database import Database
 from autoglm_edge_fleet.enrolment.certificates import store_certificate
 from autoglm_edge_fleet.enrolment.signing_requests import read_request
 from autoglm_edge_fleet.fleet import Fleet
-from autoglm_edge_fleet.local_broker import find_program
+from autoglm_edge_fleet.local_broker import end_process, find_program
 from autoglm_edge_protocol.durable import Disk
 
 OBSERVER = "the.observer"
@@ -152,11 +152,8 @@ class GuardedBroker:
         self.start()
 
     def stop(self) -> None:
-        for process in self._processes:
-            process.terminate()
-        for process in self._processes:
-            process.wait(10)
-        self._processes.clear()
+        while self._processes:
+            end_process(self._processes.pop())
 
     def log_text(self) -> str:
         return (self.folder / "broker.log").read_text(errors="replace")
