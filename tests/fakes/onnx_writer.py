@@ -73,6 +73,20 @@ def identity_model(datatypes: Mapping[str, str]) -> bytes:
     return _model(graph)
 
 
+def selecting_model() -> bytes:
+    """y = those numbers of x whose place in `which` is true, n = how many: the shape of y depends on `which`.
+
+    x and `which` are [n], y is FP32, n is [1] and INT64.
+    """
+    graph = _message(1, _node("Compress", ["x", "which"], "y")) + _message(1, _node("Shape", ["y"], "n"))
+    graph += _text(2, "selecting")
+    for field, name, element, axis in ((11, "x", "FP32", "n"), (11, "which", "BOOL", "n"), (12, "y", "FP32", "m")):
+        tensor = _number(1, ELEMENTS[element]) + _message(2, _message(1, _text(2, axis)))
+        graph += _message(field, _text(1, name) + _message(2, _message(1, tensor)))
+    one = _number(1, ELEMENTS["INT64"]) + _message(2, _message(1, _number(1, 1)))
+    return _model(graph + _message(12, _text(1, "n") + _message(2, _message(1, one))))
+
+
 def _model(graph: bytes, note: str = "") -> bytes:
     opset = _text(1, "") + _number(2, OPSET)
     return (

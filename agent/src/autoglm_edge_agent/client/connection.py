@@ -32,6 +32,8 @@ from autoglm_edge_agent.client.wire import (
 Array = npt.NDArray[Any]
 
 RETRY_PAUSE_S = 0.01
+LONGEST_AWAKE_S = 1e-3
+"""An answer that takes longer is slept through; the first half of what is expected is slept in any case."""
 
 
 class InferenceRefused(Exception):
@@ -69,7 +71,7 @@ class Client:
         self._numbers = 0
         self._generation = 0
         self._mine: Slot | None = None
-        self._vigil = Vigil(possible=spare_processors())
+        self._vigil = Vigil(possible=spare_processors(), longest_s=LONGEST_AWAKE_S)
         self.model = self.version = self.variant = ""
         self.inputs: tuple[TensorInfo, ...] = ()
         self.outputs: tuple[TensorInfo, ...] = ()
@@ -207,8 +209,11 @@ class Client:
         return found
 
     def _receive(self, connection: socket.socket) -> bytes:
-        until = self._vigil.begin(time.perf_counter())
+        now = time.perf_counter()
+        until = self._vigil.begin(now)
         message = None
+        if now < until and (nap_s := self._vigil.nap_s):
+            time.sleep(nap_s)
         while message is None and time.perf_counter() < until:
             try:
                 message = connection.recv(MESSAGE_BYTES, socket.MSG_DONTWAIT)

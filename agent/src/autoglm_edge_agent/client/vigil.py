@@ -2,15 +2,17 @@
 
 To wake a processor takes longer than many a small model's run: tens of microseconds, on either side. Who waits awake
 has its answer that much sooner where a processor is free, and takes it from those who work where none is. So both ways
-are tried in turns, and then the one with the shorter waits is gone, as long as waits are short at all.
-Source: the Linux kernel's "halt polling" for virtual processors, which grows and shrinks by what it gains.
+are tried in turns, and then the one with the shorter waits is gone, as long as waits are short at all. Who expects a
+longer one naps through the first half of it.
+Sources: the Linux kernel's "halt polling" for virtual processors, which grows and shrinks by what it gains, and its
+hybrid polling of block devices, which sleeps for half of the mean.
 """
 
 from __future__ import annotations
 
 import os
 
-LONGEST_S = 200e-6
+SHORT_S = 200e-6
 """Longer is not waited awake: what comes later is not much later for a sleeper."""
 GAIN = 0.8
 """To be awake is worth while where it makes waits shorter than this share."""
@@ -23,16 +25,22 @@ _TWICE = 2
 
 
 def spare_processors() -> bool:
-    """Tell whether others can work while one stays awake."""
+    """Tell whether others can work while one stays awake, and can be given way to."""
     processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return (processors or 1) > 1
+    return hasattr(os, "sched_yield") and (processors or 1) > 1
 
 
 class Vigil:
-    """Learns from how long the waits are. Times are in seconds of one monotonic clock."""
+    """Learns from how long the waits are. Times are in seconds of one monotonic clock.
 
-    def __init__(self, *, possible: bool = True) -> None:
+    Args:
+        possible: whether there is a processor for it.
+        longest_s: what takes longer is slept through. Above `SHORT_S` only for who can nap.
+    """
+
+    def __init__(self, *, possible: bool = True, longest_s: float = SHORT_S) -> None:
         self._possible = possible
+        self._longest_s = longest_s
         self._short_ones = 0
         self._count = 0
         self._awake = False
@@ -44,12 +52,17 @@ class Vigil:
         """A wait begins: return until when to stay awake; `now` where it is better to sleep."""
         self._since = now
         self._awake = self._possible and self._short_ones >= _TWICE and self._choice()
-        return now + LONGEST_S if self._awake else now
+        return now + self._longest_s if self._awake else now
+
+    @property
+    def nap_s(self) -> float:
+        """How long to sleep before staying awake in the wait that has begun."""
+        return self._awake_s / 2 if self._awake_s > SHORT_S else 0.0
 
     def end(self, now: float) -> None:
         """What was waited for is there."""
         waited_s = now - self._since
-        if waited_s >= LONGEST_S:
+        if waited_s >= self._longest_s:
             self._short_ones = 0
             return
         if self._short_ones < _TWICE:

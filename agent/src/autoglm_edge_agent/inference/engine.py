@@ -7,7 +7,6 @@ reads the doorbells itself: a request over shared memory is run by the thread th
 from __future__ import annotations
 
 import logging
-import os
 import selectors
 import socket
 import threading
@@ -20,8 +19,8 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from autoglm_edge_agent.client.vigil import Vigil, spare_processors
-from autoglm_edge_agent.inference.backends import Session
+from autoglm_edge_agent.inference.awake_selector import AwakeSelector
+from autoglm_edge_agent.inference.backends import Bound, Session
 from autoglm_edge_agent.inference.errors import RequestError
 from autoglm_edge_agent.inference.sampling import Sampler
 from autoglm_edge_agent.inference.scheduler import Admission, Scheduler, Ticket
@@ -50,6 +49,8 @@ class Work:
     done: Callable[[list[Array] | RequestError], None]
     borrowed: bool = False
     """The inputs are the client's memory, which it may overwrite once it has its answer."""
+    bound: Bound | None = None
+    """The model with these inputs, where the two were bound together."""
 
 
 class Doorbell(Protocol):
@@ -84,7 +85,7 @@ class Engine:
         self._statistics = statistics
         self._lease: AbstractContextManager[object] = lease or nullcontext()
         self._lock = threading.Lock()
-        self._selector = selectors.DefaultSelector()
+        self._selector = AwakeSelector()
         self._bell, self._button = socket.socketpair()
         self._bell.setblocking(False)
         self._button.setblocking(False)
@@ -96,7 +97,6 @@ class Engine:
         self._errands: list[Callable[[], None]] = []
         """What others want to have done in this thread."""
         self._doorbells = 0
-        self._vigil = Vigil(possible=spare_processors())
         self._measured_s = 0.0
         self._cpu_us = HistogramRecorder()
         self._cpu_s: list[float] = []
@@ -115,18 +115,20 @@ class Engine:
         """Return the processor time of runs since the last call, as a histogram."""
         return self._cpu_us.take()
 
-    def run_at_once(self, inputs: Sequence[Array], timeout_s: float | None) -> list[Array] | RequestError | None:
+    def run_at_once(
+        self, inputs: Sequence[Array], bound: Bound | None, timeout_s: float | None
+    ) -> list[Array] | RequestError | None:
         """Run a request whose doorbell rang alone while nothing else is to be done; None: it has to wait its turn.
 
         Only for doorbells, from `rung`. As `submit`, for much less: no request could be more urgent.
         """
-        found = self._undisturbed(inputs, timeout_s, self._cpu_s) if self._alone else None
+        found = self._undisturbed(inputs, bound, timeout_s, self._cpu_s) if self._alone else None
         if found is None:
             return None
         outcome, took_s = found
         self._uncounted.append((0.0, 1, took_s))
         if isinstance(outcome, list) and self._sampler.wants():
-            self._sampler.hand_on([array.copy() for array in inputs], outcome)
+            self._sampler.hand_on(_copies(inputs), _copies(outcome) if bound is not None else outcome)
         return outcome
 
     def run_here(self, inputs: Sequence[Array], timeout_s: float | None) -> list[Array] | RequestError | None:
@@ -138,7 +140,7 @@ class Engine:
         if not self._anywhere or not 0.0 < self._scheduler.run_s < QUICK_S:
             return None
         cpu_s: list[float] = []
-        found = self._undisturbed(inputs, timeout_s, cpu_s)
+        found = self._undisturbed(inputs, None, timeout_s, cpu_s)
         if found is None:
             return None
         outcome, took_s = found
@@ -150,7 +152,7 @@ class Engine:
         return outcome
 
     def _undisturbed(
-        self, inputs: Sequence[Array], timeout_s: float | None, cpu_s: list[float]
+        self, inputs: Sequence[Array], bound: Bound | None, timeout_s: float | None, cpu_s: list[float]
     ) -> tuple[list[Array] | RequestError, float] | None:
         """Run a request past the queue and return how long that took, too; None: something is before it."""
         began = time.monotonic()
@@ -158,7 +160,7 @@ class Engine:
             if not self._scheduler.begin(timeout_s, began):
                 return None
         try:
-            outcome = self._one(inputs, cpu_s)
+            outcome = self._one(inputs, cpu_s, bound)
         finally:
             ended = time.monotonic()
             with self._lock:
@@ -239,7 +241,7 @@ class Engine:
             self._listen(None if asleep else 0.0)
 
     def _listen(self, timeout_s: float | None) -> None:
-        events = self._selector.select(timeout_s) if timeout_s is not None else self._wait()
+        events = self._selector.select(timeout_s)
         with self._lock:
             self._asleep = False
         self._alone = len(events) == 1 and events[0][0].data is not None
@@ -252,21 +254,6 @@ class Engine:
                 self._selector.unregister(key.fileobj)
                 self._doorbells -= 1
         self._alone = False
-
-    def _wait(self) -> list[tuple[selectors.SelectorKey, int]]:
-        """Wait for a bell, awake for a moment where the next one is expected at once."""
-        now = time.perf_counter()
-        until = self._vigil.begin(now)
-        events: list[tuple[selectors.SelectorKey, int]] = []
-        while not events and now < until:
-            events = self._selector.select(0.0)
-            if not events:
-                os.sched_yield()
-            now = time.perf_counter()
-        if not events:
-            events = self._selector.select()
-        self._vigil.end(time.perf_counter())
-        return events
 
     def _run_errands(self) -> None:
         with self._lock:
@@ -283,7 +270,8 @@ class Engine:
         outcomes: Sequence[list[Array] | RequestError]
         try:
             if len(tickets) == 1:
-                outcomes = (self._one(tickets[0].work.inputs, self._cpu_s),)
+                work = tickets[0].work
+                outcomes = (self._one(work.inputs, self._cpu_s, work.bound),)
             else:
                 outcomes = self._together([ticket.work for ticket in tickets])
         except Exception:
@@ -301,9 +289,10 @@ class Engine:
 
     def _hand_over(self, work: Work, outcome: list[Array] | RequestError) -> None:
         if isinstance(outcome, list) and self._sampler.wants():
-            inputs = [array.copy() for array in work.inputs] if work.borrowed else work.inputs
+            inputs = _copies(work.inputs) if work.borrowed else work.inputs
+            outputs = _copies(outcome) if work.bound is not None else outcome
             work.done(outcome)
-            self._sampler.hand_on(inputs, outcome)
+            self._sampler.hand_on(inputs, outputs)
         else:
             work.done(outcome)
 
@@ -317,14 +306,16 @@ class Engine:
         # At least one of them is not right: each gets the answer that it deserves.
         return [self._one(work.inputs, self._cpu_s) for work in works]
 
-    def _one(self, inputs: Sequence[Array], cpu_s: list[float]) -> list[Array] | RequestError:
+    def _one(
+        self, inputs: Sequence[Array], cpu_s: list[float], bound: Bound | None = None
+    ) -> list[Array] | RequestError:
         now = time.monotonic()
         measured = now - self._measured_s >= MEASURED_EVERY_S
         began_s = time.thread_time() if measured else 0.0
         try:
             with self._lease:
                 self._run_since = time.monotonic()
-                outputs = self._session.run(inputs)
+                outputs = self._session.run(inputs) if bound is None else bound.run()
             if measured:
                 self._measured_s = now
                 cpu_s.append(time.thread_time() - began_s)
@@ -338,3 +329,7 @@ class Engine:
             return RequestError(500, f"the model could not be run: {type(error).__name__}")
         finally:
             self._run_since = None
+
+
+def _copies(arrays: Sequence[Array]) -> list[Array]:
+    return [array.copy() for array in arrays]

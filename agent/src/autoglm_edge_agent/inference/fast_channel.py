@@ -153,7 +153,7 @@ class Channel:
             return
         inputs = layout.take()
         terms = self._terms(priority, timeout_us)
-        outcome = self._model.engine.run_at_once(inputs, terms.timeout_s)
+        outcome = self._model.engine.run_at_once(inputs, layout.bound, terms.timeout_s)
         if outcome is not None:
             self._settle(request, layout, outcome, began)
             return
@@ -168,7 +168,7 @@ class Channel:
         self._asked += 1
         place = self._asked  # a number and not the ticket: the two would keep each other, and the memory of the layout
         try:
-            self._tickets[place] = self._model.ask(inputs, terms, done, borrowed=True)
+            self._tickets[place] = self._model.ask(inputs, terms, done, borrowed=True, bound=layout.bound)
         except RequestError as error:
             done(error)
 
@@ -188,6 +188,8 @@ class Channel:
             self._refuse(request, RequestError(413, str(problem)), problem.needed_bytes)
             return 413
         self._send(ANSWER.pack(ANSWER_KIND, 0, 200, 0, request) + shapes)
+        if shapes and layout.bound is None and self._model.bind is not None:
+            layout.bind(self._model.bind)
         return 200
 
     def _terms(self, priority: int, timeout_us: int) -> Terms:

@@ -1,7 +1,7 @@
 """Where the tensors of a fast path's requests lie, in memory that the client shares.
 
 The memory must be sealed against becoming smaller, so that no client can end the worker by it. Inputs are read where
-they are; integers are copied first, as a runtime may look at an index twice.
+they are, and outputs written where they go; integers are copied, as a runtime may look at an index twice.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import math
 import mmap
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,7 @@ import numpy.typing as npt
 
 from autoglm_edge_agent.client.datatypes import DATATYPES
 from autoglm_edge_agent.client.wire import ALIGNMENT, DIMENSION, aligned
+from autoglm_edge_agent.inference.backends import Bound
 from autoglm_edge_agent.inference.errors import RequestError
 from autoglm_edge_protocol.limits import LIMITS
 from autoglm_edge_protocol.manifest import TensorSpec
@@ -38,44 +38,73 @@ class NoRoom(Exception):
         self.needed_bytes = needed_bytes
 
 
-@dataclass
-class Layout:
-    """The memory of one request at a time."""
+Bind = Callable[[Sequence[Array], Sequence[Array]], Bound | None]
+"""Binds the model to memory: (inputs, outputs)."""
 
-    memory: mmap.mmap
-    inputs: list[tuple[Callable[[Array], Array], Array]]
-    """How each input is taken, and from where."""
-    outputs: memoryview
-    shapes: list[tuple[int, ...]] | None = None
-    """Of the outputs that the client was told last."""
-    places: list[Array] = field(default_factory=list)
-    """Where outputs of these shapes go."""
+
+class Layout:
+    """The memory of one request at a time.
+
+    Args:
+        memory: all of it.
+        places: where each input lies in it.
+        dtypes: what the model takes them as.
+        outputs: the part for the outputs.
+    """
+
+    def __init__(
+        self, memory: mmap.mmap, places: Sequence[Array], dtypes: Sequence[np.dtype[Any]], outputs: memoryview
+    ) -> None:
+        self.memory = memory
+        self.bound: Bound | None = None
+        """The model with this memory, once its answers have their places."""
+        self._inputs = [_own(place, dtype) for place, dtype in zip(places, dtypes, strict=True)]
+        self._copies = [pair for pair in zip(self._inputs, places, strict=True) if pair[0] is not pair[1]]
+        self._outputs = outputs
+        self._answers: list[tuple[Array, Array]] = []
+        """Where each output goes, and where the bound model leaves it."""
+        self._shapes: list[tuple[int, ...]] | None = None
+        """Of the outputs that the client was told last."""
 
     def take(self) -> list[Array]:
-        """Return the inputs, of the shapes that the client said."""
-        return [take(place) for take, place in self.inputs]
+        """Return the inputs, of the shapes that the client said. The same arrays each time."""
+        for own, place in self._copies:
+            np.copyto(own, place, casting="unsafe")
+        return self._inputs
 
     def put(self, outputs: Sequence[Array]) -> bytes:
         """Put the outputs in their place; return their shapes where the client does not know them. Raises NoRoom."""
         shapes = [output.shape for output in outputs]
-        if shapes == self.shapes:
-            for place, output in zip(self.places, outputs, strict=True):
-                place[...] = output
+        if shapes == self._shapes:
+            for (place, _), output in zip(self._answers, outputs, strict=True):
+                if output is not place:
+                    place[...] = output
             return b""
         need = 0
         for output in outputs:
             need = aligned(need) + output.nbytes
-        if need > self.outputs.nbytes:
-            raise NoRoom(need, self.outputs.nbytes)
+        if need > self._outputs.nbytes:
+            raise NoRoom(need, self._outputs.nbytes)
         at = 0
-        self.shapes, self.places = shapes, []
+        self._shapes, self._answers = shapes, []
         for output in outputs:
             at = aligned(at)
-            place = np.ndarray(output.shape, output.dtype, self.outputs, at) if output.nbytes else np.empty_like(output)
+            place = (
+                np.ndarray(output.shape, output.dtype, self._outputs, at) if output.nbytes else np.empty_like(output)
+            )
             place[...] = output
-            self.places.append(place)
+            self._answers.append((place, _own(place, output.dtype)))
             at += output.nbytes
         return b"".join(map(_packed, shapes))
+
+    def bind(self, bind: Bind) -> None:
+        """Let the model read and write where the tensors are from now on."""
+        self.bound = bind(self._inputs, [own for _, own in self._answers])
+
+
+def _own(place: Array, dtype: np.dtype[Any]) -> Array:
+    """Return where a tensor is that lies in the client's memory: there, or in ours what it could harm us by."""
+    return place if dtype.kind in "fc" else np.empty(place.shape, dtype)
 
 
 def read_layout(message: dict[str, Any], descriptor: int, specs: Sequence[TensorSpec]) -> Layout:
@@ -85,11 +114,12 @@ def read_layout(message: dict[str, Any], descriptor: int, specs: Sequence[Tensor
     wanted, places = message.get("inputs"), message.get("outputs")
     if not isinstance(wanted, list) or len(wanted) != len(specs) or not isinstance(places, dict):
         raise RequestError(400, f"a layout has 'inputs', a list of {len(specs)}, and 'outputs'")
-    inputs = [(_way(spec), _input(memory, size, spec, item)) for spec, item in zip(specs, wanted, strict=True)]
+    inputs = [_input(memory, size, spec, item) for spec, item in zip(specs, wanted, strict=True)]
     start, room = whole(places.get("offset"), "offset"), whole(places.get("bytes"), "bytes")
     if start % ALIGNMENT or start + room > size:
         raise RequestError(400, f"the outputs must begin at a multiple of {ALIGNMENT} inside the memory")
-    return Layout(memory, inputs, memoryview(memory)[start : start + room])
+    dtypes = [np.dtype(DATATYPES[spec.datatype]) for spec in specs]
+    return Layout(memory, inputs, dtypes, memoryview(memory)[start : start + room])
 
 
 def _mapped(descriptor: int, size: int) -> mmap.mmap:
@@ -120,22 +150,6 @@ def _input(memory: mmap.mmap, size: int, spec: TensorSpec, item: object) -> Arra
             raise RequestError(400, f"input {spec.name!r}: shape {shape} is too large")
         return np.empty(shape, dtype)
     return np.frombuffer(memory, np.uint8 if dtype.kind == "b" else dtype, count, offset).reshape(shape)
-
-
-def _way(spec: TensorSpec) -> Callable[[Array], Array]:
-    """Return how to take an input from its place; what could be dangerous if it changed later, as a copy."""
-    if spec.datatype == "BOOL":
-        return _truth
-    return np.copy if np.dtype(DATATYPES[spec.datatype]).kind in "iu" else _itself
-
-
-def _truth(place: Array) -> Array:
-    truth: Array = place != 0
-    return truth
-
-
-def _itself(place: Array) -> Array:
-    return place
 
 
 def whole(value: object, what: str) -> int:

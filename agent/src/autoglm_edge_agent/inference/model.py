@@ -13,7 +13,7 @@ from typing import Any
 import numpy.typing as npt
 import psutil
 
-from autoglm_edge_agent.inference.backends import Session
+from autoglm_edge_agent.inference.backends import Bindable, Bound, Session
 from autoglm_edge_agent.inference.control import Beat, WorkerOrder
 from autoglm_edge_agent.inference.engine import Engine, Work
 from autoglm_edge_agent.inference.errors import ModelUnusable, RequestError
@@ -56,6 +56,7 @@ class Model:
         self.statistics = Statistics()
         self._batches = max_batch > 1 and all(spec.shape[:1] == (-1,) for spec in (*variant.inputs, *variant.outputs))
         scheduler = Scheduler(max_batch if self._batches else 1)
+        self.bind = session.bind if isinstance(session, Bindable) else None
         self.engine = Engine(session, scheduler, sampler, self.statistics, lease, anywhere=anywhere)
         self._counting = threading.Lock()
         self._latency = HistogramRecorder()
@@ -101,8 +102,12 @@ class Model:
         done: Callable[[list[Array] | RequestError], None],
         *,
         borrowed: bool = False,
+        bound: Bound | None = None,
     ) -> Ticket:
-        """Let a request wait for its turn; `done` is called in the engine's thread. Raises RequestError (503)."""
+        """Let a request wait for its turn; `done` is called in the engine's thread. Raises RequestError (503).
+
+        See `Work` for `borrowed` and `bound`.
+        """
         now = time.monotonic()
         ticket = Ticket(
             terms.client,
@@ -110,7 +115,7 @@ class Model:
             terms.priority,
             math.inf if terms.timeout_s is None else now + terms.timeout_s,
             self._batch(inputs) if terms.priority is Priority.LOW else None,
-            Work(inputs, done, borrowed),
+            Work(inputs, done, borrowed, bound),
         )
         admission = self.engine.submit(ticket)
         if admission.refused:

@@ -15,6 +15,7 @@ import time
 from typing import TYPE_CHECKING
 
 from autoglm_edge_agent.inference.access import guard_of, tls_of
+from autoglm_edge_agent.inference.awake_selector import AwakeSelector
 from autoglm_edge_agent.inference.backends import Session
 from autoglm_edge_agent.inference.control import BEAT_S, LINE_BYTES, FromWorker, ToWorker, WorkerOrder, to_line
 from autoglm_edge_agent.inference.errors import ModelUnusable
@@ -154,7 +155,10 @@ def main() -> None:
     if isinstance(loaded, Reason):
         control.sendall(to_line(FromWorker(event="failed", reason=loaded)))
         sys.exit(1)
-    asyncio.run(loaded.run(control))
+    # As asyncio.run, which takes no selector.
+    loop = asyncio.SelectorEventLoop(AwakeSelector())
+    asyncio.set_event_loop(loop)
+    loop.run_until_complete(loaded.run(control))
     os._exit(0)  # a runtime's own threads must not keep a drained worker
 
 

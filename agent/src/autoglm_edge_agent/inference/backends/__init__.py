@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy.typing as npt
 
@@ -36,6 +36,21 @@ class Session(Protocol):
 
     def placement(self) -> Mapping[str, int]:
         """Return how many nodes of the graph each provider took, by its name; empty where the runtime does not tell."""
+
+
+class Bound(Protocol):
+    """A model and the memory that it reads from and writes to."""
+
+    def run(self) -> list[Array]:
+        """Run once and return the outputs: the memory given for them, where they fit. Raises as `Session.run`."""
+
+
+@runtime_checkable
+class Bindable(Protocol):
+    """A session that can read and write memory of the caller's, run after run. Not every runtime can."""
+
+    def bind(self, inputs: Sequence[Array], outputs: Sequence[Array]) -> Bound | None:
+        """Bind the model to these arrays, which are contiguous; None where this session cannot."""
 
 
 Open = Callable[[Path, Sequence[TensorSpec], Sequence[TensorSpec], SessionOptions], Session]

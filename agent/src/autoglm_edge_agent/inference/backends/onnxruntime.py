@@ -72,6 +72,16 @@ class OnnxSession:
             raise ValueError("an output is no tensor")
         return result
 
+    def bind(self, inputs: Sequence[npt.NDArray[Any]], outputs: Sequence[npt.NDArray[Any]]) -> BoundOnnx | None:
+        """See `Bindable.bind`. Accelerators have memory of their own, and write into ours when they like."""
+        if self._session.get_providers() != [PROVIDERS[CPU]] or not all(each.size for each in (*inputs, *outputs)):
+            return None
+        try:
+            return BoundOnnx(self, self._session, self._inputs, inputs, self._outputs, outputs)
+        except Exception as error:  # as in `run`
+            log.info("the model is not bound to its tensors: %s", _first_line(error))
+            return None
+
     def reset(self) -> None:
         """See `Session.reset`. A graph of ONNX has no variables."""
 
@@ -86,6 +96,45 @@ class OnnxSession:
             for part in recorded():
                 counted[part.ep_name] += len(part.get_nodes())
         return {_short(name): count for name, count in counted.items()}
+
+
+class BoundOnnx:
+    """A session with its tensors in place: nothing is copied, looked up or allocated for a run.
+
+    Raises what onnxruntime raises when the arrays do not suit.
+    """
+
+    def __init__(
+        self,
+        session: OnnxSession,
+        runtime: Any,
+        input_names: Sequence[str],
+        inputs: Sequence[npt.NDArray[Any]],
+        output_names: Sequence[str],
+        outputs: Sequence[npt.NDArray[Any]],
+    ) -> None:
+        self._session = session
+        self._runtime = runtime
+        self._inputs = inputs  # the binding has their addresses alone
+        self._outputs = list(outputs)
+        self._binding = runtime.io_binding()
+        for names, arrays, bind in (
+            (input_names, inputs, self._binding.bind_input),
+            (output_names, outputs, self._binding.bind_output),
+        ):
+            for name, array in zip(names, arrays, strict=True):
+                bind(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
+
+    def run(self) -> list[npt.NDArray[Any]]:
+        """See `Bound.run`."""
+        if self._binding is not None:
+            try:
+                self._runtime.run_with_iobinding(self._binding)
+                return self._outputs
+            except Exception:
+                # Outputs that have other shapes now, or something worse: the plain run tells, from now on.
+                self._binding = None
+        return self._session.run(self._inputs)
 
 
 def open_onnxruntime(
