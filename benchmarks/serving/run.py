@@ -40,8 +40,11 @@ client, one thread of the runtime. The raw run is measured between the others, s
 and cold caches. HTTP is asked over a raw socket, so that the server is measured and not a client library; JSON goes
 through `http.client` to both servers, its text made beforehand.
 """
-REQUESTS = 50
-"""Of each way in one round."""
+TURN_S = 0.05
+"""For how long one way is asked in each round: two processes that have just shared a processor are spread by the kernel
+within some milliseconds, which must not be most of a turn."""
+LEAST = 5
+"""Requests in a turn."""
 WIDTHS = {"256 B": 64, "600 KB": 150_000}
 
 
@@ -53,13 +56,15 @@ class Way:
     ask: clients.Ask
     times_us: list[float] = field(default_factory=list)
 
-    def measure(self, requests: int, expected: clients.Array) -> None:
-        """Ask so often; what comes back must be right."""
+    def measure(self, expected: clients.Array) -> None:
+        """Ask for a turn; what comes back must be right."""
         assert np.allclose(self.ask().reshape(expected.shape), expected, rtol=1e-3, atol=1e-3), self.name
-        for _ in range(requests):
+        until, asked = time.perf_counter() + TURN_S, 0
+        while asked < LEAST or time.perf_counter() < until:
             began = time.perf_counter()
             self.ask()
             self.times_us.append((time.perf_counter() - began) * 1e6)
+            asked += 1
 
 
 def measure(width: int, rounds: int, cache: Path, *, peer: bool) -> list[Way]:
@@ -88,8 +93,7 @@ def measure(width: int, rounds: int, cache: Path, *, peer: bool) -> list[Way]:
                 ways.append(Way(name, clients.rest_json(connection, x, "model")))
         for _ in range(rounds):
             for way in ways:
-                slow = "JSON" in way.name and width > 10_000
-                way.measure(REQUESTS // 10 if slow else REQUESTS, bundle.expected(x))
+                way.measure(bundle.expected(x))
         return ways
 
 
