@@ -69,6 +69,22 @@ def test_it_says_where_it_serves_answers_and_ends_at_ctrl_c(bundle: ModelBundle)
         assert not [each for each in workers if each.is_running() and each.status() != psutil.STATUS_ZOMBIE]
 
 
+def test_it_measures_once_how_the_bundle_runs_best(
+    bundle: ModelBundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    heard = []
+    for _ in range(2):
+        with _served(bundle, "--measure") as (process, told):
+            np.testing.assert_allclose(_infer(told), bundle.expected(X)[0], rtol=1e-5)
+            process.send_signal(signal.SIGINT)
+            assert process.wait(20) == 0 and process.stderr is not None
+            heard.append(process.stderr.read().splitlines())
+    assert any(line.startswith("fp32: onnxruntime, ") and "ms a run" in line for line in heard[0])
+    assert heard[1] == [], "what is known is not measured again"
+    assert list((tmp_path / "autoglm-edge-agent" / "probes").glob("*.json"))
+
+
 def test_a_stand_in_takes_over_when_the_worker_dies(bundle: ModelBundle) -> None:
     with _served(bundle, "--standby") as (process, told):
         agent = psutil.Process(process.pid)

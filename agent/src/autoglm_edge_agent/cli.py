@@ -10,6 +10,7 @@ import asyncio
 import faulthandler
 import json
 import logging
+import os
 import platform
 import sys
 from functools import partial
@@ -23,11 +24,13 @@ from autoglm_edge_agent.app import Agent
 from autoglm_edge_agent.board import read_facts
 from autoglm_edge_agent.config import Config, load_config, serving_section
 from autoglm_edge_agent.errors import AgentError, Denied
-from autoglm_edge_agent.serve import identify
+from autoglm_edge_agent.inference.measurement import Measured
+from autoglm_edge_agent.serve import Measuring, identify
 from autoglm_edge_agent.serve import serve as serve_bundle
 from autoglm_edge_agent.trust.stick import update_from
 from autoglm_edge_protocol.bundle import opened
 from autoglm_edge_protocol.claims import read_claim
+from autoglm_edge_protocol.deployment import Installed
 from autoglm_edge_protocol.durable import Disk
 from autoglm_edge_protocol.errors import ProtocolError
 from autoglm_edge_protocol.limits import LIMITS
@@ -136,6 +139,12 @@ def serve(
     standby: Annotated[
         bool, typer.Option("--standby", help="Keep a second worker ready, for when the first one dies.")
     ] = False,
+    measure: Annotated[
+        bool,
+        typer.Option(
+            "--measure", help="First try each runtime, provider and number of threads here, and serve the best; once."
+        ),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Say where it serves as one line of JSON.")] = False,
 ) -> None:
     """Serve a bundle to applications on this board, without a fleet or a broker, until Ctrl-C.
@@ -154,9 +163,10 @@ def serve(
         standby=standby,
     )
     with opened(bundle) as directory:
-        installed = identify(directory, variant)
+        variants = identify(directory, variant, measures=measure)
+        measuring = Measuring(directory, _cache() / "probes", _tell_measured) if measure else None
 
-        def ready(addresses: tuple[str, ...]) -> None:
+        def ready(installed: Installed, addresses: tuple[str, ...]) -> None:
             if as_json:
                 served = {"bundle": str(installed.bundle.id), "variant": installed.variant, "endpoints": addresses}
                 typer.echo(json.dumps(served))
@@ -164,7 +174,22 @@ def serve(
                 typer.echo(f"{installed.bundle.id} ({installed.variant}) on {', '.join(addresses)}; Ctrl-C ends it")
             sys.stdout.flush()
 
-        asyncio.run(serve_bundle(directory, installed, section, ready))
+        asyncio.run(serve_bundle(directory, variants, section, ready, measuring))
+
+
+def _cache() -> Path:
+    """Where a user's programs keep what they can find out again (XDG Base Directory Specification)."""
+    given = os.environ.get("XDG_CACHE_HOME", "")
+    return (Path(given) if Path(given).is_absolute() else Path.home() / ".cache") / "autoglm-edge-agent"
+
+
+def _tell_measured(installed: Installed, found: Measured) -> None:
+    """One line for each way that was tried, while it goes on."""
+    if found.figures is None:
+        told = f"out: {found.disqualified}"
+    else:
+        told = f"{found.figures.latency_p50_us / 1000:.3f} ms a run, {found.figures.cpu_us / 1000:.3f} ms of processor"
+    typer.echo(f"{installed.variant}: {found.plan}: {told}", err=True)
 
 
 @app.command()

@@ -60,12 +60,15 @@ class Prober:
         terms: ProbeTerms,
         hardware: str | None = None,
         runtimes: Mapping[str, str] | None = None,
+        on_measured: Callable[[Installed, Measured], None] | None = None,
     ) -> None:
+        """`on_measured` is told of each candidate that was tried just now."""
         self._bundle_path = bundle_path
         self._shelf = shelf
         self._terms = terms
         self._hardware = hardware_key() if hardware is None else hardware
         self._runtimes = installed_runtimes() if runtimes is None else runtimes
+        self._on_measured = on_measured
 
     def measured(self, installed: Installed) -> tuple[Measured, ...]:
         """Return what is known of all candidates, disqualified ones too."""
@@ -127,6 +130,8 @@ class Prober:
             log.warning("%s: %s is disqualified: %s", installed.bundle.id, plan, found.disqualified)
         elif found.partial:
             log.warning("%s: %s leaves nodes to others: %s", installed.bundle.id, plan, dict(found.placement))
+        if self._on_measured is not None:
+            self._on_measured(installed, found)
         return self._keep(installed, entry.end(found))
 
     async def _try(self, installed: Installed, plan: Plan) -> Measured:
