@@ -271,7 +271,7 @@ class Channel:
             text = f"clients share {MOST_LAYOUTS_TOGETHER} layouts or {MOST_BYTES} bytes with this worker already"
             raise RequestError(503, text, retry_after_s=1.0)
         self._check_carried()
-        return read_layout(message, descriptor, self._model.variant.inputs)
+        return read_layout(message, size, descriptor, self._model.variant.inputs)
 
     def _end(self) -> bool:
         self._ended = True

@@ -107,9 +107,11 @@ def _own(place: Array, dtype: np.dtype[Any]) -> Array:
     return place if dtype.kind in "fc" else np.empty(place.shape, dtype)
 
 
-def read_layout(message: dict[str, Any], descriptor: int, specs: Sequence[TensorSpec]) -> Layout:
-    """Return the layout that a client tells of, for a model with these inputs. Raises RequestError (400)."""
-    size = whole(message.get("bytes"), "bytes")
+def read_layout(message: dict[str, Any], size: int, descriptor: int, specs: Sequence[TensorSpec]) -> Layout:
+    """Return the layout of so many bytes that a client tells of, for a model with these inputs.
+
+    Raises RequestError (400).
+    """
     memory = _mapped(descriptor, size)
     wanted, places = message.get("inputs"), message.get("outputs")
     if not isinstance(wanted, list) or len(wanted) != len(specs) or not isinstance(places, dict):

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import socket
 from collections.abc import Awaitable, Callable, Hashable
 from typing import Any, Protocol
 
 import numpy as np
 
+from autoglm_edge_agent.inference.alarms import Alarm
 from autoglm_edge_agent.inference.http_heads import Head, Refused, answer_head, check_head, cut_head, too_large
 from autoglm_edge_agent.inference.messages import Request, Response, error
 from autoglm_edge_agent.inference.peers import peer_of
@@ -93,9 +93,7 @@ class Connection(asyncio.BufferedProtocol):
         self._taking_up = False
         """What came already is looked at in a moment."""
         self._began: float | None = None
-        self._deadline = math.inf
-        self._alarm: asyncio.TimerHandle | None = None
-        self._alarm_at = math.inf
+        self._alarm = Alarm(self._loop, self._time_is_up)
 
     # what asyncio calls ----
 
@@ -106,15 +104,14 @@ class Connection(asyncio.BufferedProtocol):
         self._local = connection.family == socket.AF_UNIX
         self._client = peer_of(connection)
         self._crowded = not self._server.joined(self)
-        self._expect_within(LINGER_S if self._server.draining else IDLE_S)
+        self._alarm.within(LINGER_S if self._server.draining else IDLE_S)
 
     def connection_lost(self, problem: Exception | None) -> None:
         """See `asyncio.BufferedProtocol`."""
         self._server.left(self)
         if self._task is not None:
             self._task.cancel()
-        if self._alarm is not None:
-            self._alarm.cancel()
+        self._alarm.cancel()
         self._forget_body()
 
     def get_buffer(self, sizehint: int) -> memoryview:
@@ -150,7 +147,7 @@ class Connection(asyncio.BufferedProtocol):
     def pause_writing(self) -> None:
         """See `asyncio.BufferedProtocol`."""
         self._full = True
-        self._expect_within(STALL_S)
+        self._alarm.within(STALL_S)
 
     def resume_writing(self) -> None:
         """See `asyncio.BufferedProtocol`."""
@@ -266,7 +263,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def _dispatch(self, head: Head, body: memoryview | bytes) -> None:
         self._began = None
-        self._deadline = math.inf
+        self._alarm.off()
         request = self._request(head, body)
         try:
             response = self._server.at_once(request)
@@ -296,7 +293,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def _next(self) -> None:
         """Be ready for the next request, which may have come already."""
-        self._expect_within(LINGER_S if self._server.draining else IDLE_S)
+        self._alarm.within(LINGER_S if self._server.draining else IDLE_S)
         if self._paused:
             self._paused = False
             self._transport.resume_reading()
@@ -353,45 +350,25 @@ class Connection(asyncio.BufferedProtocol):
         self._refused = True
         self._received.clear()
         if self._ended or not self._transport.can_write_eof():
-            self._deadline = math.inf
-            self._expect_within(STALL_S)
+            self._alarm.within(STALL_S)
             self._transport.close()
             return
         self._transport.write_eof()
-        self._expect_within(STALL_S if self._full else LINGER_S)
+        self._alarm.within(STALL_S if self._full else LINGER_S)
 
     # time ----
 
     def server_drains(self) -> None:
         """An idle connection may bring one more request, if it does so soon."""
         if self._task is None and self._head is None and not (self._received or self._refused or self._full):
-            self._expect_within(LINGER_S)
+            self._alarm.within(LINGER_S)
 
     def _progressed(self) -> None:
         """More of a request came: it may take a while, not for ever."""
         now = self._loop.time()
         if self._began is None:
             self._began = now
-        self._expect_within(min(STALL_S, self._began + REQUEST_S - now))
-
-    def _expect_within(self, seconds: float) -> None:
-        self._deadline = self._loop.time() + seconds
-        if self._deadline < self._alarm_at:
-            if self._alarm is not None:
-                self._alarm.cancel()
-            self._set_alarm(self._deadline)
-
-    def _set_alarm(self, at: float) -> None:
-        self._alarm_at = at
-        self._alarm = self._loop.call_at(at, self._rings)
-
-    def _rings(self) -> None:
-        """The alarm is set once and looked at when it rings: most deadlines move before that."""
-        self._alarm, self._alarm_at = None, math.inf
-        if self._loop.time() >= self._deadline:
-            self._time_is_up()
-        elif self._deadline < math.inf:
-            self._set_alarm(self._deadline)
+        self._alarm.within(min(STALL_S, self._began + REQUEST_S - now))
 
     def _time_is_up(self) -> None:
         if self._full or self._transport.is_closing():
@@ -399,7 +376,7 @@ class Connection(asyncio.BufferedProtocol):
             return
         # What was written and is still on its way to the client's side of the socket gets there.
         self._transport.close()
-        self._expect_within(STALL_S)
+        self._alarm.within(STALL_S)
 
 
 def _defect() -> Response:
