@@ -1,4 +1,4 @@
-"""An alarm whose deadline moves, on a clock that the test turns: it rings at the last deadline, and at no other time."""
+"""An alarm whose deadline moves, on a clock that the test turns: it rings at the last deadline and at no other time."""
 
 from __future__ import annotations
 
