@@ -188,7 +188,7 @@ class Channel:
             self._refuse(request, RequestError(413, str(problem)), problem.needed_bytes)
             return 413
         self._send(ANSWER.pack(ANSWER_KIND, 0, 200, 0, request) + shapes)
-        if shapes and layout.bound is None and self._model.bind is not None:
+        if shapes and self._model.bind is not None:
             layout.bind(self._model.bind)
         return 200
 

@@ -38,7 +38,7 @@ class NoRoom(Exception):
         self.needed_bytes = needed_bytes
 
 
-Bind = Callable[[Sequence[Array], Sequence[Array]], Bound | None]
+Bind = Callable[[Sequence[Array], list[Array]], Bound | None]
 """Binds the model to memory: (inputs, outputs)."""
 
 
@@ -65,6 +65,10 @@ class Layout:
         """Where each output goes, and where the bound model leaves it."""
         self._shapes: list[tuple[int, ...]] | None = None
         """Of the outputs that the client was told last."""
+        self._was_bound = False
+        self._bound_outputs: list[Array] | None = None
+        self._apart: list[tuple[Array, Array]] = []
+        """Of the bound outputs those that are copied to their places."""
 
     def take(self) -> list[Array]:
         """Return the inputs, of the shapes that the client said. The same arrays each time."""
@@ -74,6 +78,10 @@ class Layout:
 
     def put(self, outputs: Sequence[Array]) -> bytes:
         """Put the outputs in their place; return their shapes where the client does not know them. Raises NoRoom."""
+        if outputs is self._bound_outputs:
+            for place, own in self._apart:
+                place[...] = own
+            return b""
         shapes = [output.shape for output in outputs]
         if shapes == self._shapes:
             for (place, _), output in zip(self._answers, outputs, strict=True):
@@ -86,6 +94,8 @@ class Layout:
         if need > self._outputs.nbytes:
             raise NoRoom(need, self._outputs.nbytes)
         at = 0
+        # Bound outputs would be of shapes that the client does not have any more.
+        self.bound = self._bound_outputs = None
         self._shapes, self._answers = shapes, []
         for output in outputs:
             at = aligned(at)
@@ -98,8 +108,16 @@ class Layout:
         return b"".join(map(_packed, shapes))
 
     def bind(self, bind: Bind) -> None:
-        """Let the model read and write where the tensors are from now on."""
-        self.bound = bind(self._inputs, [own for _, own in self._answers])
+        """Let the model read and write where the tensors are from now on.
+
+        Once: where shapes have changed, they will again.
+        """
+        if self._was_bound:
+            return
+        self._was_bound = True
+        self._bound_outputs = [own for _, own in self._answers]
+        self._apart = [pair for pair in self._answers if pair[0] is not pair[1]]
+        self.bound = bind(self._inputs, self._bound_outputs)
 
 
 def _own(place: Array, dtype: np.dtype[Any]) -> Array:

@@ -42,14 +42,17 @@ class Bound(Protocol):
     """A model and the memory that it reads from and writes to."""
 
     def run(self) -> list[Array]:
-        """Run once and return the outputs: the memory given for them, where they fit. Raises as `Session.run`."""
+        """Run once and return the outputs: the list of memory that was given for them, where they fit.
+
+        Raises as `Session.run`.
+        """
 
 
 @runtime_checkable
 class Bindable(Protocol):
     """A session that can read and write memory of the caller's, run after run. Not every runtime can."""
 
-    def bind(self, inputs: Sequence[Array], outputs: Sequence[Array]) -> Bound | None:
+    def bind(self, inputs: Sequence[Array], outputs: list[Array]) -> Bound | None:
         """Bind the model to these arrays, which are contiguous; None where this session cannot."""
 
 

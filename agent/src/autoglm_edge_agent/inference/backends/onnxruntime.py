@@ -72,7 +72,7 @@ class OnnxSession:
             raise ValueError("an output is no tensor")
         return result
 
-    def bind(self, inputs: Sequence[npt.NDArray[Any]], outputs: Sequence[npt.NDArray[Any]]) -> BoundOnnx | None:
+    def bind(self, inputs: Sequence[npt.NDArray[Any]], outputs: list[npt.NDArray[Any]]) -> BoundOnnx | None:
         """See `Bindable.bind`. Accelerators have memory of their own, and write into ours when they like."""
         if self._session.get_providers() != [PROVIDERS[CPU]] or not all(each.size for each in (*inputs, *outputs)):
             return None
@@ -111,12 +111,12 @@ class BoundOnnx:
         input_names: Sequence[str],
         inputs: Sequence[npt.NDArray[Any]],
         output_names: Sequence[str],
-        outputs: Sequence[npt.NDArray[Any]],
+        outputs: list[npt.NDArray[Any]],
     ) -> None:
         self._session = session
         self._runtime = runtime
         self._inputs = inputs  # the binding has their addresses alone
-        self._outputs = list(outputs)
+        self._outputs = outputs
         self._binding = runtime.io_binding()
         for names, arrays, bind in (
             (input_names, inputs, self._binding.bind_input),
