@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -15,6 +16,13 @@ if TYPE_CHECKING:
     from tests.fakes.brokers import Broker
 
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # tests speak to nobody outside
+
+with contextlib.suppress(ImportError):  # an emulated board of 32 bits has it not
+    import hypothesis
+
+    # How long an example takes is the machine's, not the code's.
+    hypothesis.settings.register_profile("without-clock", deadline=None)
+    hypothesis.settings.load_profile("without-clock")
 
 # A run in the background is started with SIGINT ignored, and so would be every command that a test interrupts.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

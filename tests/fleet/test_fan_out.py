@@ -91,7 +91,7 @@ def test_who_comes_later_gets_what_has_not_gone_by() -> None:
     assert stream.ended
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     st.dictionaries(st.sampled_from("abcdef"), st.sets(st.integers(0, 300), min_size=1), min_size=2),
     st.integers(0, 10_000),

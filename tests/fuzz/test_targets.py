@@ -27,7 +27,7 @@ def _inputs(target: Target) -> st.SearchStrategy[bytes]:
 
 @pytest.mark.parametrize("target", TARGETS.values(), ids=lambda target: target.name)
 def test_nothing_is_raised_but_what_is_said(target: Target) -> None:
-    @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=60, suppress_health_check=list(HealthCheck))
     @given(_inputs(target))
     @example(b"")
     @example(b"[" * 100_000)

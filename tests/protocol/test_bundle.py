@@ -311,7 +311,7 @@ def test_truncated_in_every_region(bundle: Path, tmp_path: Path) -> None:
         shutil.rmtree(out)
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(position=st.integers(0), value=st.integers(0, 255))
 def test_any_changed_byte_is_refused_or_without_effect(bundle: Path, position: int, value: int) -> None:
     parent = bundle.parent
@@ -330,7 +330,7 @@ def test_any_changed_byte_is_refused_or_without_effect(bundle: Path, position: i
     assert {**_tree(parent / "out"), "manifest.json": b""} == {**_tree(bundle), "manifest.json": b""}
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(data=st.binary(max_size=2000))
 def test_arbitrary_bytes_are_no_packed_bundle(data: bytes, tmp_path_factory: pytest.TempPathFactory) -> None:
     directory = tmp_path_factory.mktemp("any")

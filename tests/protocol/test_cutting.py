@@ -50,7 +50,7 @@ _STARTS = st.lists(st.integers(-10, len(DATA) + 10), max_size=12).map(tuple)
 _SLICES = st.tuples(st.integers(0, len(DATA)), st.integers(0, len(DATA))).map(lambda ends: DATA[min(ends) : max(ends)])
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(_SLICES, _STARTS)
 @example(DATA, (0, 1, len(DATA) - 1, len(DATA)))
 @example(EVEN, (300 * KIB,))
@@ -66,7 +66,7 @@ def test_sizes_are_within_bounds_and_chunks_are_the_file(data: bytes, starts: tu
     assert {start for start in starts if 0 < start < len(data)} <= set(ends)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(20, 700_000), _STARTS)
 @example(1 << 16, ())
 @example(WINDOW_BYTES - 1, ())
@@ -87,7 +87,7 @@ def _digests_of_the_data() -> frozenset[str]:
     return frozenset(sha256_of(chunk) for chunk in _chunks(DATA))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, len(DATA)), st.binary(min_size=1, max_size=300), st.integers(0, 5000))
 def test_an_insertion_changes_a_few_chunks(place: int, inserted: bytes, removed: int) -> None:
     before = _digests_of_the_data()

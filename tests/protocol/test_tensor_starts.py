@@ -163,7 +163,7 @@ SMALL = linear_model(WEIGHTS[:6], BIAS, body=BODY[:6, :6])
 TFLITE = flatbuffer([b"abcdefgh", None], [b"behind it"])
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(
     st.sampled_from([(onnx_tensors.find, SMALL), (tflite_tensors.find, TFLITE)]),
     st.lists(st.tuples(st.integers(0, 400), st.integers(0, 255)), min_size=1, max_size=8),

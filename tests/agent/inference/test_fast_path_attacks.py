@@ -234,7 +234,7 @@ CHANGES = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(changes=CHANGES)
 def test_any_layout_is_taken_or_refused(hosted: HostedChannel, changes: dict[str, Any]) -> None:
     memory = memory_of(128)

@@ -113,7 +113,7 @@ async def test_exchange(served: Served, what: str, data: bytes, status: str) -> 
     assert b"content-type: application/json" in head
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(
         st.one_of(

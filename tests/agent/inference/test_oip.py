@@ -178,7 +178,7 @@ REQUESTS = st.one_of(
 )
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=400, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(body=REQUESTS, path=st.one_of(st.just(f"{PATH}/infer"), st.text(max_size=20)))
 def test_any_request_gets_json_and_a_client_s_fault_is_4xx(manifest: Manifest, body: bytes, path: str) -> None:
     response = _ask(manifest, "POST", path, body)

@@ -82,7 +82,7 @@ REQUESTS = st.builds(
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(requests=st.lists(REQUESTS, min_size=2, max_size=8))
 def test_every_answer_is_the_one_that_a_server_without_a_memory_gives(
     manifest: Manifest, requests: list[Request]

@@ -187,7 +187,7 @@ class Followed:
             self.waiting.remove(entry)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(STEPS, st.integers(1, 4))
 def test_no_inversion_no_starvation_and_nothing_is_lost_or_run_twice(
     steps: list[Ticket | str | float], batch: int
@@ -205,7 +205,7 @@ def test_no_inversion_no_starvation_and_nothing_is_lost_or_run_twice(
         followed.take()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.sampled_from([URGENT, NORMAL]), min_size=1, max_size=200), st.integers(0, 5))
 def test_a_low_request_waits_no_longer_than_stated(arrivals: list[Priority], before: int) -> None:
     scheduler = Scheduler(max_waiting=10_000, longest_wait_s=math.inf)

@@ -72,7 +72,7 @@ def test_the_number_of_regions_is_bounded(regions: SharedRegions) -> None:
     assert len(os.listdir("/proc/self/fd")) == before
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     key=st.one_of(st.just("object"), ANYTHING),
     offset=st.one_of(st.integers(-5, 105), ANYTHING),

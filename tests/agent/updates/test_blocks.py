@@ -78,7 +78,7 @@ def files(draw: st.DrawFn) -> tuple[bytes, list[int], int, set[int]]:
     return data, sizes, draw(st.integers(1, 300)), verified
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(files(), st.integers(0, 10_000), st.floats(0, 0.6), st.floats(0, 0.4))
 def test_any_file_completes_byte_exact_through_any_network(
     file: tuple[bytes, list[int], int, set[int]], seed: int, loss: float, duplication: float

@@ -50,7 +50,7 @@ def check(model: onnx.ModelProto, feed: dict[str, np.ndarray], seed: int) -> int
     return len(removed)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(blocks=st.lists(st.sampled_from(sorted(BLOCKS)), max_size=5), seed=st.integers(0, 10**6))
 def test_any_channels_of_any_network_can_go(blocks: list[str], seed: int) -> None:
     assert check(network(blocks, seed), pictures(1, seed)[0], seed) > 0

@@ -22,7 +22,7 @@ def moments_of(rows: np.ndarray) -> np.ndarray:
     return np.asarray(full.T @ full / len(full))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 10**6))
 def test_rows_that_others_tell_cost_nothing(seed: int) -> None:
     random = np.random.default_rng(seed)
@@ -37,7 +37,7 @@ def test_rows_that_others_tell_cost_nothing(seed: int) -> None:
     np.testing.assert_array_equal(fitted[6:], matrix[6:])
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 10**6))
 def test_a_refit_is_never_worse_than_none(seed: int) -> None:
     random = np.random.default_rng(seed)

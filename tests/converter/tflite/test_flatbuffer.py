@@ -93,7 +93,7 @@ def test_a_file_whose_tables_are_shared_endlessly_is_refused_soon() -> None:
     assert time.process_time() - started < 30  # read in full it would take hours
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(st.tuples(st.integers(0, len(SMALL) - 1), st.integers(0, 255)), min_size=1, max_size=8))
 def test_flipped_bytes_are_read_or_refused(changes: list[tuple[int, int]]) -> None:
     data = bytearray(SMALL)
@@ -102,14 +102,14 @@ def test_flipped_bytes_are_read_or_refused(changes: list[tuple[int, int]]) -> No
     _read_or_refuse(bytes(data))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.binary(max_size=400))
 @example(b"\xff" * 64)
 def test_any_bytes_behind_the_header_are_read_or_refused(rest: bytes) -> None:
     _read_or_refuse(b"\x10\0\0\0TFL3" + rest)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.integers(0, len(SMALL)))
 def test_a_cut_is_read_or_refused(length: int) -> None:
     _read_or_refuse(SMALL[:length])

@@ -28,7 +28,7 @@ def raw(key: Ed25519PrivateKey) -> bytes:
     return key.private_bytes(Encoding.Raw, PrivateFormat.Raw, NoEncryption())
 
 
-@settings(max_examples=5, deadline=None)  # each opens scrypt twice, on purpose slow
+@settings(max_examples=5)  # each opens scrypt twice, on purpose slow
 @given(st.text(min_size=1, max_size=40).filter(lambda text: "\0" not in text))
 def test_what_is_encrypted_here_others_can_read(passphrase: str) -> None:
     key = Ed25519PrivateKey.generate()

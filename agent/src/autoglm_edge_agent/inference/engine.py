@@ -83,7 +83,9 @@ class Engine:
         self._scheduler = scheduler
         self._sampler = sampler
         self._statistics = statistics
-        self._lease: AbstractContextManager[object] = lease or threading.Lock()  # always free, and cheaper than nothing written in Python
+        self._lease: AbstractContextManager[object] = (
+            lease or threading.Lock()
+        )  # always free, and cheaper than nothing written in Python
         self._lock = threading.Lock()
         self._selector = AwakeSelector()
         self._bell, self._button = socket.socketpair()
