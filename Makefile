@@ -90,13 +90,13 @@ schemas: install ## write docs/schemas, docs/asyncapi.json and the generated dia
 
 lock: install ## resolve the requirement files again
 	$(BIN)/python -m pip install --quiet uv
-	for name in workstation agent tensorflow; do $(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
+	for name in workstation tensorflow; do $(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
 	  --generate-hashes --no-emit-index-url --no-header requirements/$$name.in -o requirements/$$name.txt; done
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 	  --overrides requirements/torch.overrides --excludes requirements/torch.excludes --no-emit-package torch \
 	  requirements/torch.in -o requirements/torch.txt
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-emit-index-url --no-header \
-	  requirements/board.in -o requirements/board.txt
+	for name in agent board; do $(BIN)/uv pip compile --quiet --universal --python-version 3.10 \
+	  --generate-hashes --no-emit-index-url --no-header requirements/$$name.in -o requirements/$$name.txt; done
 	cd converter/src/autoglm_edge_converter/isolated/locked && for name in *.in; do \
 	  case $$name in onnx2tf*) version=3.12;; *) version=3.9;; esac; \
 	  $(CURDIR)/$(BIN)/uv pip compile --quiet --universal --python-version $$version --generate-hashes \
