@@ -7,6 +7,8 @@ TORCH_VENV := .venv-torch
 TORCH := torch==2.13.0
 BIN := $(VENV)/bin
 DISTRIBUTIONS := protocol agent converter fleet firmware_images cli
+ON_DEVICES := protocol/src agent/src
+ON_WORKSTATIONS := $(addsuffix /src,$(filter-out agent,$(DISTRIBUTIONS)))
 PYTEST_ARGS ?=
 # Many tests wait for brokers and processes: one more than there are processors keeps these busy.
 WORKERS ?= $(shell echo $$(( $$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1) + 1 )))
@@ -55,10 +57,13 @@ bench-frameworks: install $(TENSORFLOW_VENV)/.complete $(TORCH_VENV)/.complete #
 fuzz: install ## try every parser with atheris (pip install atheris), SECONDS each; not part of the tests
 	$(BIN)/python -m tests.fuzz.run $(or $(SECONDS),60)
 
-check: install ## format, lint, types, import contracts
+check: install ## format, lint, types (for each system, and for the oldest Python of devices), import contracts
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/mypy --python-version 3.10 $(ON_DEVICES)
+	$(BIN)/mypy --platform darwin $(ON_WORKSTATIONS)
+	$(BIN)/mypy --platform win32 $(ON_WORKSTATIONS)
 	$(BIN)/lint-imports
 
 format: install ## format the sources and mend what can be mended
