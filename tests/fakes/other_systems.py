@@ -130,7 +130,9 @@ def pretend(system: System) -> None:
     for true in (errno, os, signal, socket, sys):
         name = true.__name__
         absent = frozenset(each for only in system.attributes for each in only.get(name, ()))
-        instead = {"sys": {"platform": system.platform}, "os": {"name": system.os_name}}.get(name, {})
+        instead: Mapping[str, object] = {"sys": {"platform": system.platform}, "os": {"name": system.os_name}}.get(
+            name, {}
+        )
         if name == "errno":
             instead = {"errorcode": {n: e for n, e in errno.errorcode.items() if e not in absent}}
         shown[name] = Shown(true, absent, instead)
