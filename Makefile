@@ -7,6 +7,8 @@ TORCH_VENV := .venv-torch
 TORCH := torch==2.13.0
 BIN := $(VENV)/bin
 DISTRIBUTIONS := protocol agent converter fleet firmware_images cli
+ON_DEVICES := protocol/src agent/src
+ON_WORKSTATIONS := $(addsuffix /src,$(filter-out agent,$(DISTRIBUTIONS)))
 PYTEST_ARGS ?=
 # Many tests wait for brokers and processes: one more than there are processors keeps these busy.
 WORKERS ?= $(shell echo $$(( $$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1) + 1 )))
@@ -55,10 +57,13 @@ bench-frameworks: install $(TENSORFLOW_VENV)/.complete $(TORCH_VENV)/.complete #
 fuzz: install ## try every parser with atheris (pip install atheris), SECONDS each; not part of the tests
 	$(BIN)/python -m tests.fuzz.run $(or $(SECONDS),60)
 
-check: install ## format, lint, types, import contracts
+check: install ## format, lint, types (for each system, and for the oldest Python of devices), import contracts
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/mypy --python-version 3.10 $(ON_DEVICES)
+	$(BIN)/mypy --platform darwin $(ON_WORKSTATIONS)
+	$(BIN)/mypy --platform win32 $(ON_WORKSTATIONS)
 	$(BIN)/lint-imports
 
 format: install ## format the sources and mend what can be mended
@@ -90,13 +95,13 @@ schemas: install ## write docs/schemas, docs/asyncapi.json and the generated dia
 
 lock: install ## resolve the requirement files again
 	$(BIN)/python -m pip install --quiet uv
-	for name in workstation agent tensorflow; do $(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
+	for name in workstation tensorflow; do $(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
 	  --generate-hashes --no-emit-index-url --no-header requirements/$$name.in -o requirements/$$name.txt; done
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 	  --overrides requirements/torch.overrides --excludes requirements/torch.excludes --no-emit-package torch \
 	  requirements/torch.in -o requirements/torch.txt
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-emit-index-url --no-header \
-	  requirements/board.in -o requirements/board.txt
+	for name in agent board; do $(BIN)/uv pip compile --quiet --universal --python-version 3.10 \
+	  --generate-hashes --no-emit-index-url --no-header requirements/$$name.in -o requirements/$$name.txt; done
 	cd converter/src/autoglm_edge_converter/isolated/locked && for name in *.in; do \
 	  case $$name in onnx2tf*) version=3.12;; *) version=3.9;; esac; \
 	  $(CURDIR)/$(BIN)/uv pip compile --quiet --universal --python-version $$version --generate-hashes \

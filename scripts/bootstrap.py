@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+
+NEWEST_PYTHON = (3, 13)
+"""The newest that the tests were run with."""
 
 
 def main() -> int:
@@ -24,11 +28,13 @@ def main() -> int:
     if len(arguments) < 3:
         print("usage: bootstrap.py VENV REQUIREMENTS DISTRIBUTION... [--first PACKAGE]", file=sys.stderr)
         return 2
-    if not (3, 11) <= sys.version_info[:2] <= (3, 13):
-        version = ".".join(map(str, sys.version_info[:3]))
-        print(f"Python 3.11 to 3.13 is needed, this is {version}: make PYTHON=python3.12 ...", file=sys.stderr)
-        return 1
     venv, requirements, distributions = Path(arguments[0]), Path(arguments[1]), arguments[2:]
+    oldest = max(_oldest_python(Path(name)) for name in distributions)
+    if not oldest <= sys.version_info[:2] <= NEWEST_PYTHON:
+        version = ".".join(map(str, sys.version_info[:3]))
+        bounds = " to ".join(".".join(map(str, bound)) for bound in (oldest, NEWEST_PYTHON))
+        print(f"Python {bounds} is needed, this is {version}: make PYTHON=python3.12 ...", file=sys.stderr)
+        return 1
     python = venv / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
     if not _works(python):
         if importlib.util.find_spec("ensurepip") is None and not _install_venv_module():
@@ -50,6 +56,15 @@ def main() -> int:
     subprocess.run([*pip, "--no-deps", "--no-build-isolation", *editable], check=True)
     (venv / ".complete").touch()
     return 0
+
+
+def _oldest_python(distribution: Path) -> tuple[int, int]:
+    # Not tomllib: the interpreter that is to be refused may have none.
+    text = (distribution / "pyproject.toml").read_text(encoding="utf-8")
+    found = re.search(r'^requires-python = ">=(\d+)\.(\d+)"$', text, re.MULTILINE)
+    if found is None:
+        raise ValueError(f"{distribution}/pyproject.toml does not say which Python it needs")
+    return int(found[1]), int(found[2])
 
 
 def _arguments(given: list[str]) -> tuple[list[str], str | None]:

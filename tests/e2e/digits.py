@@ -29,7 +29,7 @@ def images(count: int, split: str = "test") -> npt.NDArray[np.float32]:
     """Return images, float32 [count, 1, 32, 32] in 0..1."""
     with np.load(EXAMPLES / "digits32.npz") as data:
         pixels = np.asarray(data[split][:count, None], dtype=np.float32)
-    return pixels / np.float32(255)
+    return np.divide(pixels, np.float32(255), dtype=np.float32)
 
 
 def original_answers(network: str) -> npt.NDArray[np.float32]:

@@ -8,7 +8,6 @@ configuration says where packages come from.
 
 from __future__ import annotations
 
-import importlib
 import os
 import re
 import subprocess
@@ -233,8 +232,9 @@ def _alone(lock: Path) -> Iterator[tuple[int, ...]]:
     """Let one process at a time into the block, with the descriptor of the lock. Raises OSError."""
     if sys.platform == "win32":
         yield ()
-        return
-    fcntl = importlib.import_module("fcntl")
-    with lock.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield (file.fileno(),)
+    else:
+        import fcntl
+
+        with lock.open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield (file.fileno(),)

@@ -101,7 +101,7 @@ class _Worker:
     def _last_words(self, code: int) -> str:
         lines = self._log.read_text(errors="replace").strip().splitlines()
         reason = f"the process was ended by signal {-code}" if code < 0 else f"the process ended with code {code}"
-        if code == -signal.SIGKILL:
+        if sys.platform != "win32" and code == -signal.SIGKILL:
             # Nobody here kills a process that still works; the system does so where memory is short.
             reason = "the process was killed (out of memory?)"
         return f"{reason}: {lines[-1][:300]}" if lines else reason

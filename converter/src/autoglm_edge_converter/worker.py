@@ -134,10 +134,15 @@ def peak_rss_bytes() -> int:
     if status.exists():
         peak = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
         return int(peak.split()[1]) * 1024
-    import resource
+    if sys.platform == "win32":
+        from autoglm_edge_converter.windows_memory import peak_working_set_bytes
 
-    peak_rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak_rss * (1 if sys.platform == "darwin" else 1024)
+        return peak_working_set_bytes()
+    else:
+        import resource
+
+        peak_rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak_rss * (1 if sys.platform == "darwin" else 1024)
 
 
 _REQUESTS: dict[str, Callable[[Feeds, dict[str, Any]], dict[str, Any]]] = {

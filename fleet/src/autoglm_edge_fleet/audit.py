@@ -75,7 +75,7 @@ def actor() -> str:
     """Return who runs this process, on which machine."""
     try:
         user = getpass.getuser()
-    except (KeyError, OSError):  # a user without a name, as in containers
+    except (KeyError, OSError, ImportError):  # a user without a name: in containers, or as a service of Windows
         user = str(os.getuid()) if hasattr(os, "getuid") else "unknown"
     return f"{user}@{socket.gethostname()}"
 

@@ -25,10 +25,11 @@ class Database:
         self._path = path
         with self._translated():
             self._connection = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
-            self._connection.row_factory = Row
-            for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
-                self._connection.execute(f"PRAGMA {pragma}")
-        self._migrate()
+        try:
+            self._prepare()
+        except StorageError:
+            self.close()
+            raise
 
     def close(self) -> None:
         """Close the connection."""
@@ -58,6 +59,13 @@ class Database:
     def data_version(self) -> int:
         """Return a number that changes when another connection has committed. Raises StorageError."""
         return int(self.read("PRAGMA data_version")[0][0])
+
+    def _prepare(self) -> None:
+        with self._translated():
+            self._connection.row_factory = Row
+            for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+                self._connection.execute(f"PRAGMA {pragma}")
+        self._migrate()
 
     def _migrate(self) -> None:
         while (version := self._version()) < len(MIGRATIONS):

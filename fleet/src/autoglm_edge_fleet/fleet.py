@@ -87,7 +87,11 @@ class Fleet:
             directory.chmod(0o700)  # the broker's address may hold a password
         disk.make_directories(directory / REPOSITORY_FOLDER)
         database = Database(directory / DATABASE_FILE)
-        write_config(directory, config)
+        try:
+            write_config(directory, config)
+        except OSError:
+            database.close()
+            raise
         return cls(directory, config, database, passphrases)
 
     @classmethod

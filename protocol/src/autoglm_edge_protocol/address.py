@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from autoglm_edge_protocol.errors import LinkError, MalformedDocument
+from autoglm_edge_protocol.tls import verifying_context
 
 _DEFAULT_PORTS = {"mqtt": 1883, "mqtts": 8883}
 _NO_CHECK_TIME = 0x200000
@@ -67,7 +68,7 @@ def _host(parts: SplitResult) -> str:
 def tls_context(address: BrokerAddress) -> ssl.SSLContext:
     """Return a context that verifies the broker, with the client certificate if there is one. Raises LinkError."""
     try:
-        context = ssl.create_default_context(cafile=str(address.ca_file) if address.ca_file else None)
+        context = verifying_context(address.ca_file)
         load_own_certificate(context, address)
     except (OSError, ValueError) as error:
         raise LinkError(f"the TLS files for {address} cannot be used: {error}") from None

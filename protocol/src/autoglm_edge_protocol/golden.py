@@ -114,7 +114,8 @@ def _array(data: bytes) -> Array:
     body = data[file.tell() :]
     if math.prod(shape) * dtype.itemsize != len(body):
         raise ValueError(f"an array of shape {shape} in {len(body)} bytes")
-    return np.frombuffer(body, dtype).reshape(shape, order="F" if fortran_order else "C").copy()
+    found: Array = np.frombuffer(body, dtype).reshape(shape, order="F" if fortran_order else "C").copy()
+    return found
 
 
 def _samples(arrays: dict[str, Array]) -> list[GoldenSample]:

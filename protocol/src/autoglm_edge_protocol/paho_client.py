@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import socket
 import ssl
+import sys
 import threading
 import time
 from collections import deque
@@ -207,8 +208,9 @@ class LoopClient(paho.Client):
             parts = self._blocks[0]
             size_bytes = sum(map(len, parts))
             try:
-                # TLS has no call for several pieces, and wants the same bytes again after it could not write them.
-                if isinstance(connection, ssl.SSLSocket):
+                # TLS and Windows have no call for several pieces, and TLS wants the same bytes again after it could not
+                # write them.
+                if isinstance(connection, ssl.SSLSocket) or sys.platform == "win32":
                     parts[:] = [b"".join(parts)]
                     sent_bytes = connection.send(parts[0])
                 else:

@@ -19,6 +19,7 @@ from autoglm_edge_agent.inference.access import guard_of, tls_of
 from autoglm_edge_agent.inference.control import AccessOrder, ServingOrder
 from autoglm_edge_agent.inference.errors import ModelUnusable
 from autoglm_edge_agent.inference.messages import Request
+from autoglm_edge_protocol.tls import verifying_context
 
 TOKEN = "0123456789abcdef"
 GRPC = importlib.util.find_spec("grpc") is not None
@@ -93,7 +94,7 @@ def served(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> It
 
 
 def _context(authority: Authority, pair: tuple[Path, Path] | None) -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=str(authority.ca_file))
+    context = verifying_context(authority.ca_file)
     if pair is not None:
         context.load_cert_chain(*pair)
     return context

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.fakes.waiting import until
 
 from autoglm_edge_agent.inference import http_connection
 from autoglm_edge_agent.inference.http import HttpServer
@@ -264,7 +265,7 @@ async def test_a_connection_ends_when_the_client_wants_that(served: Served, head
 async def test_draining_finishes_what_was_accepted(served: Served) -> None:
     reader, writer = await served.connect()
     writer.write(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n")
-    await _until(lambda: len(served.asked) == 1)
+    await until(lambda: len(served.asked) == 1, 3)
     drained = asyncio.create_task(served.server.drain())
     await asyncio.sleep(0.1)
     assert not drained.done()
@@ -292,7 +293,7 @@ async def test_a_large_answer_is_whole_though_the_server_ends(served: Served, mo
     monkeypatch.setattr(http_connection, "STALL_S", 5.0)
     reader, writer = await served.connect()
     writer.write(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n")
-    await _until(lambda: len(served.asked) == 1)
+    await until(lambda: len(served.asked) == 1, 3)
     drained = asyncio.create_task(served.server.drain())
     await asyncio.sleep(0.2)
     _, _, body = await _read_response(reader)
@@ -327,13 +328,6 @@ async def test_no_connection_is_lost_between_two_servers_on_one_socket(served: S
     await current.drain()
     for copy in sockets[1:]:
         copy.close()
-
-
-async def _until(condition: object) -> None:
-    assert callable(condition)
-    async with asyncio.timeout(3):
-        while not condition():
-            await asyncio.sleep(0.005)
 
 
 async def test_bodies_of_all_connections_together_are_bounded(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ from tests.fakes.model_bundles import MODEL_PATH, RIVAL_PATH, add_rival, make_mo
 from tests.fakes.onnx_writer import linear_model
 from tests.fakes.sites import Site
 from tests.fakes.third_parties import write_backend
+from tests.fakes.waiting import until
 
 from autoglm_edge_agent.inference.measurement import Measured
 from autoglm_edge_agent.inference.options import Plan
@@ -155,9 +156,7 @@ async def test_what_ended_the_agent_twice_is_not_tried_a_third_time(
     monkeypatch.setenv("TROUBLES", "crash hang partly good")
     for beginning in range(1, MOST_BEGINNINGS + 1):
         agent = asyncio.create_task(trial.prober(strict=True).measure(trial.installed))
-        async with asyncio.timeout(60):
-            while trial.opened().count("hang") < beginning:
-                await asyncio.sleep(0.05)
+        await until(lambda: trial.opened().count("hang") >= beginning, 60, 0.05)  # noqa: B023
         agent.cancel()
         await asyncio.wait({agent})
     prober = trial.prober(strict=True)

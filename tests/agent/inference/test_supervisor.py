@@ -17,6 +17,7 @@ from pathlib import Path
 import psutil
 import pytest
 from tests.fakes.model_bundles import ModelBundle, make_model_bundle
+from tests.fakes.waiting import until
 
 from autoglm_edge_agent.errors import Hindrance, Refusal
 from autoglm_edge_agent.inference import process, supervisor
@@ -92,9 +93,7 @@ def _workers() -> list[int]:
 
 
 async def _until(condition: Callable[[], object], timeout_s: float = 20.0) -> None:
-    async with asyncio.timeout(timeout_s):
-        while not condition():
-            await asyncio.sleep(0.02)
+    await until(condition, timeout_s, 0.02)
 
 
 async def test_a_crashed_worker_is_started_again(bench: Bench) -> None:

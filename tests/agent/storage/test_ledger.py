@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.fakes.waiting import until
 
 from autoglm_edge_agent import commands
 from autoglm_edge_agent.commands import Commands
@@ -123,9 +124,7 @@ def _begun(path: Path, **more: Any) -> Command:
 
 async def _run_until_sent(part: Commands, sent: list[bytes], count: int) -> None:
     running = asyncio.create_task(part.run())
-    async with asyncio.timeout(5):
-        while len(sent) < count:
-            await asyncio.sleep(0.01)
+    await until(lambda: len(sent) >= count, 5)
     running.cancel()
     await asyncio.wait({running})
 

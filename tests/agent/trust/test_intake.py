@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 from tests.agent.trust.devices import command, desired
+from tests.fakes.waiting import until
 
 from autoglm_edge_agent.errors import Hindrance, Refusal
 from autoglm_edge_agent.trust import intake as module
@@ -55,9 +56,7 @@ class _Update:
         self.taken.append(each.generation)
 
     async def until(self, *generations: int) -> None:
-        async with asyncio.timeout(5):
-            while self.taken != list(generations):
-                await asyncio.sleep(0.01)
+        await until(lambda: self.taken == list(generations), 5)
 
 
 @pytest.fixture(autouse=True)

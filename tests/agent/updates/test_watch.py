@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from tests.fakes.model_bundles import ModelBundle, make_model_bundle
+from tests.fakes.waiting import until
 from tests.faults.devices import Device, Source, installed, start_and_stop
 
 from autoglm_edge_agent.inference.control import Beat
@@ -83,9 +84,8 @@ class Board:
 
     async def known(self, bundle: ModelBundle) -> None:
         """Wait until it is known how the serving model does."""
-        async with asyncio.timeout(10):
-            while self.device.updater.observation.baseline(installed(bundle), None).runs < MIN_RUNS:
-                await asyncio.sleep(0.002)
+        observation = self.device.updater.observation
+        await until(lambda: observation.baseline(installed(bundle), None).runs >= MIN_RUNS, 10, 0.002)
 
     def report(self) -> DeploymentReport:
         report = self.device.updater.report()

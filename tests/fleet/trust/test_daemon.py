@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -28,11 +29,11 @@ SECRET = "correct horse battery"
 
 
 @pytest.fixture
-def served(broker: Broker, tmp_path: Path) -> Served:
-    fleet = Fleet.init(tmp_path / "fleet", "f", broker.url)
-    fleet.trust.found(Foundation(tmp_path / "root-keys", plain=True))
-    fleet.publish(make_bundle(tmp_path / "bundle"))
-    return Served(fleet, broker.url)
+def served(broker: Broker, tmp_path: Path) -> Iterator[Served]:
+    with Fleet.init(tmp_path / "fleet", "f", broker.url) as fleet:
+        fleet.trust.found(Foundation(tmp_path / "root-keys", plain=True))
+        fleet.publish(make_bundle(tmp_path / "bundle"))
+        yield Served(fleet, broker.url)
 
 
 async def fetch_metadata(device: StandInDevice, folder: Path) -> None:

@@ -28,7 +28,9 @@ def quantized(array: Array, scale: float, zero_point: int, dtype: npt.DTypeLike)
 
 def dequantized(array: Array, scale: float, zero_point: int, dtype: npt.DTypeLike) -> Array:
     """Return the real numbers that whole ones stand for."""
-    return ((array.astype(np.float32) - np.float32(zero_point)) * np.float32(scale)).astype(dtype, copy=False)
+    real = (array.astype(np.float32) - np.float32(zero_point)) * np.float32(scale)
+    found: Array = real.astype(dtype, copy=False)
+    return found
 
 
 def in_file(spec: TensorSpec) -> TensorSpec:

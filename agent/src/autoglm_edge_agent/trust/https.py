@@ -7,13 +7,14 @@ import http.client
 import math
 import re
 import socket
-import ssl
 import threading
 import time
 from collections.abc import Generator
 from contextlib import closing
 from pathlib import Path
 from urllib.parse import quote, urlsplit
+
+from autoglm_edge_protocol.tls import verifying_context
 
 CONNECT_S = 20.0
 """Also how long it may be silent."""
@@ -63,7 +64,7 @@ class HttpsRepository:
             span: what to ask for; None: the whole file. No byte more than that is given, but fewer may be.
         """
         # One connection each: updates are rare, and one kept open in between would have to be watched over.
-        context = ssl.create_default_context(cafile=str(self._ca_file) if self._ca_file else None)
+        context = verifying_context(self._ca_file)
         connection = http.client.HTTPSConnection(self._host, self._port, timeout=CONNECT_S, context=context)
         try:
             connection.connect()

@@ -10,6 +10,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -167,7 +168,7 @@ def _onnx2tf(python: Path, model: Path, scratch: Path, inputs: Sequence[str], co
 
 
 def _end_group(process: subprocess.Popen[str]) -> None:
-    if hasattr(os, "killpg"):
+    if sys.platform != "win32":
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
     elif process.poll() is None:

@@ -5,7 +5,6 @@ Packages of another architecture are configured by qemu-user, which the kernel m
 
 from __future__ import annotations
 
-import os
 import shlex
 import subprocess
 import time
@@ -18,6 +17,7 @@ from autoglm_edge_firmware.image.files import before_packages
 from autoglm_edge_firmware.image.layout import Identifiers
 from autoglm_edge_firmware.image.plan import SUITE, ImagePlan
 from autoglm_edge_firmware.media.trees import FolderTree
+from autoglm_edge_firmware.privileges import is_root
 from autoglm_edge_firmware.programs import environment, last_words, path_of, run
 from autoglm_edge_firmware.progress import Progress
 
@@ -35,7 +35,7 @@ def must_be_possible(plan: ImagePlan) -> None:
     Raises:
         FirmwareError: with what is to be done.
     """
-    if os.geteuid() != 0:
+    if not is_root():
         raise FirmwareError("making an image needs root, for the owners of its files: run this with sudo")
     for program in ("mmdebstrap", "mke2fs", "debugfs", "mkfs.vfat", "mcopy"):
         path_of(program)

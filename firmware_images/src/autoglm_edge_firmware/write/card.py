@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import stat
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 
 from autoglm_edge_firmware.errors import CardRefused
+from autoglm_edge_firmware.privileges import is_root
+
+if sys.platform == "linux":
+    import fcntl
 
 _FLUSH_BUFFERS = 0x1261  # BLKFLSBUF of <linux/fs.h>
-_GONE = {errno.EIO, errno.ENODEV, errno.ENXIO, errno.ENOMEDIUM, errno.EREMOTEIO}
+_GONE_NAMES = ("EIO", "ENODEV", "ENXIO", "ENOMEDIUM", "EREMOTEIO")
+# By name, as only Linux knows all of them, and this is read wherever the command starts.
+_GONE = {number for number, name in errno.errorcode.items() if name in _GONE_NAMES}
 _PROTECTED = {errno.EROFS, errno.EACCES, errno.EPERM}
 
 
@@ -44,19 +50,22 @@ class OpenCard:
         """Write all of `data`."""
         view = memoryview(data)
         while view:
-            written = os.pwrite(self._descriptor, view, offset)
+            os.lseek(self._descriptor, offset, os.SEEK_SET)
+            written = os.write(self._descriptor, view)
             view, offset = view[written:], offset + written
 
     def read_at(self, offset: int, size: int) -> bytes:
         """Read up to `size` bytes."""
-        return os.pread(self._descriptor, size, offset)
+        os.lseek(self._descriptor, offset, os.SEEK_SET)
+        return os.read(self._descriptor, size)
 
     def settle(self) -> None:
         """Wait until all is on the card."""
         os.fsync(self._descriptor)
-        with suppress(OSError):  # plain files have no buffers of their own
-            fcntl.ioctl(self._descriptor, _FLUSH_BUFFERS, 0)
-        os.posix_fadvise(self._descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        if sys.platform == "linux":
+            with suppress(OSError):  # plain files have no buffers of their own
+                fcntl.ioctl(self._descriptor, _FLUSH_BUFFERS, 0)
+            os.posix_fadvise(self._descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 @contextmanager
@@ -69,7 +78,7 @@ def opened(path: Path) -> Iterator[OpenCard]:
     # Of block devices, O_EXCL fails while one of its file systems is mounted.
     alone = os.O_EXCL if stat.S_ISBLK(path.stat().st_mode) else 0
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | alone)
+        descriptor = os.open(path, os.O_RDWR | getattr(os, "O_BINARY", 0) | alone)
     except OSError as error:
         raise refused(path, error) from None
     try:
@@ -82,7 +91,7 @@ def refused(path: Path, error: OSError) -> CardRefused:
     """Return what the system's error means for somebody who stands before the reader."""
     if error.errno == errno.EBUSY:
         return CardRefused(path, "in use: unmount it first")
-    if error.errno in _PROTECTED and os.geteuid() != 0:
+    if error.errno in _PROTECTED and not is_root():
         return CardRefused(path, "may not be written by you: run this with sudo")
     if error.errno in _PROTECTED:
         return CardRefused(path, "write-protected: move the switch at the card's side")
