@@ -204,8 +204,8 @@ def test_the_life_of_the_service(
         _is_refused(board)
         passed("refused, and the timer runs")
         _put_on_card(root, claim)
-        _drop_in(container, TIMER, SOON)
-        _enrols(board)
+        with _changed(container, TIMER, SOON):
+            _enrols(board)
         passed("enrolled, and the agent is active")
         board.deploy(bundle)
         board.assert_serves(bundle)
@@ -241,6 +241,8 @@ def _configure(root: Path, port: int, *, translated: bool) -> None:
             _set(root, f"autoglm-edge-{name}.service", "translated", TRANSLATED)
         _set(root, UNIT, "translated", TRANSLATED_AGENT)
         _set(root, ENROL, "translated", TRANSLATED_ENROL)
+        # It makes the folder of the sockets, among others, and has credentials that it does not need.
+        _set(root, "systemd-tmpfiles-setup.service", "translated", "[Service]\nLoadCredential=\n")
 
 
 def _put_on_card(root: Path, claim: Claim) -> None:
@@ -249,16 +251,21 @@ def _put_on_card(root: Path, claim: Claim) -> None:
     path.write_text(claim.to_text())
 
 
-def _drop_in(container: Container, unit: str, text: str) -> None:
-    """Change a unit of a board that is on."""
-    _set(container.root, unit, "later", text)
+@contextlib.contextmanager
+def _changed(container: Container, unit: str, text: str) -> Iterator[None]:
+    """Change a unit of a board that is on, for a while."""
+    path = _set(container.root, unit, "for-a-while", text)
+    container.run("systemctl", "daemon-reload")
+    yield
+    path.unlink()
     container.run("systemctl", "daemon-reload")
 
 
-def _set(root: Path, unit: str, name: str, text: str) -> None:
+def _set(root: Path, unit: str, name: str, text: str) -> Path:
     path = root / f"etc/systemd/system/{unit}.d/{name}.conf"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
+    return path
 
 
 def _is_refused(board: Board) -> None:
@@ -336,7 +343,6 @@ def _is_told_of_new_devices_alone(board: Board) -> None:
     container = board.container
     other = board.root / "other"
     write_board(PI_4, other)
-    _drop_in(container, DEVICES, OTHER_BOARD)
 
     def found() -> tuple[int, bool]:
         """Return how often units were read, and whether the agent may open a Hailo."""
@@ -345,12 +351,13 @@ def _is_told_of_new_devices_alone(board: Board) -> None:
         (drop_ins,) = container.shown(UNIT, "DropInPaths")
         return _times_read(container) - before, "50-autoglm-edge-hailo.conf" in drop_ins
 
-    assert found() == (0, False)
-    write_board(PI_5_HAILO, other)
-    assert found() == (1, True)
-    assert found() == (0, True)
-    shutil.rmtree(other)
-    assert found() == (1, False)
+    with _changed(container, DEVICES, OTHER_BOARD):
+        assert found() == (0, False)
+        write_board(PI_5_HAILO, other)
+        assert found() == (1, True)
+        assert found() == (0, True)
+        shutil.rmtree(other)
+        assert found() == (1, False)
 
 
 def _times_read(container: Container) -> int:
