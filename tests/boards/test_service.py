@@ -212,8 +212,9 @@ def test_the_life_of_the_service(
         passed("a bundle is confirmed and answers")
         _is_confined(board, translated=translated)
         _lets_its_clients_in(board)
-        _binds_its_sockets_itself_where_their_unit_is_masked(board, bundle)
-        passed("its sockets are its own, and systemd's again")
+        if not translated:  # two starts of the agent, which tell nothing of a processor
+            _binds_its_sockets_itself_where_their_unit_is_masked(board, bundle)
+            passed("its sockets are its own, and systemd's again")
         _is_told_of_new_devices_alone(board)
         passed("an accelerator was plugged in and out")
         _survives_its_worker(board, bundle)
