@@ -71,8 +71,8 @@ def disk(package: Path) -> Path:
 
 def _make(package: Path, root: Path, image: Path, scratch: Path) -> None:
     unpack("arm64", PACKAGES, root, scratch)
-    _settle(root)
-    _install(package, root)
+    settle(root)
+    install(package, root)
     used_kb = int(
         subprocess.run(["du", "-sk", str(root)], check=True, stdout=subprocess.PIPE, text=True).stdout.split()[0]
     )
@@ -81,7 +81,8 @@ def _make(package: Path, root: Path, image: Path, scratch: Path) -> None:
     subprocess.run(["mke2fs", *options, "-d", str(root), str(image)], check=True, capture_output=True)
 
 
-def _settle(root: Path) -> None:
+def settle(root: Path) -> None:
+    """Make a system that starts of unpacked packages: what their scripts would do, as far as it is needed."""
     for name, text in _FILES.items():
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -101,7 +102,7 @@ def _settle(root: Path) -> None:
     compile_library(root)
 
 
-def _install(package: Path, root: Path) -> None:
+def install(package: Path, root: Path) -> None:
     """Install a package as on a board: its scripts run in the root, where the kernel has the emulator run them."""
     for name in ("info", "updates", "triggers", "parts"):
         (root / "var/lib/dpkg" / name).mkdir(parents=True, exist_ok=True)

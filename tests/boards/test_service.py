@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import shutil
 import socket
 import subprocess
 import tempfile
@@ -12,6 +13,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +24,7 @@ from tests.boards.containers import Container
 from tests.boards.memory_groups import MemoryGroup
 from tests.boards.processors import PI_4_64
 from tests.fakes.agents import wait_until
-from tests.fakes.boards import write_board
+from tests.fakes.boards import PI_4, PI_5_HAILO, write_board
 from tests.fakes.brokers import Broker
 from tests.fakes.fleet_processes import FleetProcess
 from tests.fakes.model_bundles import ModelBundle, make_model_bundle
@@ -30,9 +32,23 @@ from tests.fakes.ports import free_port
 
 from autoglm_edge_firmware.package.build import write_installer
 from autoglm_edge_fleet.enrolment.claims import ClaimTerms
+from autoglm_edge_protocol.claims import Claim
 from autoglm_edge_protocol.names import BundleId
 
 UNIT = "autoglm-edge-agent.service"
+SOCKETS = "autoglm-edge-agent.socket"
+ENROL = "autoglm-edge-enrol.service"
+TIMER = "autoglm-edge-enrol.timer"
+DEVICES = "autoglm-edge-devices.service"
+DENIED = "3"
+SOON = "[Timer]\nOnUnitInactiveSec=1s\nAccuracySec=1s\nRandomizedDelaySec=0\n"
+"""For the timer, whose hour is too long for a test."""
+OTHER_BOARD = f"""[Service]
+ExecStart=
+ExecStart=/usr/bin/python3 -s -m autoglm_edge_agent.systemd.open_devices --root /other \\
+  /run/systemd/system/{UNIT}.d
+"""
+"""Looks for accelerators where the test can plug them in."""
 INPUT = np.random.default_rng(0).standard_normal((2, 64), dtype=np.float32)
 WATCHDOG_S = 10
 BODY = json.dumps({"inputs": [{"name": "x", "shape": [2, 64], "datatype": "FP32", "data": INPUT.tolist()}]})
@@ -176,23 +192,31 @@ def test_the_life_of_the_service(
     port = free_port()
     _configure(root, port, translated=translated)
     fleet_side.fleet.enrolment.found(plain=True)
-    (claim,) = fleet_side.fleet.enrolment.create_claims(1, ClaimTerms(3600, {}), name_prefix="board")
-    on_card = root / "boot/firmware/autoglm-edge/claim.json"
-    on_card.parent.mkdir(parents=True)
-    on_card.write_text(claim.to_text())
+    revoked, claim = fleet_side.fleet.enrolment.create_claims(2, ClaimTerms(3600, {}), name_prefix="board")
+    fleet_side.fleet.enrolment.revoke_claim(revoked.claim_id)
+    _put_on_card(root, revoked)
     bundle = make_model_bundle(tmp_path / "bundle-1", version="1")
     with ExitStack() as stack:
         memory = stack.enter_context(MemoryGroup()) if not translated and MemoryGroup.can_be_made() else None
         container = stack.enter_context(Container(root, memory.wrapper if memory else ()))
         passed("booted")
         board = Board(fleet_side, root, container, port)
-        _enrols(board)
+        _is_refused(board)
+        passed("refused, and the timer runs")
+        _put_on_card(root, claim)
+        with _changed(container, TIMER, SOON):
+            _enrols(board)
         passed("enrolled, and the agent is active")
         board.deploy(bundle)
         board.assert_serves(bundle)
         passed("a bundle is confirmed and answers")
         _is_confined(board, translated=translated)
         _lets_its_clients_in(board)
+        if not translated:  # two starts of the agent, which tell nothing of a processor
+            _binds_its_sockets_itself_where_their_unit_is_masked(board, bundle)
+            passed("its sockets are its own, and systemd's again")
+        _is_told_of_new_devices_alone(board)
+        passed("an accelerator was plugged in and out")
         _survives_its_worker(board, bundle)
         if memory is not None:
             _survives_want_of_memory(board, bundle, memory)
@@ -211,19 +235,50 @@ def _configure(root: Path, port: int, *, translated: bool) -> None:
         # Each way to run is tried in a process of its own: seconds here, minutes where qemu translates.
         config.write("enabled = false\n" if translated else "seconds = 0.05\n")
         config.write("[probation]\nmax_duration_s = 0\n")
-    _drop_in(root, UNIT, "test", f"[Service]\nWatchdogSec={WATCHDOG_S}\n")
+    _set(root, UNIT, "test", f"[Service]\nWatchdogSec={WATCHDOG_S}\n")
     if translated:
         write_board(PI_4_64, root / "board")
         for name in ("claim", "devices"):
-            _drop_in(root, f"autoglm-edge-{name}.service", "translated", TRANSLATED)
-        _drop_in(root, UNIT, "translated", TRANSLATED_AGENT)
-        _drop_in(root, "autoglm-edge-enrol.service", "translated", TRANSLATED_ENROL)
+            _set(root, f"autoglm-edge-{name}.service", "translated", TRANSLATED)
+        _set(root, UNIT, "translated", TRANSLATED_AGENT)
+        _set(root, ENROL, "translated", TRANSLATED_ENROL)
+        # It makes the folder of the sockets, among others, and has credentials that it does not need.
+        _set(root, "systemd-tmpfiles-setup.service", "translated", "[Service]\nLoadCredential=\n")
 
 
-def _drop_in(root: Path, unit: str, name: str, text: str) -> None:
+def _put_on_card(root: Path, claim: Claim) -> None:
+    path = root / "boot/firmware/autoglm-edge/claim.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(claim.to_text())
+
+
+@contextlib.contextmanager
+def _changed(container: Container, unit: str, text: str) -> Iterator[None]:
+    """Change a unit of a board that is on, for a while."""
+    path = _set(container.root, unit, "for-a-while", text)
+    container.run("systemctl", "daemon-reload")
+    yield
+    path.unlink()
+    container.run("systemctl", "daemon-reload")
+
+
+def _set(root: Path, unit: str, name: str, text: str) -> Path:
     path = root / f"etc/systemd/system/{unit}.d/{name}.conf"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
+    return path
+
+
+def _is_refused(board: Board) -> None:
+    """A claim that the fleet will never take is not tried again and again, but looked at once an hour."""
+    container = board.container
+    failed = lambda: container.shown(ENROL, "ActiveState") == ["failed"]  # noqa: E731
+    wait_until(failed, 120, "the revoked claim is not refused")
+    assert container.shown(ENROL, "ExecMainStatus", "NRestarts") == [DENIED, "0"]
+    assert "the claim was revoked" in container.run("journalctl", "--no-pager", "-u", ENROL)
+    assert container.shown(UNIT, "ActiveState") == ["inactive"]
+    assert container.shown(TIMER, "ActiveState", "SubState") == ["active", "waiting"]
+    assert "{ OnUnitInactiveUSec=1h ;" in container.run("systemctl", "show", TIMER, "--property=TimersMonotonic")
 
 
 def _enrols(board: Board) -> None:
@@ -237,7 +292,7 @@ def _enrols(board: Board) -> None:
     board.device = wait_until(online, 240, "the board never becomes a device")
     assert board.device.startswith("board-")
     wait_until(lambda: container.shown(UNIT, "ActiveState") == ["active"], 120, "the agent is not ready")
-    assert container.shown("autoglm-edge-enrol.service", "Result", "ActiveState") == ["success", "inactive"]
+    assert container.shown(ENROL, "Result", "ActiveState") == ["success", "inactive"]
     assert "no model yet" in container.shown(UNIT, "StatusText")[0]
     for folder in ("boot/firmware/autoglm-edge", "etc/autoglm-edge"):
         assert not (board.root / folder / "claim.json").exists()
@@ -269,6 +324,46 @@ def _lets_its_clients_in(board: Board) -> None:
     assert ask("nogroup") == ""
     version, _ = board.answer(board.unix())
     assert version == "1"
+
+
+def _binds_its_sockets_itself_where_their_unit_is_masked(board: Board, bundle: ModelBundle) -> None:
+    systemctl = partial(board.container.run, "systemctl")
+    systemctl("mask", "--now", SOCKETS)
+    systemctl("restart", UNIT)
+    board.assert_serves(bundle)
+    _lets_its_clients_in(board)
+    systemctl("stop", UNIT)
+    systemctl("unmask", SOCKETS)
+    systemctl("start", UNIT)
+    assert board.container.shown(SOCKETS, "ActiveState", "SubState") == ["active", "running"]
+    board.assert_serves(bundle)
+
+
+def _is_told_of_new_devices_alone(board: Board) -> None:
+    """systemd reads all units again, which takes seconds on a small board, only where other accelerators are found."""
+    container = board.container
+    other = board.root / "other"
+    write_board(PI_4, other)
+
+    def found() -> tuple[int, bool]:
+        """Return how often units were read, and whether the agent may open a Hailo."""
+        before = _times_read(container)
+        container.run("systemctl", "restart", DEVICES)
+        (drop_ins,) = container.shown(UNIT, "DropInPaths")
+        return _times_read(container) - before, "50-autoglm-edge-hailo.conf" in drop_ins
+
+    with _changed(container, DEVICES, OTHER_BOARD):
+        assert found() == (0, False)
+        write_board(PI_5_HAILO, other)
+        assert found() == (1, True)
+        assert found() == (0, True)
+        shutil.rmtree(other)
+        assert found() == (1, False)
+
+
+def _times_read(container: Container) -> int:
+    container.run("journalctl", "--sync")
+    return container.run("journalctl", "--no-pager", "--output=cat", "_PID=1").count("Reloading")
 
 
 def _survives_its_worker(board: Board, bundle: ModelBundle) -> None:

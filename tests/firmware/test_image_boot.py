@@ -45,8 +45,8 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
     package = build_package("arm64", folder, pythons=("3.11",))
     root = work / "root"
     unpack("arm64", PACKAGES, root, work)
-    bootable._settle(root)
-    bootable._install(package, root)
+    bootable.settle(root)
+    bootable.install(package, root)
     _keep_few_modules(root)
     # As mmdebstrap would find it there.
     (root / "etc/fstab").write_text(files.fstab(identifiers("generic-arm64")))

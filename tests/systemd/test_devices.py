@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import grp
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,8 @@ from autoglm_edge_agent.doctor.accelerators import accelerators
 from autoglm_edge_agent.doctor.tree import Tree
 from autoglm_edge_agent.systemd.devices import GROUPS, drop_ins_for, link, node_groups
 
-SHIPPED = Path(__file__).parents[2] / "systemd/devices"
+REPOSITORY = Path(__file__).parents[2]
+SHIPPED = REPOSITORY / "systemd/devices"
 
 
 @pytest.mark.parametrize(
@@ -63,3 +66,20 @@ def test_only_groups_that_are_needed_and_there(tmp_path: Path) -> None:
     give("hailo1", 0, 0o660)  # root's alone: no group of a user helps
     assert node_groups(["coral-pcie", "hailo"], tmp_path) == ("video",)
     assert node_groups(["hailo"], tmp_path) == ()
+
+
+def test_what_the_unit_runs_needs_the_standard_library_alone(tmp_path: Path) -> None:
+    """It holds the agent up at every boot: a command line and pydantic would take seconds there."""
+    board = boards.write_board(boards.PI_5_HAILO, tmp_path / "board")
+    folder = tmp_path / "unit.d"
+    command = [sys.executable, "-S", "-m", "autoglm_edge_agent.systemd.open_devices", "--root", str(board), str(folder)]
+    environment = {"PYTHONPATH": str(REPOSITORY / "agent/src")}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=30, check=False)
+    assert (done.stdout, done.stderr, done.returncode) == ("open to the agent: hailo\n", "", 0)
+    assert [path.name for path in folder.iterdir()] == ["50-autoglm-edge-hailo.conf"]
+    folder.rename(tmp_path / "kept")
+    folder.touch()
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("autoglm-edge-devices: [Errno ")
+    assert done.stderr.count("\n") == 1

@@ -2,38 +2,28 @@
 
 Exit codes: 0 done; 1 could not be done, one line says why; 2 the command line is wrong; 3 the fleet refuses this board
 for good (`enrol`).
+
+Each command imports what it needs: all of the agent takes seconds to load on a small board, and what runs at every boot
+needs little of it.
 """
 
 from __future__ import annotations
 
-import asyncio
-import faulthandler
 import json
 import logging
 import os
-import platform
 import sys
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from autoglm_edge_agent import __version__
-from autoglm_edge_agent.app import Agent
-from autoglm_edge_agent.board import read_facts
-from autoglm_edge_agent.config import Config, load_config, serving_section
-from autoglm_edge_agent.errors import AgentError, Denied
-from autoglm_edge_agent.inference.measurement import Measured
-from autoglm_edge_agent.serve import Measuring, identify
-from autoglm_edge_agent.serve import serve as serve_bundle
-from autoglm_edge_agent.trust.stick import update_from
-from autoglm_edge_protocol.bundle import opened
-from autoglm_edge_protocol.claims import read_claim
-from autoglm_edge_protocol.deployment import Installed
-from autoglm_edge_protocol.durable import Disk
-from autoglm_edge_protocol.errors import ProtocolError
-from autoglm_edge_protocol.limits import LIMITS
+
+if TYPE_CHECKING:
+    from autoglm_edge_agent.inference.measurement import Measured
+    from autoglm_edge_protocol.deployment import Installed
 
 app = typer.Typer(
     name="autoglm-edge-agent",
@@ -53,15 +43,22 @@ def run(
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log every step.")] = False,
 ) -> None:
     """Run the agent until SIGTERM or Ctrl-C."""
+    import asyncio
+    import faulthandler
+
+    from autoglm_edge_agent.app import Agent
+    from autoglm_edge_agent.config import load_config
+
     faulthandler.enable()  # where it hangs when the service manager ends it with SIGABRT
     logging.basicConfig(
         level=logging.DEBUG if verbose else logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
-    asyncio.run(_run(load_config(config)))
+    loaded = load_config(config)
 
+    async def run_agent() -> None:
+        await Agent(loaded).run()
 
-async def _run(config: Config) -> None:
-    await Agent(config).run()
+    asyncio.run(run_agent())
 
 
 @app.command()
@@ -78,8 +75,13 @@ def enrol(
 
     Exit code 3: the fleet refuses it, as when the claim is used or has expired.
     """
+    import asyncio
+
     from autoglm_edge_agent.enrolment.enrol import enrol as enrol_board
     from autoglm_edge_agent.enrolment.identity import IdentityFolder
+    from autoglm_edge_protocol.claims import read_claim
+    from autoglm_edge_protocol.durable import Disk
+    from autoglm_edge_protocol.limits import LIMITS
 
     logging.basicConfig(level=logging.ERROR, format="%(levelname)s %(name)s: %(message)s")
     folder = IdentityFolder(identity, Disk())
@@ -95,6 +97,8 @@ def enrol(
 @app.command()
 def check(config: ConfigOption = DEFAULT_CONFIG) -> None:
     """Read the configuration and say what is wrong with it, without starting anything."""
+    from autoglm_edge_agent.config import load_config
+
     loaded = load_config(config)
     typer.echo(f"{config} is right: device {loaded.device.name} of fleet {loaded.device.fleet} at {loaded.broker.url}")
 
@@ -111,6 +115,9 @@ def update(
 
     Exit code 1: it was refused or has failed; the line says why.
     """
+    from autoglm_edge_agent.config import load_config
+    from autoglm_edge_agent.trust.stick import update_from
+
     loaded = load_config(config)
     result = update_from(loaded.storage.directory, loaded.device.name, folder, timeout_s)
     if result.phase != "confirmed":
@@ -152,6 +159,13 @@ def serve(
     The golden set is replayed first. Clients: any of the Open Inference Protocol v2 (tritonclient, curl), and
     autoglm_edge_agent.client for the fast path; docs/inference.md tells more.
     """
+    import asyncio
+
+    from autoglm_edge_agent.config import serving_section
+    from autoglm_edge_agent.serve import Measuring, identify
+    from autoglm_edge_agent.serve import serve as serve_bundle
+    from autoglm_edge_protocol.bundle import opened
+
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     section = serving_section(
         socket,
@@ -195,6 +209,8 @@ def _tell_measured(installed: Installed, found: Measured) -> None:
 @app.command()
 def facts() -> None:
     """Print what the agent sees of this board, as JSON."""
+    from autoglm_edge_agent.board import read_facts
+
     typer.echo(json.dumps(read_facts().model_dump(mode="json"), indent=2))
 
 
@@ -204,6 +220,8 @@ def doctor(
     root: Annotated[Path, typer.Option(hidden=True, help="Read the board's files below this folder.")] = Path("/"),
 ) -> None:
     """Say what this board is, how it fares and what its runtimes can really do; each of them is tried."""
+    import asyncio
+
     from autoglm_edge_agent.doctor.examination import examine
     from autoglm_edge_agent.doctor.table import table
 
@@ -213,22 +231,12 @@ def doctor(
 
 @app.command()
 def devices(
-    folder: Annotated[
-        Path | None,
-        typer.Option("--link", metavar="DIR", help="The unit's folder of drop-ins, to be brought up to date."),
-    ] = None,
     root: Annotated[Path, typer.Option(hidden=True, help="Read the board's files below this folder.")] = Path("/"),
 ) -> None:
-    """Say which drop-ins of the unit open the accelerators of this board, and link them; see docs/service.md."""
-    from autoglm_edge_agent.doctor.accelerators import accelerators
-    from autoglm_edge_agent.doctor.tree import Tree
-    from autoglm_edge_agent.systemd.devices import drop_ins_for, link, node_groups
+    """Say which drop-ins of the unit open the accelerators of this board; see docs/service.md."""
+    from autoglm_edge_agent.systemd.devices import drop_ins_of
 
-    names = drop_ins_for(accelerators(Tree(root), platform.system(), platform.machine()))
-    groups = node_groups(names, root)
-    typer.echo(" ".join(names) or "none")
-    if folder is not None and link(folder, names, groups):
-        typer.echo(f"{folder} has changed: systemctl daemon-reload && systemctl restart autoglm-edge-agent")
+    typer.echo(" ".join(drop_ins_of(root)) or "none")
 
 
 @app.command()
@@ -241,11 +249,21 @@ def main() -> None:
     """Run the command line."""
     try:
         app()
-    except Denied as error:
-        typer.echo(f"autoglm-edge-agent: {error}", err=True)
-        sys.exit(3)
-    except (AgentError, ProtocolError, OSError) as error:
-        typer.echo(f"autoglm-edge-agent: {error}", err=True)
-        sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
+    except Exception as error:
+        code = _exit_code(error)
+        if code is None:
+            raise
+        typer.echo(f"autoglm-edge-agent: {error}", err=True)
+        sys.exit(code)
+
+
+def _exit_code(error: Exception) -> int | None:
+    """Return what an error that was foreseen ends the command with; None for a fault of ours."""
+    from autoglm_edge_agent.errors import AgentError, Denied
+    from autoglm_edge_protocol.errors import ProtocolError
+
+    if isinstance(error, Denied):
+        return 3
+    return 1 if isinstance(error, (AgentError, ProtocolError, OSError)) else None

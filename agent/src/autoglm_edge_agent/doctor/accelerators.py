@@ -5,8 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from autoglm_edge_agent.doctor.findings import Accelerator
 from autoglm_edge_agent.doctor.tree import Tree
+
+
+@dataclass(frozen=True)
+class Accelerator:
+    """A device that calculates, as the board's own files tell of it."""
+
+    name: str
+    where: str
+    ready: bool
+    """Whether its driver is there."""
+    lacks: str = ""
+    used_by: tuple[str, ...] = ()
+    """Runtimes with providers that use it: `litert/edgetpu`."""
+    load_percent: float | None = None
 
 
 @dataclass(frozen=True)

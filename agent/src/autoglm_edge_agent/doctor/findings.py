@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from autoglm_edge_agent.doctor.accelerators import Accelerator
 from autoglm_edge_protocol.documents import Part
 
 
@@ -31,19 +32,6 @@ class Power(Part):
     since_boot: tuple[str, ...] = ()
     rails_mw: dict[str, int] = Field(default_factory=dict)
     """By name of the rail."""
-
-
-class Accelerator(Part):
-    """A device that calculates, as the board's own files tell of it."""
-
-    name: str
-    where: str
-    ready: bool
-    """Whether its driver is there."""
-    lacks: str = ""
-    used_by: tuple[str, ...] = ()
-    """Runtimes with providers that use it: `litert/edgetpu`."""
-    load_percent: float | None = None
 
 
 class Ability(Part):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from autoglm_edge_agent.doctor.findings import Ability, Accelerator, Clock, Findings
+from autoglm_edge_agent.doctor.accelerators import Accelerator
+from autoglm_edge_agent.doctor.findings import Ability, Clock, Findings
 
 Row = tuple[str, str]
 

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import grp
+import os
 import stat
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from autoglm_edge_agent.doctor.findings import Accelerator
+from autoglm_edge_agent.doctor.accelerators import Accelerator, accelerators
+from autoglm_edge_agent.doctor.tree import Tree
 
 DROP_INS = Path("/usr/share/autoglm-edge/devices")
 GROUPS = "60-autoglm-edge-groups.conf"
@@ -29,6 +31,12 @@ _KINDS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
 def drop_ins_for(found: Sequence[Accelerator]) -> tuple[str, ...]:
     """Return the names of the drop-ins that these accelerators need."""
     return tuple(name for start, name, _ in _KINDS if any(each.name.startswith(start) for each in found))
+
+
+def drop_ins_of(root: Path = Path("/")) -> tuple[str, ...]:
+    """Return the names of the drop-ins that a board needs whose files are below a folder."""
+    system = os.uname()
+    return drop_ins_for(accelerators(Tree(root), system.sysname, system.machine))
 
 
 def node_groups(names: Iterable[str], root: Path = Path("/")) -> tuple[str, ...]:
