@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import hypothesis
 import pytest
 from tests.faults import points
 
@@ -15,6 +16,10 @@ if TYPE_CHECKING:
     from tests.fakes.brokers import Broker
 
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # tests speak to nobody outside
+
+# How long a case takes depends on what else the machine does.
+hypothesis.settings.register_profile("any machine", deadline=None)
+hypothesis.settings.load_profile("any machine")
 
 # A run in the background is started with SIGINT ignored, and so would be every command that a test interrupts.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
