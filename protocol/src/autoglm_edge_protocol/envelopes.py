@@ -7,13 +7,13 @@ form of JSON. Whose keys count and how a signature is checked is the caller's: n
 from __future__ import annotations
 
 import base64
-import binascii
 from collections.abc import Callable, Collection
 from itertools import islice
 from typing import Annotated
 
 from pydantic import AfterValidator, Field, model_validator
 
+from autoglm_edge_protocol import strict_base64
 from autoglm_edge_protocol.documents import Part
 from autoglm_edge_protocol.errors import UntrustedEnvelope
 from autoglm_edge_protocol.limits import LIMITS
@@ -26,10 +26,8 @@ _TO_STANDARD = bytes.maketrans(b"-_", b"+/")
 
 def decoded(text: str) -> bytes:
     """Return what the text is the Base64 of, standard or URL-safe as the specification wants. Raises ValueError."""
-    try:
-        return base64.b64decode(text.encode("ascii").translate(_TO_STANDARD), validate=True)
-    except (UnicodeEncodeError, binascii.Error) as error:
-        raise ValueError(f"not Base64: {error}") from None
+    standard = text.encode("ascii", "replace").translate(_TO_STANDARD)  # a question mark is in no Base64
+    return strict_base64.decode(standard)
 
 
 def _check_base64(text: str) -> str:

@@ -7,12 +7,12 @@ whole file. A block's topic says which bytes it holds, and whether they are pack
 from __future__ import annotations
 
 import base64
-import binascii
 from collections.abc import Iterable
 from typing import ClassVar
 
 from pydantic import Field, field_validator, model_validator
 
+from autoglm_edge_protocol import strict_base64
 from autoglm_edge_protocol.deployment import Reason
 from autoglm_edge_protocol.digests import Sha256
 from autoglm_edge_protocol.documents import Count, Document
@@ -110,6 +110,6 @@ def from_bitmap(text: str) -> set[int]:
 
 def _bits(text: str) -> bytes:
     try:
-        return base64.b64decode(text, validate=True)
-    except binascii.Error as error:
+        return strict_base64.decode(text)
+    except ValueError as error:
         raise ValueError(f"a bitmap is Base64: {error}") from None
