@@ -89,11 +89,11 @@ def olive_static(model: Path, feeds: list[Feed], out: Path) -> None:
         def __getitem__(self, number: int) -> tuple[Feed, int]:
             return feeds[number], 0  # The label, which calibration does not read.
 
-    Registry.register_dataset("samples")(lambda **_: Samples())
+    Registry.register_dataset("benchmark_samples")(lambda **_: Samples())
     data = {
         "name": "calibration",
         "type": "DataContainer",
-        "load_dataset_config": {"type": "samples"},
+        "load_dataset_config": {"type": "benchmark_samples"},
         "pre_process_data_config": {"type": "skip_pre_process"},
         "post_process_data_config": {"type": "skip_post_process"},
         # The samples have their batch axis already.
