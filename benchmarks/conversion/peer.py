@@ -6,6 +6,7 @@ Each is used as its documentation shows it first, with no exclusions set by hand
 from __future__ import annotations
 
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -75,11 +76,65 @@ def nncf_mixed(model: Path, feeds: list[Feed], out: Path) -> None:
     onnx.save(quantized, out)
 
 
+def olive_static(model: Path, feeds: list[Feed], out: Path) -> None:
+    """A workflow of one pass, as its documentation of quantization writes it; all of the pass is as it comes."""
+    import olive
+    from olive.data.registry import Registry
+    from torch.utils.data import Dataset
+
+    class Samples(Dataset[tuple[Feed, int]]):
+        def __len__(self) -> int:
+            return len(feeds)
+
+        def __getitem__(self, number: int) -> tuple[Feed, int]:
+            return feeds[number], 0  # The label, which calibration does not read.
+
+    Registry.register_dataset("benchmark_samples")(lambda **_: Samples())
+    data = {
+        "name": "calibration",
+        "type": "DataContainer",
+        "load_dataset_config": {"type": "benchmark_samples"},
+        "pre_process_data_config": {"type": "skip_pre_process"},
+        "post_process_data_config": {"type": "skip_post_process"},
+        # The samples have their batch axis already.
+        "dataloader_config": {"type": "no_auto_batch_dataloader"},
+    }
+    config = {
+        "input_model": {"type": "ONNXModel", "model_path": str(model)},
+        "data_configs": [data],
+        "passes": {"quantized": {"type": "OnnxStaticQuantization", "data_config": "calibration"}},
+    }
+    with TemporaryDirectory() as scratch:
+        olive.run({**config, "output_dir": f"{scratch}/out", "cache_dir": f"{scratch}/cache"})
+        shutil.copy(_only_model(Path(scratch) / "out"), out)
+
+
+def olive_command(model: Path, _: list[Feed], out: Path) -> None:
+    """Its command in one line, which takes samples from data sets of a hub alone: what it does without any."""
+    command = [sys.executable, "-m", "olive", "quantize", "--model_name_or_path", str(model), "--precision", "int8"]
+    with TemporaryDirectory() as scratch:
+        subprocess.run(
+            [*command, "--implementation", "ort", "--output_path", scratch, "--disable_telemetry"],
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
+        shutil.copy(_only_model(Path(scratch)), out)
+
+
+def _only_model(folder: Path) -> Path:
+    found = sorted(folder.rglob("*.onnx"))
+    if not found:
+        sys.exit("it ends without an error and without a model")
+    return found[0]
+
+
 PEERS: dict[str, Callable[[Path, list[Feed], Path], None]] = {
     "ort-static-per-channel": lambda model, feeds, out: ort_static(model, feeds, out, per_channel=True),
     "ort-static-per-tensor": lambda model, feeds, out: ort_static(model, feeds, out, per_channel=False),
     "ort-dynamic": ort_dynamic,
     "nncf-mixed": nncf_mixed,
+    "olive-static": olive_static,
+    "olive-quantize": olive_command,
 }
 
 if __name__ == "__main__":

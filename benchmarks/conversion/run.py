@@ -35,6 +35,8 @@ ENVIRONMENT_OF = {
     "ort-static-per-tensor": "ort",
     "ort-dynamic": "ort",
     "nncf-mixed": "nncf",
+    "olive-static": "olive",
+    "olive-quantize": "olive",
 }
 TIMED_SAMPLES = 8
 PEER_S = 900.0

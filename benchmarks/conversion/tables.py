@@ -41,8 +41,11 @@ The figures wanted were set on x86-64 with VNNI, and each section says in its ti
 8-bit products run at about half that speed, and plain 8 bits overflow, so that most speeds wanted cannot be met there.
 The sections with VNNI are of an earlier state of the converter.
 
-Not run: Olive (its static quantization calls onnxruntime's, which is here; its installation brings PyTorch), AIMET and
-ModelOpt (they bring CUDA builds of PyTorch).
+Olive runs twice where it is in the table: `olive-static` is a workflow of its one pass `OnnxStaticQuantization` with
+the same samples, `olive-quantize` is `olive quantize --precision int8 --implementation ort`, which takes samples from
+data sets of a hub alone and, without any, quantizes dynamically. The sections with VNNI were measured without it.
+
+Not run: AIMET and ModelOpt (they bring CUDA builds of PyTorch).
 
 """
 

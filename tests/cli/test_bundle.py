@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 from tests.converter.graphs import linear, linear_samples
 
+from autoglm_edge.bundle import variants_table
 from autoglm_edge_converter import ConversionResult, Options, convert
+from autoglm_edge_protocol.manifest import Variant
 
 
 def command(*words: object) -> subprocess.CompletedProcess[str]:
@@ -25,6 +27,16 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> ConversionResult:
     folder = tmp_path_factory.mktemp("bundle")
     samples = linear_samples(folder / "s.npz")
     return convert(linear(folder / "m.onnx"), samples, folder / "out", Options(precisions=("fp32",)))
+
+
+@pytest.mark.parametrize(("other", "head"), [("equal", "equal"), ("top1-agreement", "quality")])
+def test_the_table_names_a_metric_only_where_all_have_the_same(made: ConversionResult, other: str, head: str) -> None:
+    def judged_by(metric: str) -> Variant:
+        first = made.manifest.variants[0]
+        return first.model_copy(update={"quality": first.quality.model_copy(update={"metric": metric})})
+
+    manifest = made.manifest.model_copy(update={"variants": (judged_by("equal"), judged_by(other))})
+    assert [column.header for column in variants_table(manifest).columns][2] == head
 
 
 def test_show_prints_a_table_or_the_manifest(made: ConversionResult) -> None:

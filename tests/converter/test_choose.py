@@ -24,11 +24,11 @@ from autoglm_edge_converter.choose import (
 from autoglm_edge_converter.making import in_speeds_of
 from autoglm_edge_converter.metrics.shares import wilson
 from autoglm_edge_converter.quality import TOP1, Figure, OutputScore, Score
-from autoglm_edge_converter.recipes import HALF, WEIGHTS, Candidate, Recipe
+from autoglm_edge_converter.recipes import DYNAMIC, HALF, WEIGHTS, Candidate, Recipe
 from autoglm_edge_converter.results import Considered, Measured
 from autoglm_edge_converter.search import Demand, SearchResult, Trial
 from autoglm_edge_converter.selection import Selection
-from autoglm_edge_converter.shipping import tell_of_float_arithmetic
+from autoglm_edge_converter.shipping import tell_of_elsewhere, tell_of_float_arithmetic
 
 
 def trial(recipe: Recipe, drop: float = 0.0, sqnr_db: float = 30.0, floats: tuple[str, ...] = ()) -> Trial:
@@ -131,6 +131,18 @@ def test_where_8_bit_weights_are_all_that_is_shipped_it_is_said_why_nothing_comp
     assert "the best of 1 candidates loses 30.00%" in (told(lossy, "int8-weights") or "")
     assert told(result, "fp32") is None
     assert told(result, "int8-weights", "candidate-0") is None
+
+
+def test_where_other_8_bits_are_shipped_it_is_said_why_nothing_is_for_the_targets_own_instructions() -> None:
+    outcome = "it loses 3.00% on the acceptance samples"
+    lost = replace(considered("candidate-0", 0.6, 35), outcome=outcome, unknown_on=("aarch64",))
+    dynamic = replace(considered("int8-dynamic", 1.2, 40, Recipe(family=DYNAMIC)), outcome="shipped")
+    said = tell_of_elsewhere([lost, dynamic], ["fp32", "int8-dynamic"]) or ""
+    assert "aarch64" in said
+    assert outcome in said
+    assert tell_of_elsewhere([lost, dynamic], ["fp32"]) is None  # that nothing is on 8 bits is said elsewhere
+    assert tell_of_elsewhere([lost, dynamic], ["int8-dynamic", "candidate-0"]) is None
+    assert tell_of_elsewhere([dynamic], ["int8-dynamic"]) is None
 
 
 def reported(wrong: int, samples: int, finite: bool = True) -> Score:

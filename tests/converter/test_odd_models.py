@@ -106,6 +106,21 @@ def test_what_is_no_array_of_numbers_is_refused(
         load_source(tmp_path / "m.onnx")
 
 
+def test_classifiers_of_skl2onnx_are_told_how_to_be_exported(tmp_path: Path) -> None:
+    proto = onnx.load(linear(tmp_path / "m.onnx"))
+    answer = proto.graph.output[0]
+    classes = list(range(answer.type.tensor_type.shape.dim[-1].dim_value or 10))
+    proto.graph.node.add(op_type="ZipMap", domain="ai.onnx.ml", input=[answer.name], output=["z"]).attribute.append(
+        helper.make_attribute("classlabels_int64s", classes)
+    )
+    each = helper.make_map_type_proto(TensorProto.INT64, helper.make_tensor_type_proto(TensorProto.FLOAT, None))
+    answer.CopyFrom(helper.make_value_info("z", helper.make_sequence_type_proto(each)))
+    proto.opset_import.add(domain="ai.onnx.ml", version=1)
+    onnx.save(proto, tmp_path / "m.onnx")
+    with pytest.raises(BadModel, match=r"output 'z' is of the kind sequence; .* export it with zipmap=False"):
+        load_source(tmp_path / "m.onnx")
+
+
 def test_weights_above_2_gib_are_refused_before_they_are_read(tmp_path: Path) -> None:
     """The weights are a sparse file, which takes no room on the disk."""
     proto = onnx.load(linear(tmp_path / "m.onnx"))

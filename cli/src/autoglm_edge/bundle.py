@@ -67,7 +67,9 @@ def variants_table(manifest: Manifest) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim")
     for column in ("variant", "precision"):
         table.add_column(column)
-    metric = manifest.variants[0].quality.metric
+    # With several outputs each variant has the metric of its worst one.
+    metrics = {variant.quality.metric for variant in manifest.variants}
+    metric = metrics.pop() if len(metrics) == 1 else "quality"
     for column in (metric, "noise", "size", "latency", "speed"):
         table.add_column(column, justify="right")
     for variant in manifest.variants:

@@ -30,6 +30,7 @@ from autoglm_edge_converter.shipping import (
     is_on_8_bits,
     refusals_of,
     ship,
+    tell_of_elsewhere,
     tell_of_float_arithmetic,
 )
 from autoglm_edge_converter.sides import Side
@@ -162,7 +163,7 @@ def _finish(
     ]
     kept = tuple(entry for entry in shipped if entry is not None)
     names = [entry.measured.id for entry in kept]
-    told = _told_of_float_arithmetic(done, plan, names)
+    told = _told_of_what_lacks(done, plan, names)
     for note in told:
         progress.note(note)
     findings = _findings(done, plan, names, lacking, (*notes, *told))
@@ -197,14 +198,17 @@ def in_speeds_of(item: Measured, floats: Mapping[str, float]) -> Measured:
     return replace(item, speedup=item.speedup * floats[format_of(item.path)])
 
 
-def _told_of_float_arithmetic(done: Sequence[Done], plan: Plan, shipped: Sequence[str]) -> list[str]:
+def _told_of_what_lacks(done: Sequence[Done], plan: Plan, shipped: Sequence[str]) -> list[str]:
     told = []
     for entry in done:
         if entry.found is None:
             continue
         considered = entry.found.selection.considered
-        note = tell_of_float_arithmetic(entry.found.result, plan.max_drop, considered, shipped)
-        told += [f"{entry.side.format}: {note}"] if note is not None else []
+        notes = (
+            tell_of_float_arithmetic(entry.found.result, plan.max_drop, considered, shipped),
+            tell_of_elsewhere(considered, shipped),
+        )
+        told += [f"{entry.side.format}: {note}" for note in notes if note is not None]
     return told
 
 

@@ -37,6 +37,16 @@ def fill_fastest(selection: Selection, acceptance: Acceptance) -> bool:
     return bool(fast) and not selection.chosen
 
 
+def fill_elsewhere(selection: Selection, acceptance: Acceptance) -> bool:
+    """Fill the place of what only the targets have instructions for; tell whether each candidate for it was refused.
+
+    Not so where one that is shipped for another reason serves them.
+    """
+    order = for_elsewhere(selection.undecided, selection.shipped)
+    filled = fill_place(selection, order, ELSEWHERE, acceptance)
+    return bool(order) and filled is None and not any(map(is_for_elsewhere, selection.shipped))
+
+
 def fill_rungs(
     selection: Selection, acceptance: Acceptance, float_bytes: int, halves_wanted: bool, progress: Progress
 ) -> None:
@@ -44,7 +54,7 @@ def fill_rungs(
     size_matters = acceptance.limits.max_size_bytes is not None
     progress.stage("judge", 3)
     _drop_useless_halves(selection, float_bytes)
-    if halves_wanted or not selection.chosen:
+    if halves_wanted or all(item.purpose == ELSEWHERE for item in selection.chosen):
         # Slower ones only where they were asked for, by name or by size.
         halves = [entry for entry in selection.undecided if is_half(entry) and (halves_wanted or not is_slower(entry))]
         fill_place(selection, halves, HALF_SIZE, acceptance)
@@ -52,7 +62,6 @@ def fill_rungs(
     smallest = min([float_bytes, *(item.size_bytes for item in selection.chosen)])
     fill_place(selection, _by_compressed_size(selection), SPARSEST, acceptance)
     fill_place(selection, _integers_by_quality(selection), INTEGERS, acceptance)
-    fill_place(selection, for_elsewhere(selection.undecided, selection.shipped), ELSEWHERE, acceptance)
     left = [entry for entry in selection.undecided if not is_half(entry) and not _has_own_place(entry)]
     fill_place(selection, smallest_first(left, smallest, size_matters), SMALLEST, acceptance)
     progress.step("smallest")
@@ -97,7 +106,7 @@ def for_elsewhere(entries: Sequence[Considered], shipped: Sequence[Considered]) 
         return len(candidate.float_nodes), not candidate.recipe.followers, candidate.graph != OPTIMISED
 
     def concerned(known: Sequence[Considered]) -> list[Considered]:
-        return [entry for entry in known if entry.unknown_on and not _has_own_place(entry)]
+        return list(filter(is_for_elsewhere, known))
 
     best = sorted(concerned(entries), key=lambda entry: by_quality(entry.trial), reverse=True)
     least = min(map(order, concerned(shipped)), default=None)
@@ -107,6 +116,11 @@ def for_elsewhere(entries: Sequence[Considered], shipped: Sequence[Considered]) 
 def _integers_by_quality(selection: Selection) -> list[Considered]:
     able = [entry for entry in selection.undecided if is_on_integers(entry)]
     return sorted(able, key=lambda entry: by_quality(entry.trial), reverse=True)
+
+
+def is_for_elsewhere(entry: Considered) -> bool:
+    """Tell whether a candidate's time here does not tell of all that it is for."""
+    return bool(entry.unknown_on) and not _has_own_place(entry)
 
 
 def _has_own_place(entry: Considered) -> bool:

@@ -16,7 +16,7 @@ from autoglm_edge_converter.plan import FP16, Plan
 from autoglm_edge_converter.progress import Progress
 from autoglm_edge_converter.recipes import Candidate
 from autoglm_edge_converter.results import Measured
-from autoglm_edge_converter.rungs import fill_fastest, fill_rungs
+from autoglm_edge_converter.rungs import fill_elsewhere, fill_fastest, fill_rungs
 from autoglm_edge_converter.search import Demand, SearchResult, Trial, search
 from autoglm_edge_converter.selection import Builder, Selection, consider
 from autoglm_edge_converter.shipping import Reported, report_quality
@@ -98,25 +98,32 @@ def find(
 ) -> Found:
     """Search, time what is within the budget and fill the first place; again, stricter, while all is refused.
 
-    Raises CandidateFailed, OSError.
+    The same then for the place of what only the targets have instructions for. Raises CandidateFailed, OSError.
     """
     limits, usable = acceptance.limits, builder.usable(planned)
 
-    def look(demand: Demand, kind: str, judged: Collection[Candidate] = ()) -> Found:
+    def look(demand: Demand, kind: str, judged: Collection[Candidate] = (), only_elsewhere: bool = False) -> Found:
         result = search(usable, builder.work(), demand, builder)
         trials = worth_judging(result.trials, demand, judged)
+        if only_elsewhere:
+            trials = tuple(trial for trial in trials if builder.twins.unknown_on(trial.candidate))
         return Found(result, consider(trials, floats, builder, acceptance.bench, limits, progress, kind))
 
-    found = look(Demand(limits.max_drop), "candidate")
-    for number in range(1, MOST_ROUNDS + 1):
-        if not fill_fastest(found.selection, acceptance) or found.result.out_of_time or number == MOST_ROUNDS:
-            break
-        refused = found.selection.turned_down
+    def look_again(refused: Sequence[Trial], number: int, only_elsewhere: bool = False) -> Found:
         demand = Demand(limits.max_drop, clearest_db(refused) + CLEARER_DB)
         progress.stage("search", len(usable))
-        stricter = look(demand, f"stricter-{number}", {trial.candidate for trial in refused})
+        judged = {trial.candidate for trial in refused}
+        return look(demand, f"stricter-{number}", judged, only_elsewhere)
+
+    found, number = look(Demand(limits.max_drop), "candidate"), 1
+    while fill_fastest(found.selection, acceptance) and not found.result.out_of_time and number < MOST_ROUNDS:
+        stricter = look_again(found.selection.turned_down, number)
         stricter.selection.remember(found.selection)
-        found = stricter
+        found, number = stricter, number + 1
+    while fill_elsewhere(found.selection, acceptance) and not found.result.out_of_time and number < MOST_ROUNDS:
+        stricter = look_again(found.selection.turned_down, number, only_elsewhere=True)
+        found.selection.add(stricter.selection)
+        found, number = Found(stricter.result, found.selection), number + 1
     left_out = [Trial(entry, None, problem=NO_CHANGE) for entry in planned if entry not in usable]
     return replace(found, result=replace(found.result, trials=(*found.result.trials, *left_out)))
 

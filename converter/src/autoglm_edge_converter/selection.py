@@ -102,6 +102,17 @@ class Selection:
         self.considered.extend(entry for entry in decided if entry.trial.candidate not in again)
         self.refused.extend(earlier.refused)
 
+    def add(self, later: Selection) -> None:
+        """Take in what a later round timed, beside what is here and already has its place."""
+        known = {entry.trial.candidate for entry in later.considered}
+        # What a round times once more may have waited here undecided.
+        kept = [e for e in self.considered if e.outcome != UNDECIDED or e.trial.candidate not in known]
+        self.considered = [*kept, *later.considered]
+        self.timings = {**later.timings, **self.timings}
+        self.paths = {**self.paths, **later.paths}
+        self.twins = {**self.twins, **later.twins}
+        self.stand_ins = {**self.stand_ins, **later.stand_ins}
+
 
 def consider(
     trials: Sequence[Trial],

@@ -16,7 +16,7 @@ from autoglm_edge_converter.processor import own_words
 from autoglm_edge_converter.quality import Score
 from autoglm_edge_converter.recipes import DYNAMIC, SPARSE, STATIC, WEIGHTS, Candidate
 from autoglm_edge_converter.results import Considered, Measured, Refusal
-from autoglm_edge_converter.rungs import is_half, is_on_integers
+from autoglm_edge_converter.rungs import is_for_elsewhere, is_half, is_on_integers
 from autoglm_edge_converter.search import SearchResult
 from autoglm_edge_converter.selection import UNDECIDED, Selection
 from autoglm_edge_converter.targets import own_signed
@@ -149,6 +149,20 @@ def tell_of_float_arithmetic(
     on_8_bits = [entry for entry in considered if entry.trial.candidate.recipe.family in (STATIC, DYNAMIC)]
     reason = refuse_search(result, max_drop) or _reason(on_8_bits)
     return f"8-bit weights are shipped for their size and computed in float; nothing that computes on 8 bits: {reason}"
+
+
+def tell_of_elsewhere(considered: Sequence[Considered], shipped: Sequence[str]) -> str | None:
+    """Return why nothing is shipped that only the targets have instructions for, though other 8 bits are.
+
+    None where that is not so, or where `tell_of_float_arithmetic` tells of it.
+    """
+    there = [entry for entry in considered if entry.form in shipped]
+    lost = [entry for entry in considered if is_for_elsewhere(entry)]
+    computed = any(entry.trial.candidate.recipe.family == DYNAMIC for entry in there)
+    if not lost or not computed or any(map(is_for_elsewhere, there)):
+        return None
+    machines = " and ".join(lost[0].unknown_on)
+    return f"nothing for the 8-bit instructions of {machines}, of which this machine has none: {_reason(lost)}"
 
 
 def _reason(entries: Sequence[Considered]) -> str:

@@ -120,6 +120,9 @@ def _check_operators(proto: onnx.ModelProto) -> None:
             raise UnknownOperator(node.op_type, node.name or node.output[0])
 
 
+_CUT = "cut the model so that what makes or takes it is outside"
+
+
 def _check_kinds(graph: onnx.GraphProto) -> None:
     """Only arrays of numbers can be calibrated with, compared, and kept in a golden set."""
     constants = {tensor.name for tensor in graph.initializer}
@@ -128,10 +131,10 @@ def _check_kinds(graph: onnx.GraphProto) -> None:
         kind = value.type.WhichOneof("value") or "tensor_type"
         if kind != "tensor_type" or value.type.tensor_type.elem_type == onnx.TensorProto.STRING:
             found = "text" if kind == "tensor_type" else f"of the kind {kind.removesuffix('_type')}"
-            raise BadModel(
-                f"{role} {value.name!r} is {found}; only arrays of numbers can be converted: cut the model so that "
-                "what makes or takes it is outside"
-            )
+            makers = {node.op_type for node in graph.node if value.name in node.output}
+            # What skl2onnx appends to classifiers unless it is told not to.
+            way = "export it with zipmap=False" if makers == {"ZipMap"} else _CUT
+            raise BadModel(f"{role} {value.name!r} is {found}; only arrays of numbers can be converted: {way}")
 
 
 def _name_nodes(graph: onnx.GraphProto) -> None:

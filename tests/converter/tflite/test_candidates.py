@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,14 +12,14 @@ from tests.converter.graphs import DIGITS
 from tests.converter.tflite.files import MBN
 
 from autoglm_edge_converter import Options
-from autoglm_edge_converter.acceptance import Acceptance
+from autoglm_edge_converter.acceptance import Acceptance, Verdict
 from autoglm_edge_converter.assemble import describe
 from autoglm_edge_converter.cache import Cache, FolderCache, NoCache
 from autoglm_edge_converter.choose import Limits
 from autoglm_edge_converter.data.reading import read_data
 from autoglm_edge_converter.deadline import Deadline
 from autoglm_edge_converter.golden_set import golden_positions
-from autoglm_edge_converter.laboratory import Laboratory
+from autoglm_edge_converter.laboratory import Laboratory, Timing
 from autoglm_edge_converter.measure import FP32, Form, time_forms, time_together
 from autoglm_edge_converter.original import FORMATS, TFLITE
 from autoglm_edge_converter.plan import TFLITE_RECIPES, plan_for
@@ -28,8 +28,9 @@ from autoglm_edge_converter.progress import Silent
 from autoglm_edge_converter.quality import TOP1, OutputScore, Score
 from autoglm_edge_converter.recipes import DYNAMIC, HALF, OPTIMISED, WEIGHTS, Candidate, Recipe, Tuned
 from autoglm_edge_converter.results import Considered, Measured
-from autoglm_edge_converter.rungs import ELSEWHERE, fill_rungs, for_elsewhere
+from autoglm_edge_converter.rungs import ELSEWHERE, fill_elsewhere, fill_rungs, for_elsewhere
 from autoglm_edge_converter.search import Demand, Trial, search
+from autoglm_edge_converter.searching import find
 from autoglm_edge_converter.selection import Builder, Selection, consider
 from autoglm_edge_converter.shipping import ship
 from autoglm_edge_converter.targets import demands_of
@@ -174,6 +175,7 @@ def test_the_best_for_boards_that_have_more_is_shipped_however_slow_it_is_here(
     assert {entry.unknown_on for entry in elsewhere.considered} == {("aarch64",), ()}
     acceptance = Acceptance(bench, Limits(0.1), demands_of(["rpi5"], FORMATS), golden_positions(bench))
     selection = replace(elsewhere, considered=list(elsewhere.considered), chosen=[], refused=[])
+    assert not fill_elsewhere(selection, acceptance)
     fill_rungs(selection, acceptance, bench.original.stat().st_size, False, Silent())
     (found,) = [item for item in selection.chosen if item.purpose == ELSEWHERE]
     assert found.candidate == replace(STATIC_INT8, format=TFLITE)
@@ -185,6 +187,44 @@ def test_the_best_for_boards_that_have_more_is_shipped_however_slow_it_is_here(
     assert variant.latency.unknown_on == ("aarch64",)
     # What was measured is told as it was measured.
     assert variant.latency.speedup == pytest.approx(found.speedup, abs=1e-3)
+
+
+@dataclass(frozen=True)
+class Clear(Acceptance):
+    """Samples that were held back and are harder than those of the search: they want answers with less noise."""
+
+    least_db: float = 0.0
+
+    def judge(self, form: Form, timings: Mapping[str, Timing]) -> Verdict:
+        verdict = super().judge(form, timings)
+        assert verdict.measured is not None
+        level = verdict.measured.quality.sqnr_db
+        unclear = level is not None and level < self.least_db
+        return replace(verdict, refusal="its answers are not clear enough") if unclear else verdict
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("least_db", [38.0, 200.0])
+def test_where_all_for_other_boards_are_refused_the_search_goes_on_for_clearer_answers(
+    bench: Workbench, least_db: float
+) -> None:
+    file = FloatFile(OPTIMISED, bench.original.read_bytes())
+    twins = Twins(Kind(False, saturates=True), Kind(False, saturates=False), ("aarch64",))
+    candidates = TfliteCandidates([file], bench, Silent(), Deadline(1000), FolderCache(bench.scratch), twins=twins)
+    acceptance = Clear(bench, Limits(0.1), demands_of(["rpi5"], FORMATS), golden_positions(bench), least_db=least_db)
+    planned = [replace(STATIC_INT8, format=TFLITE)]
+    found = find(candidates, planned, [Form(FP32, FP32, bench.original)], acceptance, Silent())
+    refused = {item.candidate for item in found.selection.refused}
+    assert planned[0] in refused
+    assert len(refused) == len(found.selection.refused), "nothing is judged twice"
+    chosen = [item for item in found.selection.chosen if item.unknown_on]
+    if least_db > 100:
+        assert not chosen
+        return
+    (only,) = chosen
+    assert only.candidate is not None
+    assert only.candidate.float_nodes
+    assert (only.quality.sqnr_db or 0.0) >= least_db
 
 
 def _entry(candidate: Candidate, sqnr_db: float, unknown_on: tuple[str, ...] = ("aarch64",)) -> Considered:

@@ -81,7 +81,9 @@ def _interval(entry: Entry) -> str:
 
 
 def _variants(report: ReportDocument) -> str:
-    metric = next((entry.metric for entry in report.entries if entry.metric), "quality")
+    # With several outputs each form has the metric of its worst one.
+    metrics = {entry.metric for entry in report.entries if entry.metric}
+    metric = metrics.pop() if len(metrics) == 1 else "quality"
     head = ["form", "", "size", metric, "noise", "latency", "CPU time", "speed", "memory", "why"]
     rows = [_measured_row(entry) for entry in report.entries]
     return (
