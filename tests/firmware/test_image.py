@@ -255,6 +255,29 @@ class TestBadInput:
         ended = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False)
         assert "making an image needs root" in ended.stderr.splitlines()[-1]
 
+    @pytest.mark.skipif(os.geteuid() != 0, reason="making an image needs root")
+    def test_interrupted_it_waits_for_those_who_clean_up(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        (tmp_path / "bin").mkdir()
+        program = tmp_path / "bin" / "mmdebstrap"
+        # What it does when it is told to end: unmount, for a while, under the folder that it was given.
+        begun, ended = tmp_path / "begun", tmp_path / "ended"
+        program.write_text(
+            f"#!/bin/sh\nsleep 60 &\ntrap 'kill $!; sleep 0.7; touch {ended}; exit 1' TERM\ntouch {begun}\nwait\n"
+        )
+        program.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+        (tmp_path / "sources.list").write_text("deb http://deb.debian.org/debian bookworm main\n")
+
+        def interrupt(step: str, done: int, total: int) -> None:
+            if begun.exists():
+                raise KeyboardInterrupt
+
+        wanted = replace(plan(tmp_path, tmp_path / "card.img"), sources=tmp_path / "sources.list")
+        with pytest.raises(KeyboardInterrupt):
+            build_image(wanted, interrupt)
+        assert ended.exists()
+        assert [path.name for path in tmp_path.iterdir() if path.name.startswith((".", "card"))] == []
+
     def test_a_boot_partition_without_room(self, tmp_path: Path) -> None:
         work = tmp_path / "work"
         made_root(work / "root", [])

@@ -96,7 +96,9 @@ def _watched(command: list[str], env: dict[str, str], work: Path, progress: Prog
                 progress("installing packages", log.stat().st_size, 0)
                 time.sleep(_LOOK_S)
         except BaseException:
-            process.terminate()  # it unmounts what it has mounted
+            # It unmounts what it has mounted, and takes its time; whoever removes the folder waits for that.
+            process.terminate()
+            process.wait()
             raise
     if process.returncode != 0:
         lines = [line for line in log.read_bytes().splitlines() if line.startswith((b"E:", b"dpkg: error", b" "))]
