@@ -30,7 +30,8 @@ def for_tests(architecture: Architecture, python: str, names: Sequence[str]) -> 
     """Return what a board has, as its package locks it, and some of what tests need, as theirs do."""
     board = needed(_lock("board.txt"), architecture, python)
     have = {entry.name for entry in board}
-    return (*board, *(entry for entry in _lock("agent.txt") if entry.name in names and entry.name not in have))
+    tests = needed(_lock("agent.txt"), architecture, python)
+    return (*board, *(entry for entry in tests if entry.name in names and entry.name not in have))
 
 
 def install(
