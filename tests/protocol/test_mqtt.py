@@ -251,9 +251,11 @@ async def test_too_many_blocks_are_dropped_and_counted(broker: Broker) -> None:
         for _ in range(100):
             await sender.room_for_block()
             assert sender.send_block("b", bytes(1000))
-        await _until(lambda: receiver.dropped_blocks == 100 - 11)  # ten wait, one is being handled
+        # Ten wait; one more is being handled, unless all came before the handler had its first turn.
+        await _until(lambda: receiver.dropped_blocks >= 100 - 11)
         gate.set()
-        await _until(lambda: handled == 11)
+        await _until(lambda: handled + receiver.dropped_blocks == 100)
+        assert handled in (10, 11)
 
 
 async def test_a_handler_that_raises_does_not_stop_the_link(broker: Broker, caplog: pytest.LogCaptureFixture) -> None:
