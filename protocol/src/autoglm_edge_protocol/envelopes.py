@@ -21,13 +21,12 @@ from autoglm_edge_protocol.limits import LIMITS
 VerifySignature = Callable[[str, bytes, bytes], bool]
 """(id of the key, signature, signed bytes) -> whether that key has made that signature. Unknown keys: False."""
 
-_TO_STANDARD = bytes.maketrans(b"-_", b"+/")
+_TO_STANDARD = str.maketrans("-_", "+/")
 
 
 def decoded(text: str) -> bytes:
     """Return what the text is the Base64 of, standard or URL-safe as the specification wants. Raises ValueError."""
-    standard = text.encode("ascii", "replace").translate(_TO_STANDARD)  # a question mark is in no Base64
-    return strict_base64.decode(standard)
+    return strict_base64.decode(text.translate(_TO_STANDARD))
 
 
 def _check_base64(text: str) -> str:
