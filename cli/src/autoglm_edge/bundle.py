@@ -11,7 +11,7 @@ from rich.table import Table
 
 from autoglm_edge.console import out, print_json
 from autoglm_edge_protocol import bundle
-from autoglm_edge_protocol.manifest import Manifest, Variant
+from autoglm_edge_protocol.manifest import Manifest, Variant, common_metric
 
 app = typer.Typer(help="Look into bundles and check them.", no_args_is_help=True)
 
@@ -67,9 +67,7 @@ def variants_table(manifest: Manifest) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim")
     for column in ("variant", "precision"):
         table.add_column(column)
-    # With several outputs each variant has the metric of its worst one.
-    metrics = {variant.quality.metric for variant in manifest.variants}
-    metric = metrics.pop() if len(metrics) == 1 else "quality"
+    metric = common_metric(variant.quality.metric for variant in manifest.variants)
     for column in (metric, "noise", "size", "latency", "speed"):
         table.add_column(column, justify="right")
     for variant in manifest.variants:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import ClassVar
 
 from pydantic import Field, model_validator
@@ -125,6 +126,12 @@ class Quality(Part):
     """What the original reaches on the same samples: 1 for an agreement, its own accuracy where there are labels."""
     sqnr_db: dict[str, float | None] = Field(default_factory=dict)
     """By output; null where the outputs are identical."""
+
+
+def common_metric(metrics: Iterable[str]) -> str:
+    """Return the metric that all have, `quality` where they differ: with several outputs each has its worst one's."""
+    different = set(metrics)
+    return different.pop() if len(different) == 1 else "quality"
 
 
 class Latency(Part):

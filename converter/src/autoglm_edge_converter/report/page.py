@@ -19,6 +19,7 @@ from autoglm_edge_converter.report.document import (
 )
 from autoglm_edge_converter.report.explained import explained
 from autoglm_edge_converter.report.layer_sections import MOST_BARS, layer_sections, size_text
+from autoglm_edge_protocol.manifest import common_metric
 
 MOST_TRIED = 60
 
@@ -81,9 +82,7 @@ def _interval(entry: Entry) -> str:
 
 
 def _variants(report: ReportDocument) -> str:
-    # With several outputs each form has the metric of its worst one.
-    metrics = {entry.metric for entry in report.entries if entry.metric}
-    metric = metrics.pop() if len(metrics) == 1 else "quality"
+    metric = common_metric(entry.metric for entry in report.entries if entry.metric)
     head = ["form", "", "size", metric, "noise", "latency", "CPU time", "speed", "memory", "why"]
     rows = [_measured_row(entry) for entry in report.entries]
     return (
