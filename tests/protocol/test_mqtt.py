@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from tests.fakes.brokers import Broker, available_kinds
 from tests.fakes.ports import free_port
+from tests.fakes.waiting import until
 
 from autoglm_edge_protocol.deployment import Presence
 from autoglm_edge_protocol.documents import parse
@@ -48,10 +49,7 @@ class Inbox:
 
 
 async def _until(condition: Callable[[], bool], timeout_s: float = PATIENCE_S) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        await asyncio.sleep(0.01)
+    await until(condition, timeout_s)
 
 
 @contextlib.asynccontextmanager
