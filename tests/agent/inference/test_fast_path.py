@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gc
-import os
 import socket
 import sys
 import threading
@@ -17,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import psutil
 import pytest
+from tests.fakes.descriptors import open_files
 from tests.fakes.identity_bundles import edges, make_identity_bundle
 from tests.fakes.model_bundles import make_bundle_of, make_model_bundle
 from tests.fakes.onnx_writer import ELEMENTS, linear_model
@@ -147,8 +146,7 @@ def test_text_is_for_http(tmp_path: Path) -> None:
 
 
 def test_closing_gives_everything_back(served: ServedModel) -> None:
-    gc.collect()
-    before = len(os.listdir("/proc/self/fd"))
+    before = open_files()
     worker = psutil.Process(served.worker_pid)
     with Client(served.fast_path) as client:
         for rows in range(1, 20):
@@ -158,8 +156,7 @@ def test_closing_gives_everything_back(served: ServedModel) -> None:
         for slot in slots:
             slot.run()
         assert worker.num_fds() == several + 5
-    gc.collect()
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert not open_files() - before
     deadline = time.monotonic() + 20
     while worker.num_fds() >= several:
         assert time.monotonic() < deadline

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import os
 import socket
@@ -16,6 +15,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.fakes.descriptors import open_files
 from tests.fakes.fast_path_channels import HostedChannel, memory_of
 from tests.fakes.identity_bundles import make_identity_bundle
 from tests.fakes.model_bundles import make_model_bundle
@@ -40,11 +40,6 @@ def _layout(**changes: Any) -> dict[str, Any]:
     """A layout of a row of four numbers and a row of ten."""
     places = {"inputs": [{"offset": 0, "shape": [1, 4]}], "outputs": {"offset": 64, "bytes": 64}}
     return {"op": "layout", "layout": 1, "bytes": 128, **places, **changes}
-
-
-def _descriptors() -> int:
-    gc.collect()  # what earlier tests left is closed now, and not while this one counts
-    return len(os.listdir("/proc/self/fd"))
 
 
 def _request(layout: int = 1, number: int = 7, priority: int = 0, timeout_us: int = 0) -> bytes:
@@ -113,11 +108,11 @@ LAYOUTS: dict[str, tuple[dict[str, Any], str]] = {
 @pytest.mark.parametrize("what", LAYOUTS)
 def test_layout_that_is_refused(hosted: HostedChannel, what: str) -> None:
     message, text = LAYOUTS[what]
-    before = _descriptors()
+    before = open_files()
     memory = memory_of(128)
     assert text in hosted.control(message, [memory])["error"]
     os.close(memory)
-    assert _descriptors() == before
+    assert not open_files() - before
     assert hosted.channel.held_bytes == 0
 
 
@@ -149,9 +144,9 @@ MEMORIES: dict[str, tuple[Callable[[], list[int]], str]] = {
 def test_memory_that_is_refused(hosted: HostedChannel, what: str) -> None:
     make, text = MEMORIES[what]
     memories = make()
-    open_before = _descriptors()
+    before = open_files()
     assert text in hosted.control(_layout(), memories)["error"]
-    assert _descriptors() == open_before  # what was handed over is closed
+    assert not open_files() - before  # what was handed over is closed
     for each in memories:
         os.close(each)
     assert hosted.send(_request())

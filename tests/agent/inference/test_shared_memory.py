@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.fakes.descriptors import open_files
 
 from autoglm_edge_agent.inference.errors import RequestError
 from autoglm_edge_agent.inference.shared_memory import MOST_REGIONS, SharedRegions
@@ -64,14 +64,14 @@ def test_only_plain_files_of_the_folder_are_opened(regions: SharedRegions, tmp_p
 
 
 def test_the_number_of_regions_is_bounded(regions: SharedRegions) -> None:
-    gc.collect()  # what earlier tests left is closed now, and not while this one counts
-    before = len(os.listdir("/proc/self/fd"))
+    before = open_files()
     for number in range(MOST_REGIONS):
         regions.register(str(number), {"key": "object", "byte_size": 1})
     with pytest.raises(RequestError, match="registered already"):
         regions.register("more", {"key": "object", "byte_size": 1})
+    assert (open_files() - before).total() == MOST_REGIONS
     regions.unregister(None)
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert not open_files() - before
 
 
 @settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
