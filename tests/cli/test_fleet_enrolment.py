@@ -109,6 +109,7 @@ def test_a_device_from_its_approval_to_its_end(fleet: Path, tmp_path: Path) -> N
     assert "cam-1 is approved" in run("devices", "approve", "cam-1")
     assert isinstance(ask(fleet, board), Issued)
     (listed,) = json.loads(run("devices", "--json"))
+    assert [listed] == json.loads(run("devices", "list", "--json"))
     assert (listed["name"], listed["certificate"]["revoked_at"], listed["suspicion"]) == ("cam-1", None, None)
     assert listed["certificate"]["pem"] is None
 

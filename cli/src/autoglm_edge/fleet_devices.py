@@ -33,10 +33,15 @@ NameArgument = Annotated[str, typer.Argument(help="Name of the device.")]
 
 
 @devices.callback()
-def list_devices(context: typer.Context, fleet: FleetOption = None, as_json: JsonOption = False) -> None:
-    """List the devices: online or not, what they run, what they are. Further commands approve, revoke and replace."""
-    if context.invoked_subcommand is not None:
-        return
+def devices_or_command(context: typer.Context, fleet: FleetOption = None, as_json: JsonOption = False) -> None:
+    """List the devices; approve, revoke and replace them. Without a command: list."""
+    if context.invoked_subcommand is None:
+        list_devices(fleet, as_json)
+
+
+@devices.command("list")
+def list_devices(fleet: FleetOption = None, as_json: JsonOption = False) -> None:
+    """List the devices: online or not, what they run, what they are, who waits to be approved."""
     with open_fleet(fleet) as opened:
         status, claims = opened.status(window_s=0), opened.enrolment.claims()
         certificates, tags = opened.enrolment.certificates(), opened.enrolment.tags()
