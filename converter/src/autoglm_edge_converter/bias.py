@@ -57,19 +57,25 @@ def _shift(node: onnx.NodeProto, weight: Array, means: Array, peaks: Array | Non
     attributes = {attribute.name: attribute for attribute in node.attribute}
     if node.op_type == "Gemm":
         transposed = "transB" in attributes and attributes["transB"].i
-        matrix = weight.T if transposed else weight
-        if matrix.shape[0] != len(means):
-            return None
-        return np.asarray(means @ _error(matrix, 1, peaks))
+        matrix = weight if transposed else weight.T
+        return mean_shift(rounding_error(matrix, peaks), means)
     groups = attributes["group"].i if "group" in attributes else 1
-    error = _error(weight, 0, peaks).sum(axis=tuple(range(2, weight.ndim)))
-    if weight.shape[1] * groups != len(means):
+    return mean_shift(rounding_error(weight, peaks), means, groups)
+
+
+def rounding_error(weight: Array, peaks: Array | None = None) -> Array:
+    """Return what rounding to 8 bits adds to weights with the output channels on their first axis."""
+    values, scales = round_to_int8(weight, 0, peaks)
+    return np.asarray(values * scales.reshape(-1, *[1] * (weight.ndim - 1)) - weight)
+
+
+def mean_shift(error: Array, means: Array, groups: int = 1) -> Array | None:
+    """Return by how much an error of the weights moves each output on average.
+
+    `error`: [outputs, inputs of a group, ...]; what lies behind are places that all see the same means. `means`: of the
+    input's channels, [inputs of a group * groups]. None where they do not belong together.
+    """
+    if error.shape[1] * groups != len(means):
         return None
-    per_output = np.repeat(means.reshape(groups, -1), weight.shape[0] // groups, axis=0)
-    return np.asarray((error * per_output).sum(axis=1))
-
-
-def _error(weight: Array, axis: int, peaks: Array | None) -> Array:
-    values, scales = round_to_int8(weight, axis, peaks)
-    shape = [-1 if index == axis else 1 for index in range(weight.ndim)]
-    return np.asarray(values * scales.reshape(shape) - weight)
+    per_output = np.repeat(means.reshape(groups, -1), error.shape[0] // groups, axis=0)
+    return np.asarray((error.sum(axis=tuple(range(2, error.ndim))) * per_output).sum(axis=1))

@@ -56,6 +56,8 @@ TFLITE_RECIPES = (
     Recipe("percentile"),
     Recipe("least-error"),
     Recipe("entropy"),
+    Recipe("min-max", correct_bias=True),
+    Recipe("least-error", correct_bias=True),
     Recipe("min-max", per_channel=False),
     Recipe("least-error", followers=False),
     Recipe(family=WEIGHTS),
@@ -65,8 +67,8 @@ TFLITE_RECIPES = (
     Recipe(family=DYNAMIC, per_channel=False),
 )
 """What is tried on the whole TFLite file. Scales per channel ask some operators for newer versions than old runtimes
-have, so each family has one without. LiteRT's kernels take signed activations only; scaling channels alike and
-correcting biases are ONNX rewrites."""
+have, so each family has one without. LiteRT's kernels take signed activations only; scaling channels alike is an ONNX
+rewrite."""
 
 TFLITE_INTEGERS = tuple(Recipe(name, everything=True) for name in ("min-max", "percentile", "least-error"))
 """For accelerators that know nothing but integers."""

@@ -121,6 +121,8 @@ class Considered:
     """Two standard errors of the speedup."""
     unknown_on: tuple[str, ...] = ()
     """Machines that it is for and of which its time here does not tell (see `twins`)."""
+    float_share: float = 0.0
+    """Part of the float graph's multiplications that it leaves in float."""
 
 
 @dataclass(frozen=True)

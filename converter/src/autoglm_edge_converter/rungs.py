@@ -27,6 +27,9 @@ SMALLEST = "the smallest within the budget"
 SPARSEST = "the smallest weights are zero: smaller under compression, no faster"
 ELSEWHERE = "8-bit kernels that the targets have instructions for and this machine has not: chosen by its answers"
 INTEGERS = "integers throughout, inputs and outputs too, for accelerators: chosen by its answers, not by speed here"
+UNNOTICED = 0.02
+"""A part of the multiplications in float that no board notices: a last layer there often halves the noise of all."""
+
 BETTER = "clearly better answers than the faster ones, faster than float"
 
 
@@ -102,8 +105,9 @@ def for_elsewhere(entries: Sequence[Considered], shipped: Sequence[Considered]) 
 
     def order(entry: Considered) -> tuple[int, bool, bool]:
         candidate = entry.trial.candidate
+        floats = len(candidate.float_nodes) if entry.float_share > UNNOTICED else 0
         # Going to float and back costs there too.
-        return len(candidate.float_nodes), not candidate.recipe.followers, candidate.graph != OPTIMISED
+        return floats, not candidate.recipe.followers, candidate.graph != OPTIMISED
 
     def concerned(known: Sequence[Considered]) -> list[Considered]:
         return list(filter(is_for_elsewhere, known))

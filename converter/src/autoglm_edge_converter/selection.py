@@ -17,6 +17,7 @@ from autoglm_edge_converter.progress import Progress
 from autoglm_edge_converter.recipes import DYNAMIC, FLOAT, HALF, OPTIMISED, SPARSE, WEIGHTS, Candidate
 from autoglm_edge_converter.results import Considered, Measured
 from autoglm_edge_converter.search import Experiments, Trial
+from autoglm_edge_converter.search.ladder import share_of_work
 from autoglm_edge_converter.twins import Twins
 from autoglm_edge_converter.workbench import Workbench
 
@@ -149,7 +150,7 @@ def consider(
     timed = [twins.get(form.id, form) for form in forms]
     close = [form for form in timed if CLOSE[0] <= speedup(timings.get(base), timings.get(form.id)) <= CLOSE[1]]
     again = time_again(floats[-1], close, bench, timings)
-    considered = []
+    considered, work = [], builder.work()
     for trial, form, stand_in in zip(listed, forms, timed, strict=True):
         timing = again.get(stand_in.id) or timings.get(stand_in.id)
         gain = speedup(timings.get(base), timing)
@@ -157,7 +158,9 @@ def consider(
         alone = 0.0 if stand_in.id in again or base not in timings else timings[base].noise
         noise = 2 * gain * math.hypot(timing.noise, alone) if timing is not None else 0.0
         unknown_on = builder.twins.unknown_on(trial.candidate)
-        entry = Considered(trial, form.id, form.path.stat().st_size, timing, gain, noise=noise, unknown_on=unknown_on)
+        share = share_of_work(trial.candidate.float_nodes, work)
+        size = form.path.stat().st_size
+        entry = Considered(trial, form.id, size, timing, gain, noise=noise, unknown_on=unknown_on, float_share=share)
         considered.append(replace(entry, outcome=_first_outcome(entry, problems.get(form.id), limits)))
     paths = {form.id: form.path for form in forms}
     timed_as = {name: form.path for name, form in twins.items()}

@@ -47,6 +47,10 @@ def float_counts(nodes: int) -> tuple[int, ...]:
 
 def saving(floats: Sequence[str], work: Mapping[str, float]) -> float:
     """Return the part of the float model's work that is saved, by the cost model above."""
+    return (1 - INT8_COST) * (1 - share_of_work(floats, work)) if sum(work.values()) > 0 else 0.0
+
+
+def share_of_work(nodes: Sequence[str], work: Mapping[str, float]) -> float:
+    """Return the part of all multiplications that the nodes named do."""
     total = sum(work.values())
-    quantized = total - sum(work.get(name, 0.0) for name in floats)
-    return (1 - INT8_COST) * quantized / total if total > 0 else 0.0
+    return sum(work.get(name, 0.0) for name in nodes) / total if total > 0 else 0.0

@@ -87,6 +87,7 @@ def observe(prepared: Prepared, feeds: Sequence[Feed], seen: Callable[[], None])
         experimental_preserve_all_tensors=True,
     )
     wanted = prepared.floats(_touched(prepared))
+    channel_axes = {node.data: -1 for node in prepared.nodes}
     found: dict[int, Activation] = {}
     for feed in feeds:
         for name, index in zip(prepared.inputs, prepared.graph.inputs, strict=True):
@@ -98,7 +99,7 @@ def observe(prepared: Prepared, feeds: Sequence[Feed], seen: Callable[[], None])
         interpreter.invoke()
         for index in wanted:
             values = interpreter.get_tensor(index)
-            found.setdefault(index, Activation(values.shape)).see(values, None)
+            found.setdefault(index, Activation(values.shape)).see(values, channel_axes.get(index))
         seen()
     return {index: activation for index, activation in found.items() if activation.kept}
 

@@ -14,6 +14,7 @@ from autoglm_edge_converter.errors import CandidateFailed
 from autoglm_edge_converter.progress import Progress
 from autoglm_edge_converter.recipes import OPTIMISED, STATIC, Candidate
 from autoglm_edge_converter.targets import Runtime
+from autoglm_edge_converter.tflite.bias import correct_biases, correctable
 from autoglm_edge_converter.tflite.calibration import Calibrated, calibrate
 from autoglm_edge_converter.tflite.flatbuffer import read_model
 from autoglm_edge_converter.tflite.operators import unreadable
@@ -57,9 +58,11 @@ class TfliteWorkshop:
             self._calibrated[file.name] = calibrate(file.data, feeds, partial(progress.step, f"calibrate {file.name}"))
 
     def usable(self, candidate: Candidate) -> bool:
-        """See `Workshop`: what changes the graph first is ONNX's, and so are unsigned activations."""
-        recipe = candidate.recipe
-        return candidate.graph in self._calibrated and not (recipe.equalise or recipe.correct_bias or recipe.signed)
+        """See `Workshop`: scaling channels alike is ONNX's, and so are unsigned activations."""
+        recipe, calibrated = candidate.recipe, self._calibrated.get(candidate.graph)
+        if calibrated is None or recipe.equalise or recipe.signed:
+            return False
+        return not recipe.correct_bias or bool(correctable(calibrated.prepared))
 
     def work(self) -> Mapping[str, float]:
         """See `Workshop`."""
@@ -83,9 +86,11 @@ class TfliteWorkshop:
     def make(self, candidate: Candidate, chosen: Sequence[str]) -> bytes:
         """See `Workshop`."""
         calibrated = self._calibrated[candidate.graph]
-        recipe = candidate.recipe
+        recipe, prepared = candidate.recipe, calibrated.prepared
         ranges = calibrated.ranges(recipe.ranges, candidate.tuned) if recipe.family == STATIC else {}
-        data = quantize(calibrated.prepared, recipe, chosen, ranges)
+        if recipe.correct_bias:
+            prepared = correct_biases(prepared, chosen, calibrated.observation)
+        data = quantize(prepared, recipe, chosen, ranges)
         self._refuse_new_operators(data)
         return data
 

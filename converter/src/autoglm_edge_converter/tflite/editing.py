@@ -87,10 +87,11 @@ def widen_halves(model: Table) -> None:
             model.buffers.append(buffer)
             graph.tensors[operator.inputs[0]].buffer = 0
         graph.operators = kept
-    _forget_unread(model)
+    forget_unread(model)
 
 
-def _forget_unread(model: Table) -> None:
+def forget_unread(model: Table) -> None:
+    """Empty the buffers that no tensor reads."""
     read = {int(tensor.buffer) for graph in model.subgraphs for tensor in graph.tensors}
     for index, buffer in enumerate(model.buffers):
         if index not in read:
