@@ -27,7 +27,7 @@ Count = Annotated[int, Field(ge=0, le=LARGEST_INTEGER)]
 class Part(BaseModel):
     """A piece of a document. Frozen; unknown fields are ignored."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+    model_config = ConfigDict(defer_build=True, frozen=True, extra="ignore", allow_inf_nan=False)
 
 
 class Document(Part):
