@@ -10,10 +10,14 @@ DISTRIBUTIONS := protocol agent converter fleet firmware_images cli
 ON_DEVICES := protocol/src agent/src
 ON_WORKSTATIONS := $(addsuffix /src,$(filter-out agent,$(DISTRIBUTIONS)))
 PYTEST_ARGS ?=
+# What tests start a thousand times is compiled once, whatever the shell asks for.
+export PYTHONDONTWRITEBYTECODE :=
 # Many tests wait for brokers and processes: one more than there are processors keeps these busy.
 WORKERS ?= $(shell echo $$(( $$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1) + 1 )))
 # In the order of the folders, so that the files of one long test are not the last.
 PARALLEL := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+# Of each framework, as both run side by side.
+PARALLEL_FRAMEWORK := -n 2 --dist loadfile
 
 .PHONY: bench-frameworks boards help demo test test-long test-main test-tensorflow test-fast test-torch fuzz check format install broker schemas lock clean
 
@@ -43,11 +47,11 @@ test-fast: install $(AGENT_VENV)/.complete broker boards ## run the fast tests o
 
 test-torch: $(TORCH_VENV)/.complete ## run the tests of PyTorch models, in an environment of their own
 	AUTOGLM_EDGE_TEST_COUNTS=$(TORCH_VENV)/.test-counts \
-	  $(TORCH_VENV)/bin/python -m pytest -p no:anyio tests/converter/torch $(PYTEST_ARGS)
+	  $(TORCH_VENV)/bin/python -m pytest -p no:anyio $(PARALLEL_FRAMEWORK) tests/converter/torch $(PYTEST_ARGS)
 
 test-tensorflow: $(TENSORFLOW_VENV)/.complete ## run the tests of the roads from Keras and SavedModel
 	AUTOGLM_EDGE_TEST_COUNTS=$(TENSORFLOW_VENV)/.test-counts \
-	  $(TENSORFLOW_VENV)/bin/python -m pytest tests/converter/tensorflow $(PYTEST_ARGS)
+	  $(TENSORFLOW_VENV)/bin/python -m pytest $(PARALLEL_FRAMEWORK) tests/converter/tensorflow $(PYTEST_ARGS)
 
 bench-frameworks: install $(TENSORFLOW_VENV)/.complete $(TORCH_VENV)/.complete ## measure conversions of other frameworks
 	$(TENSORFLOW_VENV)/bin/python benchmarks/frameworks/run.py --cases keras,fashion
