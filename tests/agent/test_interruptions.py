@@ -16,6 +16,7 @@ import psutil
 import pytest
 from tests.fakes.agents import AgentProcess, wait_until
 from tests.fakes.model_bundles import ModelBundle
+from tests.fakes.processes import is_alive
 from tests.fakes.sites import INPUT, Site
 
 from autoglm_edge_protocol.commands import Outcome
@@ -243,7 +244,7 @@ def test_workers_die_with_the_agent_and_leave_the_port(site: Site) -> None:
     site.confirm(site.bundle("1"))
     (pid,) = agent.worker_pids()
     agent.kill()
-    wait_until(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == "zombie", 5, "an orphan lives")
+    wait_until(lambda: not is_alive(pid), 5, "an orphan lives")
     agent.start()
     agent.wait_serving(10)
 

@@ -22,6 +22,7 @@ import psutil
 import pytest
 from tests.fakes.agents import wait_until
 from tests.fakes.model_bundles import ModelBundle, make_model_bundle
+from tests.fakes.processes import is_alive
 
 COMMAND = [str(Path(sys.executable).with_name("autoglm-edge-agent")), "serve"]
 GRPC = importlib.util.find_spec("grpc") is not None
@@ -66,7 +67,7 @@ def test_it_says_where_it_serves_answers_and_ends_at_ctrl_c(bundle: ModelBundle)
         workers = psutil.Process(process.pid).children()
         process.send_signal(signal.SIGINT)
         assert process.wait(20) == 0
-        assert not [each for each in workers if each.is_running() and each.status() != psutil.STATUS_ZOMBIE]
+        assert not list(filter(is_alive, workers))
 
 
 def test_it_measures_once_how_the_bundle_runs_best(

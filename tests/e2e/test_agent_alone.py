@@ -15,7 +15,9 @@ PYTHON = ROOT / ".venv-agent" / "bin" / "python"
 ELSEWHERE = (
     "test_attacks", "test_interruptions", "test_mixed_sources", "test_probation", "test_seeding", "test_bad_input",
     "inference/test_conformance", "inference/test_fast_path_attacks", "inference/test_guide", "inference/test_http",
-    "inference/test_oip", "inference/test_repeated_requests", "inference/test_scheduler", "inference/test_vigil",
+    "inference/test_oip", "inference/test_probing", "inference/test_repeated_requests", "inference/test_scheduler",
+    "inference/test_supervisor", "inference/test_vigil", "trust/test_command_attacks", "trust/test_message_attacks",
+    "trust/test_process", "trust/test_repository_attacks",
 )  # fmt: skip
 """Files of tests that take long and try the agent's behaviour, which is the same in any environment."""
 FOREIGN = ("autoglm_edge", "autoglm_edge_converter", "autoglm_edge_fleet", "onnx", "onnxslim", "magika")

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import psutil
 from tests.fakes.ports import free_port
+from tests.fakes.processes import is_alive
 
 FLEET = "testfleet"
 
@@ -137,7 +138,7 @@ batch_interval_s = {options.get("batch_interval_s", 0.5)}
     def worker_pids(self) -> list[int]:
         """The processes that the agent has started and that are not over."""
         children = psutil.Process(self.process.pid).children()
-        return [child.pid for child in children if child.status() != psutil.STATUS_ZOMBIE]
+        return [child.pid for child in children if is_alive(child)]
 
     def log_text(self) -> str:
         return self.log.read_text(errors="replace")

@@ -8,6 +8,7 @@ from functools import partial
 import psutil
 import pytest
 from tests.fakes.agents import AgentProcess, wait_until
+from tests.fakes.processes import running
 from tests.fakes.sites import INPUT, Site
 
 from autoglm_edge_agent.inference.probed import Probed
@@ -22,11 +23,8 @@ LATER_S = 0.15
 
 
 def _probe(agent: AgentProcess) -> int | None:
-    for child in psutil.Process(agent.process.pid).children(recursive=True):
-        with contextlib.suppress(psutil.Error):
-            if any("autoglm_edge_agent.inference.probe" in word for word in child.cmdline()):
-                return child.pid
-    return None
+    probes = running("autoglm_edge_agent.inference.probe", agent.process.pid, recursive=True)
+    return probes[0].pid if probes else None
 
 
 def _is_gone(pid: int) -> bool:

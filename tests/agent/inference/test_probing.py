@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import platform
 import socket
 from pathlib import Path
 
 import numpy as np
-import psutil
 import pytest
 from tests.fakes.model_bundles import MODEL_PATH, RIVAL_PATH, add_rival, make_model_bundle
 from tests.fakes.onnx_writer import linear_model
+from tests.fakes.processes import running
 from tests.fakes.sites import Site
 from tests.fakes.third_parties import write_backend
 from tests.fakes.waiting import until
@@ -93,12 +92,7 @@ def trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Trial:
 
 def _probes() -> list[int]:
     """Return the probes that live; other tests of this process may have workers of their own."""
-    found: list[int] = []
-    for child in psutil.Process().children():
-        with contextlib.suppress(psutil.Error):  # a zombie has no command line
-            if any("autoglm_edge_agent.inference.probe" in word for word in child.cmdline()):
-                found.append(child.pid)
-    return found
+    return [process.pid for process in running("autoglm_edge_agent.inference.probe")]
 
 
 def _by_provider(measured: tuple[Measured, ...]) -> dict[str, str]:

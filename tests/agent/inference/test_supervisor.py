@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import os
 import signal
@@ -14,9 +13,9 @@ from collections.abc import AsyncIterator, Callable
 from functools import partial
 from pathlib import Path
 
-import psutil
 import pytest
 from tests.fakes.model_bundles import ModelBundle, make_model_bundle
+from tests.fakes.processes import running
 from tests.fakes.waiting import until
 
 from autoglm_edge_agent.errors import Hindrance, Refusal
@@ -84,12 +83,7 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
 
 def _workers() -> list[int]:
     """Return those of this process that live; other tests may have left it helpers of Python's own."""
-    found: list[int] = []
-    for child in psutil.Process().children():
-        with contextlib.suppress(psutil.Error):  # a zombie has no command line
-            if "autoglm_edge_agent.inference.worker" in child.cmdline():
-                found.append(child.pid)
-    return found
+    return [process.pid for process in running("autoglm_edge_agent.inference.worker")]
 
 
 async def _until(condition: Callable[[], object], timeout_s: float = 20.0) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 from tests.agent.trust.devices import GatedDevice, desired, reference
+from tests.fakes.processes import running
 
 from autoglm_edge_agent.errors import Hindrance
 from autoglm_edge_agent.trust.memory import Memory
@@ -25,8 +26,7 @@ Interfere = Callable[[psutil.Process], object]
 
 
 def _verifiers() -> list[psutil.Process]:
-    children = psutil.Process().children()
-    return [child for child in children if "autoglm_edge_agent.trust.verifier" in child.cmdline()]
+    return running("autoglm_edge_agent.trust.verifier")
 
 
 def _question(device: GatedDevice, message: bytes) -> Question:

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import psutil
 import pytest
 from magika import Magika
 from onnx import TensorProto, helper, numpy_helper
 from tests.converter.graphs import DIGITS, linear
 from tests.converter.kept_environments import kept_environments
+from tests.fakes.processes import is_alive
 
 from autoglm_edge_converter.environments import ENVIRONMENTS, FOLDER_VARIABLE, environments_folder, find_environment
 from autoglm_edge_converter.oldest_runtime import check_in_oldest, ready_runtime
@@ -241,7 +241,7 @@ def test_one_that_hangs_is_ended_with_all_that_it_started(tmp_path: Path, monkey
     assert time.monotonic() - started < 60
     child = int((tmp_path / "child.pid").read_text())
     until = time.monotonic() + 10
-    while psutil.pid_exists(child) and psutil.Process(child).status() != psutil.STATUS_ZOMBIE:
+    while is_alive(child):
         assert time.monotonic() < until
         time.sleep(0.05)
 
