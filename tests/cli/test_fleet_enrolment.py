@@ -195,14 +195,17 @@ def test_certificates_for_the_broker_are_made_anew_with_its_files(fleet: Path, t
     assert "is damaged: remove it" in error_of("broker", "config", *options)
 
 
-def test_a_broker_that_cannot_be_reloaded_is_said(fleet: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("option", "expected"), [((), "cam-1 is revoked"), (("--json",), '"problem": "the broker')])
+def test_a_broker_that_cannot_be_reloaded_is_said(
+    fleet: Path, tmp_path: Path, option: tuple[str, ...], expected: str
+) -> None:
     options = ("--host", "b.example", "-o", tmp_path / "b", "--reload", "sh -c 'echo no such unit >&2; exit 5'")
     assert "the broker was not reloaded, exit code 5: no such unit" in run("broker", "config", "mosquitto", *options)
     run("claim", "create", "-o", tmp_path / "c")
     ask(fleet, Claimant(claims_in(tmp_path / "c")[0], tmp_path / "board"))
-    code, said = code_of("devices", "revoke", "cam-1")
+    code, said = code_of("devices", "revoke", "cam-1", *option)
     assert code == 3
-    assert "cam-1 is revoked" in said
+    assert expected in said
     assert "no such unit" in said
 
 
