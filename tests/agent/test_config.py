@@ -1,10 +1,15 @@
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import tomllib
+from pydantic import BaseModel
 
-from autoglm_edge_agent.config import load_config
+from autoglm_edge_agent.config import Config, load_config
 from autoglm_edge_agent.errors import ConfigurationError
 
 GOOD = '[device]\nfleet = "f"\nname = "d"\n[broker]\nurl = "mqtt://h"\n'
@@ -83,3 +88,49 @@ def test_a_file_of_the_broker_that_is_missing_is_named(tmp_path: Path) -> None:
     )
     with pytest.raises(ConfigurationError, match=r"\[broker\] ca_file = '/nowhere/ca.pem' is no file"):
         load_config(path)
+
+
+DOCS = Path(__file__).parents[2] / "docs"
+REQUIRED = object()
+
+
+def _keys_of(section: type[BaseModel], path: str = "") -> Iterator[tuple[str, Any]]:
+    """The keys that a section knows, each with its default as a file would have it."""
+    for name, field in section.model_fields.items():
+        kinds = (field.annotation, *getattr(field.annotation, "__args__", ()))
+        inner = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)]
+        if inner:
+            yield from _keys_of(inner[0], f"{path}{name}.")
+        else:
+            default = REQUIRED if field.is_required() else field.default
+            yield f"{path}{name}", str(default) if isinstance(default, Path) else default
+
+
+def _keys_in(values: dict[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from _keys_in(value, f"{path}{name}.")
+        else:
+            yield f"{path}{name}", tuple(value) if isinstance(value, list) else value
+
+
+def _examples(page: str) -> list[str]:
+    return re.findall(r"^```toml\n(.*?)^```$", (DOCS / page).read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+
+
+KNOWN = dict(_keys_of(Config))
+
+
+def test_the_documented_configuration_has_every_key_and_its_default() -> None:
+    (example,) = _examples("agent.md")
+    shown = dict(_keys_in(tomllib.loads(example)))
+    assert {name: value for name, value in shown.items() if KNOWN[name] not in (REQUIRED, None, value)} == {}
+    commented = dict(_keys_in(tomllib.loads(re.sub(r"^# (?=[a-z_]+ = |\[)", "", example, flags=re.MULTILINE))))
+    assert commented.keys() == KNOWN.keys()
+
+
+@pytest.mark.parametrize("page", ["accelerators.md", "inference.md", "enrolment.md"])
+def test_other_pages_name_keys_that_there_are(page: str) -> None:
+    named = [name for example in _examples(page) for name, _ in _keys_in(tomllib.loads(example))]
+    assert named
+    assert set(named) <= KNOWN.keys()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import ssl
 import stat
 import time
 from pathlib import Path
@@ -179,14 +180,32 @@ def test_a_brokers_files_are_written_and_written_anew(fleet: Path, tmp_path: Pat
     assert changed == {"revoked.pem"} | ({"acl.conf"} if kind == "emqx" else set())
 
 
-def test_a_broker_that_cannot_be_reloaded_is_said(fleet: Path, tmp_path: Path) -> None:
+def test_certificates_for_the_broker_are_made_anew_with_its_files(fleet: Path, tmp_path: Path) -> None:
+    options = ("mosquitto", "--host", "b.example", "-o", tmp_path / "b", "--use")
+    run("broker", "config", *options)
+    certificates = [tmp_path / "b" / "broker.pem", fleet / "ca" / "fleet-client.pem"]
+    before = [path.read_bytes() for path in certificates]
+    key = (fleet / "ca" / "fleet-client.key").read_bytes()
+    run("broker", "config", *options)
+    after = [path.read_bytes() for path in certificates]
+    assert all(old != new for old, new in zip(before, after, strict=True))
+    assert (fleet / "ca" / "fleet-client.key").read_bytes() == key
+    ssl.create_default_context().load_cert_chain(certificates[1], fleet / "ca" / "fleet-client.key")
+    (fleet / "ca" / "fleet-client.key").write_text("damaged")
+    assert "is damaged: remove it" in error_of("broker", "config", *options)
+
+
+@pytest.mark.parametrize(("option", "expected"), [((), "cam-1 is revoked"), (("--json",), '"problem": "the broker')])
+def test_a_broker_that_cannot_be_reloaded_is_said(
+    fleet: Path, tmp_path: Path, option: tuple[str, ...], expected: str
+) -> None:
     options = ("--host", "b.example", "-o", tmp_path / "b", "--reload", "sh -c 'echo no such unit >&2; exit 5'")
     assert "the broker was not reloaded, exit code 5: no such unit" in run("broker", "config", "mosquitto", *options)
     run("claim", "create", "-o", tmp_path / "c")
     ask(fleet, Claimant(claims_in(tmp_path / "c")[0], tmp_path / "board"))
-    code, said = code_of("devices", "revoke", "cam-1")
+    code, said = code_of("devices", "revoke", "cam-1", *option)
     assert code == 3
-    assert "cam-1 is revoked" in said
+    assert expected in said
     assert "no such unit" in said
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import ast
 import inspect
 import re
+import subprocess
+import sys
 from pathlib import Path
 
-import numpy as np
 from tests.converter.graphs import DIGITS
 
 import autoglm_edge_converter
@@ -73,8 +74,7 @@ def test_the_plan_of_the_guide_is_what_the_command_prints(tmp_path: Path) -> Non
     """`...` stands for what is left out. For a target, so that it is the same on all x86 machines."""
     guide = GUIDE.read_text(encoding="utf-8")
     (shown,) = re.findall(r"^```\n(targets .+?)^```$", guide, re.MULTILINE | re.DOTALL)
-    with np.load(DIGITS / "digits32.npz") as digits:
-        np.savez(tmp_path / "samples.npz", x=(digits["calibration"][:, None] / 255).astype(np.float32))
+    subprocess.run([sys.executable, DIGITS / "prepare.py", tmp_path / "samples.npz"], check=True)  # as the guide says
     plan = str(plan_conversion(DIGITS / "res.onnx", tmp_path / "samples.npz", Options(targets=("rpi5",))))
     pattern = re.escape(shown.strip()).replace(re.escape("..."), "[^\\n]*")
     if own_signed():  # one candidate less: other signs are only tried where they can be timed as they are

@@ -171,6 +171,7 @@ def test_every_place_of_the_checkout_is_found() -> None:
         "/usr/lib/systemd/system/autoglm-edge-agent.service",
         "/usr/lib/systemd/system/autoglm-edge-agent.service.d/10-limits.conf",
         "/usr/lib/sysusers.d/autoglm-edge.conf",
+        "/usr/share/doc/autoglm-edge-agent/agent.md",  # what agent.toml leads to
     } <= paths
 
 

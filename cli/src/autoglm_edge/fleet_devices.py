@@ -106,13 +106,14 @@ def revoke(
         settings = opened.enrolment.broker.settings()
     reloads = settings is not None and bool(settings.reload)
     if as_json:
-        print_json({"device": name, "certificates": count, "broker_files": [str(path) for path in updated]})
-        return
-    out.print(f"{name} is revoked: {count} certificate{'' if count == 1 else 's'}")
-    if not updated:
-        out.print("no broker is told of it: `autoglm-edge fleet broker config` writes what brokers read")
-    elif not reloads:
-        out.print(f"written anew: {updated[0].parent}; let the broker read it", markup=False, soft_wrap=True)
+        files = [str(path) for path in updated]
+        print_json({"device": name, "certificates": count, "broker_files": files, "problem": problem})
+    else:
+        out.print(f"{name} is revoked: {count} certificate{'' if count == 1 else 's'}")
+        if not updated:
+            out.print("no broker is told of it: `autoglm-edge fleet broker config` writes what brokers read")
+        elif not reloads:
+            out.print(f"written anew: {updated[0].parent}; let the broker read it", markup=False, soft_wrap=True)
     if problem is not None:
         err.print(problem, markup=False, soft_wrap=True)
         raise typer.Exit(EXIT_PARTIAL)

@@ -81,7 +81,7 @@ class DeploymentReport(Part):
     generation: Count
     bundle: BundleReference | None
     phase: str
-    """A state of the update's transition table (docs/architecture), or `confirmed`, or `failed`."""
+    """A state of the update's transition table (docs/update-states.md), or `confirmed`, or `failed`."""
     fetched_bytes: Count = 0
     """Bytes of this deployment that came over the network."""
     total_bytes: Count = 0

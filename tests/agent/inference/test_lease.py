@@ -90,7 +90,7 @@ class NoLocks(AbstractContextManager[None]):
 
 
 def _ask(path: Path, lease: AbstractContextManager[object]) -> list[object]:
-    """Ask a model that needs the lease twice; return the shape of each answer or its status."""
+    """Ask a model that needs the lease twice; return the shape of each answer, or its status and when to ask again."""
     manifest = read_manifest(make_model_bundle(path.parent / "bundle", width=4).directory)
     samples = socket.socketpair()
     model = Model(manifest, manifest.variants[0], Zeros(10), Sampler(samples[0]), lease=lease)
@@ -99,7 +99,7 @@ def _ask(path: Path, lease: AbstractContextManager[object]) -> list[object]:
         try:
             return (await asyncio.wait_for(model.run([np.zeros((1, 4), np.float32)]), 20))[0].shape
         except RequestError as error:
-            return error.status
+            return error.status, error.retry_after_s
 
     try:
         return [asyncio.run(ask()) for _ in range(2)]
@@ -110,11 +110,11 @@ def _ask(path: Path, lease: AbstractContextManager[object]) -> list[object]:
 
 
 def test_a_request_that_waits_too_long_for_it_may_be_asked_again(path: Path, holder: subprocess.Popen[str]) -> None:
-    assert _ask(path, Lease(path, longest_wait_s=0.05)) == [503, 503]
+    assert _ask(path, Lease(path, longest_wait_s=0.05)) == [(503, 1.0), (503, 1.0)]
 
 
 def test_a_lease_that_cannot_be_had_at_all_is_an_error(path: Path) -> None:
-    assert _ask(path, NoLocks()) == [500, 500]
+    assert _ask(path, NoLocks()) == [(500, None), (500, None)]
 
 
 def test_workers_wait_for_it(path: Path, tmp_path: Path, holder: subprocess.Popen[str]) -> None:

@@ -325,7 +325,7 @@ class Engine:
         except ValueError as error:
             return RequestError(400, f"the model refused the inputs: {error}")
         except TimeoutError as error:
-            return RequestError(503, str(error))
+            return RequestError(503, str(error), retry_after_s=1.0)
         except Exception as error:
             log.exception("the model could not be run")
             return RequestError(500, f"the model could not be run: {type(error).__name__}")

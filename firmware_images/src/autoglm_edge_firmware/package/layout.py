@@ -27,6 +27,7 @@ _PLACES: tuple[tuple[str, str, int], ...] = (
     ("systemd/devices/*.conf", "/usr/share/autoglm-edge/devices/", 0o644),
     ("systemd/sysusers.conf", "/usr/lib/sysusers.d/autoglm-edge.conf", 0o644),
     ("systemd/tmpfiles.conf", "/usr/lib/tmpfiles.d/autoglm-edge.conf", 0o644),
+    ("docs/agent.md", f"/usr/share/doc/{NAME}/agent.md", 0o644),
     ("docs/service.md", f"/usr/share/doc/{NAME}/service.md", 0o644),
     ("LICENSE", f"/usr/share/doc/{NAME}/copyright", 0o644),
 )

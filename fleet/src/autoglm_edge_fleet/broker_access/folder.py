@@ -62,7 +62,7 @@ class BrokerFolder:
             raise BadSettings(f"{path}: {error}") from None
 
     def configure(self, settings: BrokerSettings) -> tuple[Path, ...]:
-        """Write everything: a new certificate for the broker, one for the fleet where it has none, and the rest."""
+        """Write everything: new certificates for the broker and the fleet, whose key stays, and the rest."""
         now = time.time()
         folder = Path(settings.folder)
         self._disk.make_directories(folder)
@@ -70,13 +70,19 @@ class BrokerFolder:
         self._disk.commit_private(folder / KEY_FILE, key)
         self._disk.commit(folder / CERTIFICATE_FILE, certificate.pem.encode())
         self._disk.commit(folder / AUTHORITY_FILE, self._authority.pem().encode())
-        if not (self._directory / FLEET_CERTIFICATE).is_file():
-            certificate, key = self._authority.issue_client(FLEET_USER, now)
-            self._disk.commit_private(self._directory / FLEET_KEY, key)
-            self._disk.commit(self._directory / FLEET_CERTIFICATE, certificate.pem.encode())
+        self._certify_fleet(now)
         self._disk.commit_private(self._directory / SETTINGS_FILE, settings.to_text().encode())
         fixed = [folder / name for name in (AUTHORITY_FILE, CERTIFICATE_FILE, KEY_FILE)]
         return (*fixed, *self.refresh())
+
+    def _certify_fleet(self, now: float) -> None:
+        """Give the fleet a certificate for the next years. With the same key one file is replaced, whatever happens."""
+        path = self._directory / FLEET_KEY
+        kept = path.read_bytes() if path.is_file() else None
+        certificate, key = self._authority.issue_client(FLEET_USER, now, kept)
+        if kept is None:
+            self._disk.commit_private(path, key)
+        self._disk.commit(self._directory / FLEET_CERTIFICATE, certificate.pem.encode())
 
     def refresh(self) -> tuple[Path, ...]:
         """Write anew what devices change, where there is a broker; returns what was written."""

@@ -168,9 +168,12 @@ class Authority:
         usage = ExtendedKeyUsageOID.SERVER_AUTH
         return self._issue(_name("broker"), key.public_key(), usage, names, now, SERVER_LIFE), to_pem(key, None)
 
-    def issue_client(self, user: str, now: float) -> tuple[Certificate, bytes]:
-        """Return a certificate by which brokers know the fleet itself, and its key in PEM. Raises as `issue_device`."""
-        key = ec.generate_private_key(ec.SECP256R1())
+    def issue_client(self, user: str, now: float, kept: bytes | None = None) -> tuple[Certificate, bytes]:
+        """Return a certificate by which brokers know the fleet itself, and its key in PEM: the one that was `kept`.
+
+        Raises as `issue_device`.
+        """
+        key = ec.generate_private_key(ec.SECP256R1()) if kept is None else _client_key(kept)
         made = self._issue(_name(user), key.public_key(), ExtendedKeyUsageOID.CLIENT_AUTH, (), now, SERVER_LIFE)
         return made, to_pem(key, None)
 
@@ -249,6 +252,16 @@ def _key_usage(signs_certificates: bool) -> x509.KeyUsage:
 def serial_number(key_sha256: str) -> str:
     """Return what a device's subject has beside its name: a board and the one that replaces it have the same name."""
     return key_sha256[:32]
+
+
+def _client_key(pem: bytes) -> ec.EllipticCurvePrivateKey:
+    try:
+        key = from_pem(pem, None)
+    except ValueError:
+        key = None
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise KeyUnavailable("the fleet's key for the broker is damaged: remove it, then another is made")
+    return key
 
 
 def _name(common_name: str, key_sha256: str | None = None) -> x509.Name:
