@@ -119,7 +119,8 @@ def test_a_device_from_its_approval_to_its_end(fleet: Path, tmp_path: Path) -> N
     assert "no device 'cam-9'" in error_of("devices", "replace", "cam-9")
     assert "cam-1 is revoked: 1 certificate" in run("devices", "revoke", "cam-1", "--reason", "stolen")
     assert "cam-1: revoked: stolen" in run("devices")
-    assert "no device 'cam-1'" in error_of("devices", "revoke", "cam-1")
+    assert "cam-1 is revoked: it was before" in run("devices", "revoke", "cam-1")
+    assert "no device 'cam-9'" in error_of("devices", "revoke", "cam-9")
     actions = [entry["action"] for entry in json.loads(run("audit", "--json"))["entries"]]
     assert actions[-5:] == ["make claim", "approve device", "enrol device", "make claim", "revoke device"]
 

@@ -98,7 +98,10 @@ def revoke(
     passphrase_file: PassphraseOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Take a device's certificates back, and write anew what the broker reads. Exit code 3: it was not reloaded."""
+    """Take a device's certificates back, and write anew what the broker reads.
+
+    Exit code 3: the broker was not reloaded; the same command again tries that again.
+    """
     with open_fleet(fleet, passphrase_file) as opened:
         count = opened.enrolment.revoke_device(name, reason)
         updated = opened.enrolment.broker.refresh()
@@ -109,7 +112,8 @@ def revoke(
         files = [str(path) for path in updated]
         print_json({"device": name, "certificates": count, "broker_files": files, "problem": problem})
     else:
-        out.print(f"{name} is revoked: {count} certificate{'' if count == 1 else 's'}")
+        what = f"{count} certificate{'' if count == 1 else 's'}" if count else "it was before"
+        out.print(f"{name} is revoked: {what}")
         if not updated:
             out.print("no broker is told of it: `autoglm-edge fleet broker config` writes what brokers read")
         elif not reloads:

@@ -74,14 +74,20 @@ def revoke_certificates(connection: sqlite3.Connection, device: str, reason: str
 
 
 def revoke_device(database: Database, device: str, reason: str) -> int:
-    """Revoke a device: it gets no certificate any more but by a new claim. Raises UnknownDevice, StorageError."""
+    """Revoke a device: it gets no certificate any more but by a new claim; 0 where it was revoked before.
+
+    Raises UnknownDevice, StorageError.
+    """
     with database.transaction() as connection:
         count = revoke_certificates(connection, device, reason)
-        if not count:
-            rows = connection.execute("SELECT DISTINCT device FROM certificates WHERE revoked_at IS NULL")
-            raise UnknownDevice(device, [row[0] for row in rows])
-        note(connection, "revoke device", device, certificates=count, reason=reason)
-    return count
+        if count:
+            note(connection, "revoke device", device, certificates=count, reason=reason)
+            return count
+        rows = connection.execute("SELECT device, COUNT(*) = COUNT(revoked_at) FROM certificates GROUP BY device")
+        revoked = {name: bool(whole) for name, whole in rows}
+    if device not in revoked:
+        raise UnknownDevice(device, [name for name, whole in revoked.items() if not whole])
+    return 0
 
 
 def revocations(database: Database) -> tuple[Revocation, ...]:

@@ -102,7 +102,7 @@ class Enrolment:
         return approve(self._database, name)
 
     def revoke_device(self, device: str, reason: str) -> int:
-        """Revoke all certificates of a device; returns how many there were. Raises UnknownDevice."""
+        """Revoke all certificates of a device; returns how many were valid. Raises UnknownDevice."""
         if self.broker.settings() is not None:
             self.authority.open()  # before anything is done: the broker has to be told, which takes a signature
         return revoke_device(self._database, device, reason)
