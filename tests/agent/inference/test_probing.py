@@ -178,25 +178,25 @@ async def test_a_provider_that_the_configuration_names_is_tried_with_its_options
     trial: Trial, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TROUBLES", "refuses")
-    for key, problem in (("wrong", "failed: it has no key"), ("right", "")):
-        prober = trial.prober(providers={"trouble": {"locked": {"key": key}}})
+    wrong, right = (trial.prober(providers={"trouble": {"locked": {"key": key}}}) for key in ("wrong", "right"))
+    for prober, problem in ((wrong, "failed: it has no key"), (right, "")):
         await prober.measure(trial.installed)
         found = _by_provider(prober.measured(trial.installed))
         assert found == {"refuses": "failed: it does not like the model", "locked": problem}
-    (plan,) = prober.plans(trial.installed)
+    (plan,) = right.plans(trial.installed)
     assert plan.options.provider_options == {"key": "right"}, "with what it was measured it is served"
-    await _try_out(trial, prober)
+    await _try_out(trial, right)
 
 
 async def test_who_wants_it_strict_has_the_runtime_refuse_what_only_it_can_see(
     trial: Trial, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TROUBLES", "shy")
-    for strict, disqualified in ((False, True), (True, False)):
-        prober = trial.prober(strict=strict)
+    lax, strict = trial.prober(), trial.prober(strict=True)
+    for prober, disqualified in ((lax, True), (strict, False)):
         await prober.measure(trial.installed)
         assert bool(_by_provider(prober.measured(trial.installed))["shy"]) is disqualified
-    assert [plan.options.strict for plan in prober.plans(trial.installed)] == [True], "and so has the worker"
+    assert [plan.options.strict for plan in strict.plans(trial.installed)] == [True], "and so has the worker"
 
 
 def test_a_bundle_is_measured_when_it_is_installed(site: Site) -> None:
