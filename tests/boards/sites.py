@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from tests.boards import disks
 from tests.boards.machines import HOST, Machine
+from tests.boards.roots import KEPT
 from tests.fakes.fleet_processes import FleetProcess
 from tests.fakes.guarded_brokers import GuardedBroker
 from tests.fakes.guarded_fleets import guarded_fleet
@@ -27,6 +28,9 @@ from autoglm_edge_fleet.fleet import DeviceStatus, Fleet
 T = TypeVar("T")
 Json = dict[str, Any]
 Array = npt.NDArray[np.float32]
+
+LOGS = KEPT / "logs"
+"""What boards said on their consoles, and when what was seen: kept for whoever looks into a failure."""
 
 CLAIM = "/etc/autoglm-edge/claim.json"
 PREFIX = "cam"
@@ -127,11 +131,25 @@ class BoardSite:
         return None
 
 
+def kept_log(test: str) -> Path:
+    """Return where a test's board writes its console, empty at first."""
+    log = LOGS / f"{test}.serial"
+    log.unlink(missing_ok=True)
+    return log
+
+
 @contextmanager
 def board_site(machine: Machine, folder: Path) -> Iterator[BoardSite]:
-    """A fleet with a broker that lets nobody in without a certificate, and a board that is not on yet."""
+    """A fleet with a broker that lets nobody in without a certificate, and a board that is not on yet.
+
+    When what was seen to happen is written beside the console.
+    """
     with guarded_fleet("mosquitto", folder, HOST) as (side, broker):
+        site = BoardSite(side, broker, machine, folder)
         try:
-            yield BoardSite(side, broker, machine, folder)
+            yield site
         finally:
             machine.cut()
+            lines = [f"{clock:7.1f} s, {used:6.1f} s of the processor: {what}\n" for clock, used, what in site.timeline]
+            machine.log.parent.mkdir(parents=True, exist_ok=True)
+            machine.log.with_suffix(".timeline").write_text("".join(lines))

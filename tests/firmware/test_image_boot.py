@@ -17,7 +17,7 @@ from tests.boards.abilities import why_not
 from tests.boards.kernels import kernel
 from tests.boards.machines import HOST, VIRT, Machine
 from tests.boards.roots import unpack
-from tests.boards.sites import PREFIX, SETTINGS, BoardSite, board_site
+from tests.boards.sites import PREFIX, SETTINGS, BoardSite, board_site, kept_log
 from tests.fakes.model_bundles import ModelBundle, make_model_bundle
 from tests.firmware import images
 
@@ -76,12 +76,12 @@ def _keep_few_modules(root: Path) -> None:
 
 
 @pytest.fixture
-def site(image: Path, tmp_path: Path) -> Iterator[BoardSite]:
+def site(image: Path, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[BoardSite]:
     card = tmp_path / "card.img"
     subprocess.run(["cp", "--sparse=always", str(image), str(card)], check=True)
     with card.open("rb+") as file:
         file.truncate(CARD_BYTES)
-    machine = Machine(kernel(), card, tmp_path / "console", replace(VIRT, root="/dev/vda2"))
+    machine = Machine(kernel(), card, kept_log(request.node.name), replace(VIRT, root="/dev/vda2"))
     with board_site(machine, tmp_path) as site:
         asks, belongs = (f"mqtts://{HOST}:{port}" for port in (site.broker.enrolment_port, site.broker.port))
         terms = ClaimTerms(3600, {"site": "berlin"})
@@ -116,10 +116,6 @@ def test_a_card_becomes_a_device_with_its_data_on_a_partition_that_has_grown(sit
     _confirmed(site, order)
     assert site.wait("it answers by the second release", lambda: site.served(INPUT, releases)) == "2"
     site.machine.cut()
-    print(
-        *(f"{seconds:8.1f} s, {used:8.1f} s of the processor: {what}" for seconds, used, what in site.timeline),
-        sep="\n",
-    )
 
     for volume in open_medium(card).volumes[1:]:  # as the next boot would
         at = f"{card}?offset={volume.partition.start_bytes}"
