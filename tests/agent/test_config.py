@@ -22,6 +22,13 @@ def test_the_smallest_configuration(tmp_path: Path) -> None:
     assert (config.device.name, config.broker.address().port, config.inference.http) == ("d", 1883, "127.0.0.1:8000")
 
 
+def test_options_of_providers_come_to_those_who_try_them(tmp_path: Path) -> None:
+    path = tmp_path / "agent.toml"
+    path.write_text(GOOD + '[inference.probe.providers.onnxruntime.MyPlugin]\nlibrary = "/opt/mine.so"\n')
+    terms = load_config(path).inference.probe.terms()
+    assert terms.providers == {"onnxruntime": {"MyPlugin": {"library": "/opt/mine.so"}}}
+
+
 WRONG: list[tuple[str, bytes, str]] = [
     ("empty", b"", "device: Field required"),
     ("not TOML", b"[device", "is not TOML"),
@@ -49,6 +56,16 @@ WRONG: list[tuple[str, bytes, str]] = [
     ("an open address", GOOD.encode() + b'[inference]\nhttp = "0.0.0.0:80"\n', "is not a loopback address"),
     ("no port", GOOD.encode() + b'[inference]\nhttp = "127.0.0.1"\n', "write 127.0.0.1:8000"),
     ("no threads", GOOD.encode() + b"[inference]\nthreads = 0\n", "inference.threads"),
+    (
+        "a provider without a name",
+        GOOD.encode() + b'[inference.probe.providers.onnxruntime.""]\n',
+        "inference.probe.providers.onnxruntime",
+    ),
+    (
+        "an option that is no text",
+        GOOD.encode() + b"[inference.probe.providers.onnxruntime.qnn]\nprofiling = 1\n",
+        "inference.probe.providers.onnxruntime.qnn.profiling",
+    ),
     ("an unknown source", GOOD.encode() + b'[transfer]\nsources = ["ftp"]\n', "transfer.sources"),
     ("no source", GOOD.encode() + b"[transfer]\nsources = []\n", "transfer.sources"),
     ("a source twice", GOOD.encode() + b'[transfer]\nsources = ["https", "https"]\n', "each source is named once"),

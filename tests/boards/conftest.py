@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -17,16 +16,13 @@ from tests.boards.locked_wheels import REPOSITORY, TESTS
 from tests.boards.machines import QUICK, QUIET, RASPI3B, Machine
 from tests.boards.processors import PI_4_32, PI_4_64
 from tests.boards.qemu_user import EmulatedBoard
-from tests.boards.roots import KEPT, PYTHON, Recipe, root_of
+from tests.boards.roots import PYTHON, Recipe, root_of
 from tests.boards.shared import shared
-from tests.boards.sites import BoardSite, board_site
+from tests.boards.sites import BoardSite, board_site, kept_log
 from tests.fakes.boards import write_board
 
 from autoglm_edge_firmware.package.architectures import ARCHITECTURES
 from autoglm_edge_firmware.package.build import build_package
-
-LOGS = KEPT / "logs"
-"""What boards said on their consoles, and when what was seen: kept for whoever looks into a failure."""
 
 OLD_ONNXRUNTIME = "opt/onnxruntime-1.21.0"
 
@@ -94,7 +90,8 @@ def board_disk(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def site(board_disk: Path, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[BoardSite]:
     """A board with everything that Debian starts."""
-    with _site(request, Machine(kernel(), copy_of(board_disk, tmp_path / "disk.img"), _log(request))) as made:
+    machine = Machine(kernel(), copy_of(board_disk, tmp_path / "disk.img"), kept_log(request.node.name))
+    with board_site(machine, tmp_path) as made:
         yield made
 
 
@@ -102,7 +99,8 @@ def site(board_disk: Path, tmp_path: Path, request: pytest.FixtureRequest) -> It
 def quick_site(board_disk: Path, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[BoardSite]:
     """A board that starts what the agent needs, and is there sooner."""
     disk = copy_of(board_disk, tmp_path / "disk.img")
-    with _site(request, Machine(kernel(), disk, _log(request), arguments=QUICK)) as made:
+    machine = Machine(kernel(), disk, kept_log(request.node.name), arguments=QUICK)
+    with board_site(machine, tmp_path) as made:
         yield made
 
 
@@ -111,19 +109,6 @@ def pi_3_site(board_disk: Path, tmp_path: Path, request: pytest.FixtureRequest) 
     """A Pi 3 with its own device tree and a card."""
     disk = copy_of(board_disk, tmp_path / "disk.img")
     disks.grow(disk, 2 << 30)  # the emulated reader takes cards of powers of two alone
-    with _site(request, Machine(kernel(), disk, _log(request), RASPI3B, QUIET)) as made:
+    machine = Machine(kernel(), disk, kept_log(request.node.name), RASPI3B, QUIET)
+    with board_site(machine, tmp_path) as made:
         yield made
-
-
-def _log(request: pytest.FixtureRequest) -> Path:
-    log = LOGS / f"{request.node.name}.serial"
-    log.unlink(missing_ok=True)
-    return log
-
-
-@contextmanager
-def _site(request: pytest.FixtureRequest, machine: Machine) -> Iterator[BoardSite]:
-    with board_site(machine, machine.disk.parent) as made:
-        yield made
-    lines = [f"{seconds:7.1f} s, {used:6.1f} s of the processor: {what}\n" for seconds, used, what in made.timeline]
-    (LOGS / f"{request.node.name}.timeline").write_text("".join(lines))

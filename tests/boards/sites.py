@@ -6,23 +6,31 @@ import json
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
+import numpy.typing as npt
 from tests.boards import disks
 from tests.boards.machines import HOST, Machine
+from tests.boards.roots import KEPT
 from tests.fakes.fleet_processes import FleetProcess
 from tests.fakes.guarded_brokers import GuardedBroker
 from tests.fakes.guarded_fleets import guarded_fleet
+from tests.fakes.model_bundles import ModelBundle
 
 from autoglm_edge_fleet.enrolment.claims import ClaimTerms
 from autoglm_edge_fleet.fleet import DeviceStatus, Fleet
 
 T = TypeVar("T")
 Json = dict[str, Any]
+Array = npt.NDArray[np.float32]
+
+LOGS = KEPT / "logs"
+"""What boards said on their consoles, and when what was seen: kept for whoever looks into a failure."""
 
 CLAIM = "/etc/autoglm-edge/claim.json"
 PREFIX = "cam"
@@ -92,6 +100,22 @@ class BoardSite:
         seen = self.device()
         return seen if seen is not None and seen.device.online else None
 
+    def requests(self) -> int | None:
+        """How many requests the device has told of; None before there is one."""
+        status = self.device()
+        return (status.telemetry.requests or None) if status is not None and status.telemetry is not None else None
+
+    def served(self, x: Array, releases: Mapping[str, ModelBundle]) -> str | None:
+        """The release of the model `linear` that answers, whose answer is right; None while none does."""
+        body = {"inputs": [{"name": "x", "shape": list(x.shape), "datatype": "FP32", "data": x.ravel().tolist()}]}
+        answer = self.infer("linear", body)
+        if answer is None:
+            return None
+        version = str(answer["model_version"])
+        y = np.array(answer["outputs"][0]["data"], np.float32)
+        np.testing.assert_allclose(y, releases[version].expected(x)[0], rtol=1e-3, atol=1e-3)
+        return version
+
     def request(self, path: str, body: object = None, timeout_s: float = 30) -> Json:
         """Ask the board over HTTP. Raises OSError where nobody answers."""
         data = None if body is None else json.dumps(body).encode()
@@ -107,11 +131,25 @@ class BoardSite:
         return None
 
 
+def kept_log(test: str) -> Path:
+    """Return where a test's board writes its console, empty at first."""
+    log = LOGS / f"{test}.serial"
+    log.unlink(missing_ok=True)
+    return log
+
+
 @contextmanager
 def board_site(machine: Machine, folder: Path) -> Iterator[BoardSite]:
-    """A fleet with a broker that lets nobody in without a certificate, and a board that is not on yet."""
+    """A fleet with a broker that lets nobody in without a certificate, and a board that is not on yet.
+
+    When what was seen to happen is written beside the console.
+    """
     with guarded_fleet("mosquitto", folder, HOST) as (side, broker):
+        site = BoardSite(side, broker, machine, folder)
         try:
-            yield BoardSite(side, broker, machine, folder)
+            yield site
         finally:
             machine.cut()
+            lines = [f"{clock:7.1f} s, {used:6.1f} s of the processor: {what}\n" for clock, used, what in site.timeline]
+            machine.log.parent.mkdir(parents=True, exist_ok=True)
+            machine.log.with_suffix(".timeline").write_text("".join(lines))

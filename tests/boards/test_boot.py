@@ -38,7 +38,7 @@ def test_a_bare_board_enrols_pulls_a_bundle_answers_and_reports(site: BoardSite,
     (ended,) = site.fleet.wait_for_deployments(issued, 600)
     site.note(f"the deployment is {ended.phase}")
     assert ended.phase == "confirmed", ended
-    telemetry = site.wait("telemetry of the inference", lambda: _requests(site))
+    telemetry = site.wait("telemetry of the inference", site.requests)
     assert telemetry >= 1
     assert [claim.state for claim in site.fleet.enrolment.claims()] == ["used"]
     site.machine.cut()
@@ -65,9 +65,3 @@ def test_a_pi_3_with_its_own_device_tree_enrols_and_reports(pi_3_site: BoardSite
 def _report(site: BoardSite) -> ReportedState | None:
     status = site.device()
     return None if status is None else status.device.report
-
-
-def _requests(site: BoardSite) -> int | None:
-    """How many requests the device has told of; None before there is one."""
-    status = site.device()
-    return (status.telemetry.requests or None) if status is not None and status.telemetry is not None else None

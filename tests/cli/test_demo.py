@@ -26,6 +26,8 @@ def test_the_demonstration_shows_what_it_promises(tmp_path: Path) -> None:
     assert figures["broker"] == kind
     assert figures["failed_requests"] == 0
     assert figures["requests"] > 100
+    assert set(figures["requests_by_way"]) == {"fast path", "tritonclient"}
+    assert all(asked > 10 for asked in figures["requests_by_way"].values())
     phases = [(each["bundle"], each["phase"]) for each in figures["deployments"]]
     assert phases == [
         (f"filetype@1.{act}.0", phase)

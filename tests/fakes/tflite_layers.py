@@ -1,4 +1,4 @@
-"""Writes small TFLite files with one fully connected layer, by LiteRT's own tables of the schema."""
+"""Writes small TFLite files around one fully connected layer, by LiteRT's own tables of the schema."""
 
 from __future__ import annotations
 
@@ -13,8 +13,11 @@ INPUT_SCALE, INPUT_ZERO = 4 / 127, 5
 OUTPUT_SCALE, OUTPUT_ZERO = 8 / 127, -3
 
 
-def linear_tflite(weights: Array, bias: Array, *, int8: bool = False) -> bytes:
-    """y = x @ W + b, [1, in] -> [1, out]; with `int8` all in 8 bits, with the scales above."""
+def linear_tflite(weights: Array, bias: Array, *, int8: bool = False, normalised: bool = False) -> bytes:
+    """y = x @ W + b, [1, in] -> [1, out]; with `int8` all in 8 bits, with the scales above.
+
+    With `normalised` y has length 1, by an operator that XNNPACK does not have.
+    """
     import flatbuffers
     from ai_edge_litert import schema_py_generated as schema
 
@@ -54,6 +57,25 @@ def linear_tflite(weights: Array, bias: Array, *, int8: bool = False) -> bytes:
     code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.FULLY_CONNECTED
     code.version = 4 if int8 else 1
     model.operatorCodes, model.subgraphs = [code], [graph]
+    if normalised:
+        _normalise(model, schema)
     builder = flatbuffers.Builder(1024)
     builder.Finish(model.Pack(builder), b"TFL3")
     return bytes(builder.Output())
+
+
+def _normalise(model: Any, schema: Any) -> None:
+    """Put a layer behind the last one, whose output gets another name."""
+    (graph,) = model.subgraphs
+    before, answer = graph.tensors[graph.outputs[0]], schema.TensorT()
+    answer.name, answer.shape, answer.type = before.name, before.shape, before.type
+    before.name = b"before"
+    graph.tensors.append(answer)
+    layer, code = schema.OperatorT(), schema.OperatorCodeT()
+    layer.opcodeIndex, layer.inputs, layer.outputs = len(model.operatorCodes), graph.outputs, [len(graph.tensors) - 1]
+    layer.builtinOptionsType, layer.builtinOptions = schema.BuiltinOptions.L2NormOptions, schema.L2NormOptionsT()
+    code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.L2_NORMALIZATION
+    code.version = 1
+    graph.operators.append(layer)
+    model.operatorCodes.append(code)
+    graph.outputs = layer.outputs

@@ -244,6 +244,34 @@ class TestImage:
         assert source.image_bytes == image.stat().st_size
 
 
+@pytest.mark.parametrize("name", ["rpi4", "rpi3"])
+def test_a_pi_finds_its_root_by_what_its_firmware_is_told(tmp_path: Path, name: str) -> None:
+    known = layout.identifiers(name)
+    package = read_package(packages.deb(tmp_path, "arm64"))
+    sizes = {"boot_mib": 40, "root_mib": 24, "data_mib": 8}
+    wanted = ImagePlan(board(name), tmp_path / "card.img", Payload(package), EPOCH, **sizes)  # type: ignore[arg-type]
+    given = {each.path: each.data.decode() for each in files.before_packages(wanted, known)}
+    assert given["/etc/default/raspi-firmware"].splitlines() == [
+        f"ROOTPART=PARTUUID={known.partition(2)}",
+        'CONSOLES="tty0 ttyS1,115200"',
+        'KERNEL_ARCH="arm64"',
+    ]
+    assert not [path for path in given if path.startswith("/etc/kernel")], "the firmware's package has hooks of its own"
+    assert {"sdhci_iproc", "mmc_block", "ext4"} <= {*given["/etc/initramfs-tools/modules"].split()}
+
+    work = tmp_path / "work"
+    root = made_root(work / "root", [])
+    images.fill(root, {"boot/firmware/config.txt": "arm_64bit=1\n", "boot/firmware/start4.elf": "the firmware"})
+    image = finish(wanted, root, work)
+    assert examine(image).problems == ()
+    medium = open_medium(image)
+    (tree,) = medium.fats()
+    assert (tree.read("/config.txt"), tree.read("/start4.elf")) == (b"arm_64bit=1\n", b"the firmware")
+    assert tree.names("/EFI") == tree.names("/extlinux") == ()
+    number, root_part = known.partition(2).split("-")
+    assert (f"{medium.table.identifier:08x}", medium.volumes[1].partition.number) == (number, int(root_part))
+
+
 class TestBadInput:
     def test_without_root(self, tmp_path: Path) -> None:
         code = (

@@ -1,4 +1,7 @@
-"""An image as `flash image` lays it out, on a larger card with a claim, in an emulated board: its first boot."""
+"""An image as `flash image` lays it out, on a larger card with a claim, in an emulated board.
+
+From its first boot to a device whose models and state are on the data partition, also after a loss of power.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +10,15 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from tests.boards import bootable
 from tests.boards.abilities import why_not
 from tests.boards.kernels import kernel
 from tests.boards.machines import HOST, VIRT, Machine
 from tests.boards.roots import unpack
-from tests.boards.sites import PREFIX, SETTINGS, BoardSite, board_site
+from tests.boards.sites import PREFIX, SETTINGS, BoardSite, board_site, kept_log
+from tests.fakes.model_bundles import ModelBundle, make_model_bundle
 from tests.firmware import images
 
 from autoglm_edge_firmware.customise.payload import Payload, read_package
@@ -26,12 +31,18 @@ from autoglm_edge_firmware.media.opened import open_medium
 from autoglm_edge_firmware.package.build import build_package
 from autoglm_edge_firmware.write import disks
 from autoglm_edge_firmware.write.cards import give_claim
+from autoglm_edge_fleet.deployments import Deployment
 from autoglm_edge_fleet.enrolment.claims import ClaimTerms
 from autoglm_edge_protocol.claims import read_claim
+from autoglm_edge_protocol.names import BundleId
+from autoglm_edge_protocol.probation import ProbationTerms
 
 PACKAGES = (*bootable.PACKAGES, "e2fsprogs", "fdisk", "linux-image-arm64", "systemd-boot-efi")
 MODULES = ("fs/fat", "fs/nls")
 CARD_BYTES = 3 << 30
+TERMS = ProbationTerms(duration_s=2, inferences=0, max_latency_ratio=1000, max_memory_ratio=1000)
+"""Latency and memory under translation say nothing."""
+INPUT = np.random.default_rng(1).standard_normal((1, 64), dtype=np.float32)
 
 
 @pytest.fixture(scope="module")
@@ -65,12 +76,12 @@ def _keep_few_modules(root: Path) -> None:
 
 
 @pytest.fixture
-def site(image: Path, tmp_path: Path) -> Iterator[BoardSite]:
+def site(image: Path, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[BoardSite]:
     card = tmp_path / "card.img"
     subprocess.run(["cp", "--sparse=always", str(image), str(card)], check=True)
     with card.open("rb+") as file:
         file.truncate(CARD_BYTES)
-    machine = Machine(kernel(), card, tmp_path / "console", replace(VIRT, root="/dev/vda2"))
+    machine = Machine(kernel(), card, kept_log(request.node.name), replace(VIRT, root="/dev/vda2"))
     with board_site(machine, tmp_path) as site:
         asks, belongs = (f"mqtts://{HOST}:{port}" for port in (site.broker.enrolment_port, site.broker.port))
         terms = ClaimTerms(3600, {"site": "berlin"})
@@ -84,20 +95,27 @@ def site(image: Path, tmp_path: Path) -> Iterator[BoardSite]:
 @pytest.mark.slow
 @pytest.mark.long
 @pytest.mark.timeout(1500)
-def test_a_card_becomes_a_device_with_its_data_on_a_partition_that_has_grown(site: BoardSite) -> None:
+def test_a_card_becomes_a_device_with_its_data_on_a_partition_that_has_grown(site: BoardSite, tmp_path: Path) -> None:
     card = site.machine.disk
+    releases = {v: make_model_bundle(tmp_path / v, version=v, seed=int(v), body=int(v)) for v in "12"}
     before = examine(card)
     assert (before.claim_state, before.problems) == ("waiting", ())
     boot = before.partitions[0]
     secret = _secret(card)
     site.switch_on()
     site.wait("enrolled with its claim", site.device)
-    site.wait("connected as a device, with its certificate", site.online)
+    device = site.wait("connected as a device, with its certificate", site.online).device.name
+    _confirmed(site, _deploy(site, device, releases["1"]))
+    assert site.wait("it answers", lambda: site.served(INPUT, releases)) == "1"
+    site.wait("telemetry of the inference", site.requests)
+    order = _deploy(site, device, releases["2"])
+    site.wait("the second release is on its way", lambda: _is_on_its_way(site, order), pause_s=0.02)
     site.machine.cut()
-    print(
-        *(f"{seconds:8.1f} s, {used:8.1f} s of the processor: {what}" for seconds, used, what in site.timeline),
-        sep="\n",
-    )
+    site.switch_on()
+    assert site.wait("it serves again", lambda: site.served(INPUT, releases)) in ("1", "2")
+    _confirmed(site, order)
+    assert site.wait("it answers by the second release", lambda: site.served(INPUT, releases)) == "2"
+    site.machine.cut()
 
     for volume in open_medium(card).volumes[1:]:  # as the next boot would
         at = f"{card}?offset={volume.partition.start_bytes}"
@@ -111,7 +129,11 @@ def test_a_card_becomes_a_device_with_its_data_on_a_partition_that_has_grown(sit
     data = after.partitions[2]
     assert data.start_bytes + data.size_bytes == CARD_BYTES
     medium = open_medium(card)
-    assert medium.exts()[1].size_bytes() > CARD_BYTES // 4, "the file system has grown with its partition"
+    root_tree, data_tree = medium.exts()
+    assert data_tree.size_bytes() > CARD_BYTES // 4, "the file system has grown with its partition"
+    assert (root_tree.names("/var/lib/autoglm-edge"), data_tree.read("/slots.json") is None) == ((), False)
+    assert after.bundles is not None
+    assert (after.bundles.current, after.bundles.previous) == ("linear@2 (fp32)", "linear@1 (fp32)")
     with card.open("rb") as file:
         file.seek(boot.start_bytes)
         assert secret not in file.read(boot.size_bytes), "the claim's bytes are overwritten on FAT"
@@ -121,3 +143,22 @@ def test_a_card_becomes_a_device_with_its_data_on_a_partition_that_has_grown(sit
 def _secret(card: Path) -> bytes:
     (tree,) = open_medium(card).fats()
     return read_claim(tree.read("/autoglm-edge/claim.json") or b"").secret.encode()
+
+
+def _deploy(site: BoardSite, device: str, bundle: ModelBundle) -> Deployment:
+    site.fleet.publish(bundle.directory)
+    (order,) = site.fleet.deploy(
+        BundleId(name=bundle.reference.name, version=bundle.reference.version), [device], probation=TERMS
+    )
+    return order
+
+
+def _confirmed(site: BoardSite, order: Deployment) -> None:
+    (ended,) = site.fleet.wait_for_deployments([order], 600)
+    site.note(f"release {order.bundle.version} is {ended.phase}")
+    assert ended.phase == "confirmed", ended
+
+
+def _is_on_its_way(site: BoardSite, order: Deployment) -> bool | None:
+    (now,) = site.fleet.refresh([order])
+    return now.phase in ("fetching", "installing", "trying", "activating") or None

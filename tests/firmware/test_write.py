@@ -7,7 +7,9 @@ import json
 import lzma
 import os
 import re
+import shutil
 import subprocess
+import tempfile
 from hashlib import sha256
 from pathlib import Path
 
@@ -277,6 +279,23 @@ class TestBadInput:
     )
     def test_what_the_system_says_is_told_in_words_of_cards(self, tmp_path: Path, code: int, words: str) -> None:
         assert re.search(words, str(cards.refused(tmp_path, OSError(code, os.strerror(code)))))
+
+    @pytest.mark.skipif(os.geteuid() != 0, reason="only root can do without its rights for a while")
+    def test_without_root(self, image: Path) -> None:
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            folder.chmod(0o755)
+            source, target = open_source(Path(shutil.copy(image, folder))), card(folder / "card")
+            target.path.chmod(0o640)
+            before = target.path.read_bytes()
+            os.seteuid(65534)
+            try:
+                with pytest.raises(CardRefused, match="run this with sudo") as caught:
+                    write_card(source, target)
+            finally:
+                os.seteuid(0)
+            assert "\n" not in str(caught.value)
+            assert target.path.read_bytes() == before
 
     def test_a_write_protected_device(self, tmp_path: Path, image: Path) -> None:
         ended = subprocess.run(

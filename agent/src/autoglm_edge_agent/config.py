@@ -15,6 +15,7 @@ from autoglm_edge_agent.enrolment.settings import with_identity
 from autoglm_edge_agent.errors import ConfigurationError, StateError
 from autoglm_edge_agent.inference.control import AccessOrder, ServingOrder
 from autoglm_edge_agent.inference.measurement import Weights
+from autoglm_edge_agent.inference.options import ProviderName
 from autoglm_edge_agent.inference.probing import ProbeTerms
 from autoglm_edge_agent.updates.allowance import QuietHours
 from autoglm_edge_agent.updates.policy import SOURCES, SourceName, TransferPolicy
@@ -104,6 +105,9 @@ class ProbeSection(_Section):
     timeout_s: float = Field(default=60.0, gt=0)
     budget_s: float = Field(default=300.0, gt=0)
     strict: bool = False
+    providers: dict[str, dict[ProviderName, dict[str, str]]] = Field(default_factory=dict)
+    """`[inference.probe.providers.RUNTIME.PROVIDER]`: options of a provider, which is tried though its runtime does not
+    list it."""
     weights: Weights = Weights()
     """`[inference.probe.weights]`"""
 
@@ -122,6 +126,7 @@ class ProbeSection(_Section):
             timeout_s=self.timeout_s,
             budget_s=self.budget_s,
             strict=self.strict,
+            providers=self.providers,
             weights=self.weights,
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -91,6 +92,63 @@ def test_tflite_takes_real_numbers_for_a_quantized_file(tmp_path: Path, runtime:
     bound = OUTPUT_SCALE / 2 + np.abs(WEIGHTS).sum(axis=0) * INPUT_SCALE / 2 + 16 * np.abs(WEIGHTS).max() / 254 * 3
     assert (np.abs(y - (X @ WEIGHTS + BIAS)) <= bound).all()
     np.testing.assert_allclose(y / OUTPUT_SCALE, np.rint(y / OUTPUT_SCALE), atol=1e-4)
+
+
+@pytest.mark.parametrize("runtime", TFLITE)
+def test_what_a_delegate_leaves_to_the_cpu_is_counted_and_refused_where_that_is_asked_for(
+    tmp_path: Path, runtime: str
+) -> None:
+    path = _write(tmp_path, linear_tflite(WEIGHTS, BIAS, normalised=True))
+    session = _open(runtime, path, provider="xnnpack")
+    expected = X @ WEIGHTS + BIAS
+    np.testing.assert_allclose(session.run([X])[0], expected / np.linalg.norm(expected), rtol=1e-4, atol=1e-5)
+    assert session.placement() == {"xnnpack": 1, "cpu": 1}
+    with pytest.raises(ModelUnusable, match="1 nodes would run on the CPU and not on xnnpack"):
+        _open(runtime, path, provider="xnnpack", strict=True)
+    assert _open(runtime, path, provider="cpu", strict=True).placement() == {"cpu": 2}
+
+
+DELEGATE = r"""
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+/* TfLiteDelegate, as tensorflow/lite/core/c/common.h has it. This one takes no node. */
+typedef struct Delegate {
+  void *data;
+  int (*prepare)(void *, struct Delegate *);
+  void *copy_from, *copy_to, *free_buffer;
+  int64_t flags;
+  void *builder;
+} Delegate;
+static int prepare(void *context, Delegate *self) { return 0; }
+Delegate *tflite_plugin_create_delegate(char **keys, char **values, size_t count, void (*report)(const char *)) {
+  for (size_t i = 0; i < count; i++)
+    if (!strcmp(keys[i], "mood") && !strcmp(values[i], "good")) {
+      Delegate *made = calloc(1, sizeof *made);
+      made->prepare = prepare;
+      return made;
+    }
+  report("not in the mood");
+  return NULL;
+}
+void tflite_plugin_destroy_delegate(Delegate *delegate) { free(delegate); }
+"""
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler")
+@pytest.mark.parametrize("runtime", TFLITE)
+@pytest.mark.parametrize(
+    ("options", "message"), [({"mood": "good"}, "the delegate mine takes no node of it"), ({}, "cannot load it")]
+)
+def test_a_delegate_of_a_third_party_gets_its_options_and_is_no_silent_fall_back(
+    tmp_path: Path, runtime: str, options: dict[str, str], message: str
+) -> None:
+    library = tmp_path / "libmine.so"
+    compiler = ["cc", "-shared", "-fPIC", "-x", "c", "-", "-o", str(library)]
+    subprocess.run(compiler, input=DELEGATE.encode(), check=True, timeout=60)
+    path = _write(tmp_path, linear_tflite(WEIGHTS, BIAS))
+    with pytest.raises(ModelUnusable, match=message):
+        _open(runtime, path, provider="mine", provider_options={"library": str(library), **options})
 
 
 @pytest.mark.parametrize("runtime", TFLITE)

@@ -46,6 +46,24 @@ def test_candidates(providers: dict[str, tuple[str, ...]], most: int, expected: 
     assert [_short(plan) for plan in candidates(providers, most)] == expected
 
 
+def test_a_provider_that_somebody_names_is_tried_with_its_options() -> None:
+    settings = {"onnxruntime": {"qnn": {"backend_path": "libQnnHtp.so"}, "Mine": {"library": "/opt/mine.so"}}, "x": {}}
+    found = candidates({"onnxruntime": ("cpu", "qnn"), "litert": ("xnnpack",)}, 1, settings)
+    told = {(plan.runtime, plan.options.provider): plan.options.provider_options for plan in found}
+    assert told == {
+        ("onnxruntime", "cpu"): {},
+        ("onnxruntime", "qnn"): {"backend_path": "libQnnHtp.so"},
+        ("onnxruntime", "Mine"): {"library": "/opt/mine.so"},
+        ("litert", "xnnpack"): {},
+    }
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_the_runtime_itself_is_told_to_be_strict(strict: bool) -> None:
+    found = candidates({"onnxruntime": ("cpu", "cuda")}, 2, strict=strict)
+    assert {plan.options.strict for plan in found} == {strict}
+
+
 def test_many_candidates_are_cut_but_no_provider_is_left_out() -> None:
     providers = {"onnxruntime": ("cpu", "xnnpack", "acl", "cuda"), "litert": ("xnnpack", "cpu")}
     found = candidates(providers, 64)

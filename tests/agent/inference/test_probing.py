@@ -48,11 +48,16 @@ class Trouble:
     def reset(self):
         self._session.reset()
     def placement(self):
-        return {"fallback": {"cpu": 2}, "partly": {"partly": 1, "cpu": 1}}.get(self._provider, {self._provider: 2})
+        told = {"fallback": {"cpu": 2}, "partly": {"partly": 1, "cpu": 1}, "shy": {}}
+        return told.get(self._provider, {self._provider: 2})
 
 def open(path, inputs, outputs, options):
     with Path(os.environ["TROUBLE_LOG"]).open("a") as log:
         log.write(options.provider + "\\n")
+    if options.provider == "shy" and not options.strict:
+        raise ModelUnusable("it does not tell where nodes run, and was not told to be strict")
+    if options.provider == "locked" and options.provider_options != {"key": "right"}:
+        raise ModelUnusable("it has no key")
     if options.provider == "refuses":
         raise ModelUnusable("it does not like the model")
     inner = load_backend("onnxruntime").open(path, inputs, outputs, options.model_copy(update={"provider": "cpu"}))
@@ -161,6 +166,31 @@ async def test_what_ended_the_agent_twice_is_not_tried_a_third_time(
     assert trial.opened().count("crash") == 1, "what was finished before is not tried again"
     assert found["partly"] == "fell back in part: 1 on partly, 1 on cpu"
     assert [plan.options.provider for plan in prober.plans(trial.installed)] == ["good"]
+
+
+async def test_a_provider_that_the_configuration_names_is_tried_with_its_options(
+    trial: Trial, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TROUBLES", "refuses")
+    wrong, right = (trial.prober(providers={"trouble": {"locked": {"key": key}}}) for key in ("wrong", "right"))
+    for prober, problem in ((wrong, "failed: it has no key"), (right, "")):
+        await prober.measure(trial.installed)
+        found = _by_provider(prober.measured(trial.installed))
+        assert found == {"refuses": "failed: it does not like the model", "locked": problem}
+    (plan,) = right.plans(trial.installed)
+    assert plan.options.provider_options == {"key": "right"}, "with what it was measured it is served"
+    await _try_out(trial, right)
+
+
+async def test_who_wants_it_strict_has_the_runtime_refuse_what_only_it_can_see(
+    trial: Trial, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TROUBLES", "shy")
+    lax, strict = trial.prober(), trial.prober(strict=True)
+    for prober, disqualified in ((lax, True), (strict, False)):
+        await prober.measure(trial.installed)
+        assert bool(_by_provider(prober.measured(trial.installed))["shy"]) is disqualified
+    assert [plan.options.strict for plan in strict.plans(trial.installed)] == [True], "and so has the worker"
 
 
 def test_a_bundle_is_measured_when_it_is_installed(site: Site) -> None:

@@ -13,15 +13,16 @@ from collections.abc import AsyncIterator, Callable
 from functools import partial
 from pathlib import Path
 
+import psutil
 import pytest
 from tests.fakes.model_bundles import ModelBundle, make_model_bundle
 from tests.fakes.processes import running
 from tests.fakes.waiting import until
 
 from autoglm_edge_agent.errors import Hindrance, Refusal
-from autoglm_edge_agent.inference import process, supervisor
+from autoglm_edge_agent.inference import process, standby, supervisor
 from autoglm_edge_agent.inference.control import Beat
-from autoglm_edge_agent.inference.options import Plan
+from autoglm_edge_agent.inference.options import Plan, SessionOptions
 from autoglm_edge_agent.inference.supervisor import Supervisor
 from autoglm_edge_protocol.deployment import Installed, Reason
 
@@ -31,14 +32,23 @@ UNUSABLE = b"no model at all"
 class Bench:
     """A supervisor with bundles that need no store."""
 
-    def __init__(self, directory: Path, trial_timeout_s: float = 30.0, run_timeout_s: float = 30.0) -> None:
+    def __init__(
+        self, directory: Path, trial_timeout_s: float = 30.0, run_timeout_s: float = 30.0, *, standby: bool = False
+    ) -> None:
         self._directory = directory
         self._places: dict[Installed, Path] = {}
         self.listener = socket.create_server(("127.0.0.1", 0), backlog=64)
         self.given_up: list[tuple[Installed, Reason]] = []
         self.instead: Installed | None = None
         self.supervisor = Supervisor(
-            self._places.__getitem__, [self.listener], 1, trial_timeout_s, run_timeout_s, self._beat, lambda: None
+            self._places.__getitem__,
+            [self.listener],
+            1,
+            trial_timeout_s,
+            run_timeout_s,
+            self._beat,
+            lambda: None,
+            standby=standby,
         )
         self._keeping: asyncio.Task[None] | None = None
 
@@ -137,8 +147,8 @@ async def test_a_crash_loop_falls_back(bench: Bench, monkeypatch: pytest.MonkeyP
 class Measured:
     """Ways to run that were measured, the best one first. Is what the supervisor asks of a `Prober`."""
 
-    def __init__(self, *runtimes: str) -> None:
-        self._plans = tuple(Plan(runtime=runtime) for runtime in runtimes)
+    def __init__(self, *plans: Plan) -> None:
+        self._plans = plans
 
     def plans(self, _installed: Installed) -> tuple[Plan, ...]:
         return self._plans
@@ -148,13 +158,50 @@ async def test_a_way_to_run_that_keeps_failing_is_given_up_for_the_next_best(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(supervisor, "FIRST_BACKOFF_S", 0.01)
-    bench.supervisor.prober = Measured("a-runtime-that-is-gone", "onnxruntime")  # type: ignore[assignment]
+    bench.supervisor.prober = Measured(  # type: ignore[assignment]
+        Plan(runtime="a-runtime-that-is-gone"), Plan(runtime="onnxruntime")
+    )
     bench.keep()
     installed = bench.bundle("1")
     await bench.supervisor.switch(installed)
     await _until(lambda: bench.supervisor.serving == installed)
     assert await bench.served_version() == "1"
     assert bench.given_up == [], "the bundle is not at fault"
+
+
+async def test_who_stands_in_runs_the_model_in_no_way_that_was_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "FIRST_BACKOFF_S", 0.01)
+    monkeypatch.setattr(standby, "PAUSE_S", 0.0)
+    bench = Bench(tmp_path, standby=True)
+    bench.supervisor.prober = Measured(  # type: ignore[assignment]
+        *(Plan(runtime="onnxruntime", options=SessionOptions(threads=threads)) for threads in (1, 2))
+    )
+    installed = bench.bundle("1")
+    await bench.supervisor.switch(installed)
+    bench.keep()
+    dead: set[int] = set()
+
+    def serving() -> int | None:
+        """The worker that serves while another one stands in."""
+        workers = set(_workers()) - dead
+        workers.discard(bench.supervisor.standby.pid or 0)
+        ready = bench.supervisor.standby.pid is not None and bench.supervisor.serving == installed
+        return workers.pop() if ready and len(workers) == 1 else None
+
+    for threads in (1, 1, 1, 2):
+        await _until(lambda: serving() is not None)
+        for pid in (serving(), bench.supervisor.standby.pid):
+            assert pid is not None
+            order = json.loads(psutil.Process(pid).cmdline()[-1])
+            assert order["plan"]["options"]["threads"] == threads
+        worker = serving()
+        assert worker is not None
+        dead.add(worker)
+        os.kill(worker, signal.SIGKILL)
+    assert bench.given_up == [], "the bundle is not at fault"
+    await bench.close()
 
 
 def _serves_alone(bench: Bench, installed: Installed) -> bool:

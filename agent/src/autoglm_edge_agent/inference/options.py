@@ -6,19 +6,21 @@ Imported by the agent's main process too, so it loads neither numpy nor a runtim
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from autoglm_edge_protocol.documents import Part
 
 Optimisation = Literal["none", "basic", "all"]
+LONGEST_NAME = 64
+ProviderName = Annotated[str, Field(min_length=1, max_length=LONGEST_NAME)]
 
 
 class SessionOptions(Part):
     """What a backend is told when it loads a model. One that has no such knob leaves it alone."""
 
-    provider: str = Field(default="", max_length=64)
+    provider: str = Field(default="", max_length=LONGEST_NAME)
     """What calculates, by the backend's own names (`cpu`, `cuda`, `xnnpack`, `edgetpu`, ...); empty: its usual one."""
     provider_options: dict[str, str] = Field(default_factory=dict)
     threads: int = Field(default=1, ge=1, le=256)

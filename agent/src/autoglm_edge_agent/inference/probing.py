@@ -12,15 +12,16 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from autoglm_edge_agent.inference.abilities import providers_of
 from autoglm_edge_agent.inference.candidates import candidates
 from autoglm_edge_agent.inference.hardware import hardware_key
 from autoglm_edge_agent.inference.isolated import ask
 from autoglm_edge_agent.inference.measurement import Figures, Measured, Weights, acceleration, best_of, ranked
-from autoglm_edge_agent.inference.options import Plan
+from autoglm_edge_agent.inference.options import Plan, ProviderName
 from autoglm_edge_agent.inference.probed import Entry, Shelf
 from autoglm_edge_agent.inference.runtimes import installed_runtimes, usable_runtimes
 from autoglm_edge_protocol.deployment import Acceleration, Installed
@@ -47,6 +48,8 @@ class ProbeTerms(Part):
     """After which no further candidate is begun."""
     strict: bool = False
     """Whether a candidate that leaves part of the graph to the processor is disqualified, and not only reported."""
+    providers: dict[str, dict[ProviderName, dict[str, str]]] = Field(default_factory=dict)
+    """See `candidates.ProviderSettings`."""
     weights: Weights = Weights()
 
 
@@ -106,9 +109,10 @@ class Prober:
         variant = parse(Manifest, data, LIMITS.manifest_bytes).variant(installed.variant)
         if variant is None:
             return
-        plans = candidates(await self._providers(variant), self._terms.max_threads)
+        terms = self._terms
+        plans = candidates(await self._providers(variant), terms.max_threads, terms.providers, strict=terms.strict)
         known = {_identity(found.plan) for found in entry.measured}
-        deadline = time.monotonic() + self._terms.budget_s
+        deadline = time.monotonic() + terms.budget_s
         for plan in plans:
             if _identity(plan) in known:
                 continue
@@ -117,7 +121,7 @@ class Prober:
                 break
             entry = await self._one(installed, entry, plan)
         self._keep(installed, entry.model_copy(update={"done": True}))
-        if best := ranked(entry.measured, self._terms.weights):
+        if best := ranked(entry.measured, terms.weights):
             log.info("%s (%s) runs best with %s", installed.bundle.id, installed.variant, best[0].plan)
 
     async def _one(self, installed: Installed, entry: Entry, plan: Plan) -> Entry:
@@ -169,10 +173,11 @@ class Prober:
         return self._shelf.read(installed.bundle.manifest_sha256).entry(self._key(installed))
 
     def _key(self, installed: Installed) -> str:
-        terms = (self._terms.max_threads, self._terms.strict)
-        return sha256_of(
-            json.dumps([installed.variant, sorted(self._runtimes.items()), self._hardware, terms]).encode()
-        )
+        terms: list[Any] = [self._terms.max_threads, self._terms.strict]
+        if self._terms.providers:
+            terms.append(self._terms.providers)
+        told = [installed.variant, sorted(self._runtimes.items()), self._hardware, terms]
+        return sha256_of(json.dumps(told, sort_keys=True).encode())
 
     def _keep(self, installed: Installed, entry: Entry) -> Entry:
         digest = installed.bundle.manifest_sha256

@@ -32,7 +32,6 @@ class Standby:
         self.wanted = wanted
         self._ready: WorkerProcess | None = None
         self._preparing: asyncio.Task[None] | None = None
-        self._ending: set[asyncio.Task[None]] = set()
 
     @property
     def pid(self) -> int | None:
@@ -56,16 +55,21 @@ class Standby:
         self._ready = None
         return ready
 
+    async def discard(self) -> None:
+        """End what waits, and what is being made ready; `keep` makes another one ready."""
+        preparing, self._preparing = self._preparing, None
+        if preparing is not None:
+            await cancel(preparing)
+        await self._end_ready()
+
     async def close(self) -> None:
-        """End what waits."""
+        """End what waits, for good."""
         self.wanted = False
-        if self._preparing is not None:
-            await cancel(self._preparing)
-        await self._discard()
+        await self.discard()
 
     async def _prepare(self, installed: Installed) -> None:
         if self._ready is not None and self._ready.installed != installed:
-            await self._discard()
+            await self._end_ready()
         failures = 0
         while failures < MOST_FAILURES:
             await asyncio.sleep(PAUSE_S)
@@ -79,7 +83,7 @@ class Standby:
             await asyncio.wait({self._ready.ended})
             failures += 1  # it died while it waited, of itself or because the board has no memory for two
 
-    async def _discard(self) -> None:
+    async def _end_ready(self) -> None:
         ready, self._ready = self._ready, None
         if ready is not None:
             await ready.kill()

@@ -230,6 +230,7 @@ class Supervisor:
             hopeless = failures >= FAILURES_BEFORE_FALLBACK and reason.code not in BOARD_FAILURES
             if hopeless and self._target is not None and self._next_way(self._target):
                 failures = 0
+                await self.standby.discard()  # it has loaded the model in the way that was given up
                 continue
             if hopeless and self._target is not None:
                 self.deciding.within(DECISION_S)
