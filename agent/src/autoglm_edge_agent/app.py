@@ -159,6 +159,8 @@ class Agent:
         finally:
             await cancel(stopped, *tasks)
             await asyncio.gather(stopped, *tasks, return_exceptions=True)
+            if stop.is_set():  # an end by a defect may be what the present step has brought about
+                self._updater.pause()
             await self._close()
 
     async def _start(self) -> None:
@@ -206,7 +208,6 @@ class Agent:
 
     async def _close(self) -> None:
         self._notifier.stopping()
-        self._updater.pause()
         await self._supervisor.close()
         if self._uplink.connected:
             await self._telemetry.flush(FLUSH_S)

@@ -1,0 +1,44 @@
+"""The agent as a whole, without a broker: how it ends, and what it remembers of its end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tests.agent.trust.devices import DEVICE, FLEET, reference
+
+from autoglm_edge_agent.app import Agent
+from autoglm_edge_agent.config import Config
+from autoglm_edge_agent.telemetry.reporter import TelemetryReporter
+from autoglm_edge_agent.updates.record import UpdateRecord, read_record, write_record
+from autoglm_edge_agent.updates.states import State
+from autoglm_edge_protocol.durable import Disk
+
+
+def _config(directory: Path) -> Config:
+    settings = {
+        "device": {"fleet": FLEET, "name": DEVICE},
+        "broker": {"url": "mqtt://127.0.0.1:9"},
+        "storage": {"directory": directory},
+        "inference": {"socket": None, "http": None},
+        "trust": {"insecure": True},
+    }
+    return Config.model_validate(settings)
+
+
+async def test_a_defect_that_ends_the_agent_counts_as_one_more_beginning_of_the_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(_reporter: TelemetryReporter) -> None:
+        raise ZeroDivisionError("a defect")
+
+    monkeypatch.setattr(TelemetryReporter, "run", fail)
+    path = tmp_path / "update.json"
+    begun = UpdateRecord(
+        generation=1, bundle=reference(), variant="fp32", state=State.FETCHING, begun={State.FETCHING: 3}
+    )
+    write_record(Disk(), path, begun)
+    with pytest.raises(ZeroDivisionError):
+        await Agent(_config(tmp_path)).run()
+    # An end in order is no sign of anything. This one may be what the step has brought about, and comes again.
+    assert read_record(path).begun == {State.FETCHING: 4}
