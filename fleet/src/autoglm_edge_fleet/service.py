@@ -259,7 +259,7 @@ class Service:
         if refusal is None:
             return
         self._say_once(f"{device}: not sent, {refusal.reason.message} ({request.sha256[:12]}...)")
-        await self._link.publish(str(Topic(self._fleet, device, Channel.REFUSAL)), refusal.to_bytes(), timeout_s=5)
+        self._link.send_block(str(Topic(self._fleet, device, Channel.REFUSAL)), refusal.to_bytes())
 
     async def _size_of(self, sha256: str) -> int | None:
         size = self._sizes.get(sha256)
