@@ -20,7 +20,7 @@ from tests.fakes.model_bundles import ModelBundle, make_model_bundle
 from tests.fakes.waiting import until
 
 from autoglm_edge_agent.errors import Hindrance, Refusal
-from autoglm_edge_agent.inference import process, supervisor
+from autoglm_edge_agent.inference import process, standby, supervisor
 from autoglm_edge_agent.inference.control import Beat
 from autoglm_edge_agent.inference.options import Plan
 from autoglm_edge_agent.inference.supervisor import Supervisor
@@ -256,6 +256,18 @@ async def test_a_cancelled_switch_leaves_no_worker_without_an_owner(bench: Bench
     switching.cancel()
     await asyncio.wait({switching})
     # The fixture closes the supervisor and looks for processes that are left.
+
+
+async def test_nobody_stands_by_where_nothing_is_to_run(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(standby, "PAUSE_S", 0.01)
+    waiting = bench.supervisor.standby
+    waiting.wanted = True
+    await bench.supervisor.switch(bench.bundle("1"))
+    bench.keep()
+    await _until(lambda: waiting.pid is not None)
+    await bench.supervisor.switch(None)
+    await _until(lambda: waiting.pid is None)
+    await _until(lambda: _workers() == [])
 
 
 async def test_many_switches_at_once_end_with_the_last(bench: Bench) -> None:

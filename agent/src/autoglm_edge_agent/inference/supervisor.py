@@ -183,6 +183,8 @@ class Supervisor:
                 self._retire(old)
             if old is not None:
                 await old.accepts_no_more()
+            if installed is None:
+                self.standby.keep(None)
         self._changed.set()
         self._on_change()
 
