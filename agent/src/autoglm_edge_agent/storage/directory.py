@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import time
@@ -24,7 +25,7 @@ class StateDirectory:
         self._disk = disk
         try:
             disk.make_directories(path)
-            self._lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._lock = _open(path / "lock")
         except OSError as error:
             raise StateError(f"the state directory {path} cannot be used: {error}") from None
         try:
@@ -52,3 +53,13 @@ class StateDirectory:
         with contextlib.suppress(OSError):
             self._disk.commit(path, str(starts).encode())
         return starts * CONNECTIONS_PER_START
+
+
+def _open(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        if error.errno != errno.EROFS:
+            raise
+    # What is here can still serve. A lock needs no more than a file that can be read.
+    return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
