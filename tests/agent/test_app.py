@@ -26,12 +26,24 @@ def _config(directory: Path) -> Config:
     return Config.model_validate(settings)
 
 
+async def fail(_reporter: TelemetryReporter) -> None:
+    raise ZeroDivisionError("a defect")
+
+
+@pytest.mark.parametrize("name", ["slots.json", "update.json", "answers.json", "trust/memory.json"])
+async def test_a_file_whose_bytes_the_disk_has_lost_keeps_nobody_from_starting(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "trust").mkdir()
+    (tmp_path / name).symlink_to("/proc/self/mem")  # of which nothing is mapped at its beginning: EIO
+    monkeypatch.setattr(TelemetryReporter, "run", fail)  # what ends it is after its start
+    with pytest.raises(ZeroDivisionError):
+        await Agent(_config(tmp_path)).run()
+
+
 async def test_a_defect_that_ends_the_agent_counts_as_one_more_beginning_of_the_step(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def fail(_reporter: TelemetryReporter) -> None:
-        raise ZeroDivisionError("a defect")
-
     monkeypatch.setattr(TelemetryReporter, "run", fail)
     path = tmp_path / "update.json"
     begun = UpdateRecord(

@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from autoglm_edge_agent.storage.lost_bytes import read_kept
 from autoglm_edge_agent.trust.memory import Memory
 from autoglm_edge_protocol.deployment import Reason
 from autoglm_edge_protocol.digests import sha256_of
@@ -47,7 +48,7 @@ class Vault:
 
     def _read_memory(self) -> Memory:
         try:
-            return parse(Memory, (self.directory / "memory.json").read_bytes(), _MEMORY_BYTES)
+            return parse(Memory, read_kept(self.directory / "memory.json"), _MEMORY_BYTES)
         except FileNotFoundError:
             return Memory()
         except MalformedDocument as error:
