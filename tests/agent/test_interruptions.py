@@ -16,12 +16,13 @@ import numpy as np
 import psutil
 import pytest
 from tests.fakes.agents import AgentProcess, wait_until
-from tests.fakes.model_bundles import ModelBundle
+from tests.fakes.model_bundles import MODEL_PATH, ModelBundle
 from tests.fakes.sites import INPUT, Site
 
 from autoglm_edge_protocol.commands import Outcome
 from autoglm_edge_protocol.digests import sha256_of_file
 from autoglm_edge_protocol.histogram import merge
+from autoglm_edge_protocol.manifest import MANIFEST_PATH
 
 pytestmark = pytest.mark.one_broker
 
@@ -263,13 +264,19 @@ def _unreadable(model: Path, state: Path) -> None:
         name.symlink_to("/proc/self/mem")  # of which nothing is mapped at its beginning: EIO
 
 
-@pytest.mark.parametrize("damage", [_overwritten, _unreadable])
-def test_a_model_damaged_on_disk_is_fetched_again(site: Site, damage: Callable[[Path, Path], None]) -> None:
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        (MODEL_PATH, _overwritten),
+        pytest.param(MODEL_PATH, _unreadable, marks=pytest.mark.slow),
+        (MANIFEST_PATH, _unreadable),
+    ],
+)
+def test_a_model_damaged_on_disk_is_fetched_again(site: Site, name: str, damage: Callable[[Path, Path], None]) -> None:
     agent = site.agent()
     bundle = site.bundle("1")
     report = site.confirm(bundle)
-    (model,) = agent.state.glob("bundles/*/variants/fp32/model.onnx")
-    damage(model, agent.state)
+    damage(agent.state / "bundles" / bundle.reference.manifest_sha256 / name, agent.state)
     sequence = report.sequence
     os.kill(agent.worker_pids()[0], signal.SIGKILL)
     wait_until(
