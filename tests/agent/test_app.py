@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -15,10 +16,10 @@ from autoglm_edge_agent.updates.states import State
 from autoglm_edge_protocol.durable import Disk
 
 
-def _config(directory: Path) -> Config:
+def _config(directory: Path, **broker: float) -> Config:
     settings = {
         "device": {"fleet": FLEET, "name": DEVICE},
-        "broker": {"url": "mqtt://127.0.0.1:9"},
+        "broker": {"url": "mqtt://127.0.0.1:9", **broker},
         "storage": {"directory": directory},
         "inference": {"socket": None, "http": None},
         "trust": {"insecure": True},
@@ -54,3 +55,13 @@ async def test_a_defect_that_ends_the_agent_counts_as_one_more_beginning_of_the_
         await Agent(_config(tmp_path)).run()
     # An end in order is no sign of anything. This one may be what the step has brought about, and comes again.
     assert read_record(path).begun == {State.FETCHING: 4}
+
+
+async def test_a_board_whose_clock_is_behind_begins_above_what_the_one_before_it_has_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    enrolled_at = time.time() + 1e6  # by the fleet's clock; what the fleet knows of the name is of before that
+    monkeypatch.setattr(TelemetryReporter, "run", fail)
+    with pytest.raises(ZeroDivisionError):
+        await Agent(_config(tmp_path, time_floor=enrolled_at)).run()
+    assert int((tmp_path / "session").read_text()) >= enrolled_at - 1

@@ -72,7 +72,7 @@ class Agent:
         self._listeners = open_listeners(config.inference, inherited_sockets())
         self._store = Store(config.storage.directory, disk)
         self._reports = Reports(self._build_report, lambda data: self._uplink.send_report(data))
-        self._uplink = Uplink(config, self._directory.next_session(), self._changed)
+        self._uplink = Uplink(config, self._directory.next_session(config.broker.time_floor), self._changed)
         self._supervisor = Supervisor(
             lambda installed: self._store.bundle_path(installed.bundle),
             self._listeners,

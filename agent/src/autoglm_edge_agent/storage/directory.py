@@ -38,18 +38,19 @@ class StateDirectory:
         """Give the directory free."""
         os.close(self._lock)
 
-    def next_session(self) -> int:
+    def next_session(self, time_floor: float = 0.0) -> int:
         """Return a number above all session numbers used before, leaving room for this start's connections.
 
-        Never below the clock's seconds: a device that was flashed anew begins above what the fleet remembers of it. A
-        full disk must not keep the agent from starting: then the number is taken, though not kept.
+        Never below the clock's seconds, nor those of `time_floor`, where the clock may be behind: a device that was
+        flashed anew begins above what the fleet remembers of it, and would not be listened to else. A full disk must
+        not keep the agent from starting: then the number is taken, though not kept.
         """
         path = self.path / "session"
         try:
             starts = int(path.read_text()) + 1
         except (OSError, ValueError):
             starts = 1
-        starts = min(max(starts, int(time.time())), _MOST_STARTS)
+        starts = min(max(starts, int(time.time()), int(time_floor)), _MOST_STARTS)
         with contextlib.suppress(OSError):
             self._disk.commit(path, str(starts).encode())
         return starts * CONNECTIONS_PER_START
