@@ -52,6 +52,22 @@ WRONG: list[tuple[str, bytes, str]] = [
         "root and insecure exclude each other",
     ),
     ("a mirror without TLS", GOOD.encode() + b'[trust]\nrepository_url = "http://m/"\n', "is not an https:// address"),
+    (
+        "a mirror at no port",
+        GOOD.encode() + b'[trust]\nrepository_url = "https://m:99999/"\n',
+        "is not an https:// address",
+    ),
+    (
+        "a mirror of no name",
+        GOOD.encode() + b'[trust]\nrepository_url = "https://m..n/"\n',
+        "is not an https:// address",
+    ),
+    (
+        "a mirror's path that no request can name",
+        GOOD.encode() + b'[trust]\nrepository_url = "https://m/a b"\n',
+        "is not an https:// address",
+    ),
+    ("an endless trial", GOOD.encode() + b"[inference]\ntrial_timeout_s = inf\n", "inference.trial_timeout_s"),
     ("a root that is not there", GOOD.encode() + b'[trust]\nroot = "/no/r.json"\n', "[trust] root"),
     ("an open address", GOOD.encode() + b'[inference]\nhttp = "0.0.0.0:80"\n', "is not a loopback address"),
     ("no port", GOOD.encode() + b'[inference]\nhttp = "127.0.0.1"\n', "write 127.0.0.1:8000"),

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,14 @@ import numpy as np
 import psutil
 import pytest
 from tests.fakes.agents import AgentProcess, wait_until
-from tests.fakes.model_bundles import ModelBundle
+from tests.fakes.model_bundles import MODEL_PATH, ModelBundle
 from tests.fakes.processes import is_alive
 from tests.fakes.sites import INPUT, Site
 
 from autoglm_edge_protocol.commands import Outcome
+from autoglm_edge_protocol.digests import sha256_of_file
 from autoglm_edge_protocol.histogram import merge
+from autoglm_edge_protocol.manifest import MANIFEST_PATH
 
 pytestmark = pytest.mark.one_broker
 
@@ -249,15 +252,32 @@ def test_workers_die_with_the_agent_and_leave_the_port(site: Site) -> None:
     agent.wait_serving(10)
 
 
-def test_a_model_damaged_on_disk_is_fetched_again(site: Site) -> None:
+def _overwritten(model: Path, _state: Path) -> None:
+    with model.open("r+b") as file:
+        file.write(bytes(64))
+
+
+def _unreadable(model: Path, state: Path) -> None:
+    """Let every name of a file lead to one that is there and cannot be read, as where a card has lost a block."""
+    digest = sha256_of_file(model)
+    for name in (model, state / "objects" / digest[:2] / digest):
+        name.unlink()
+        name.symlink_to("/proc/self/mem")  # of which nothing is mapped at its beginning: EIO
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        (MODEL_PATH, _overwritten),
+        pytest.param(MODEL_PATH, _unreadable, marks=pytest.mark.slow),
+        (MANIFEST_PATH, _unreadable),
+    ],
+)
+def test_a_model_damaged_on_disk_is_fetched_again(site: Site, name: str, damage: Callable[[Path, Path], None]) -> None:
     agent = site.agent()
     bundle = site.bundle("1")
     report = site.confirm(bundle)
-    (model,) = agent.state.glob("bundles/*/variants/fp32/model.onnx")
-    data = bytearray(model.read_bytes())
-    data[:64] = bytes(64)
-    with model.open("r+b") as file:
-        file.write(data)
+    damage(agent.state / "bundles" / bundle.reference.manifest_sha256 / name, agent.state)
     sequence = report.sequence
     os.kill(agent.worker_pids()[0], signal.SIGKILL)
     wait_until(

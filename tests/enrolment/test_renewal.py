@@ -137,6 +137,21 @@ async def test_a_certificate_that_is_not_ours_is_not_taken(
     assert "not signed by the fleet's authority" in caplog.text
 
 
+@pytest.mark.parametrize("damage", [b"", b"\xff" * 900])
+async def test_a_damaged_authority_ends_nothing_but_the_renewal(
+    enrolled: Enrolled, damage: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = (enrolled.path / "device.pem").read_bytes()
+    (enrolled.path / "fleet-ca.pem").write_bytes(damage)
+    task = asyncio.ensure_future(enrolled.renewal().run())
+    ended, _ = await asyncio.wait({task}, timeout=0.3)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert not ended
+    assert "fleet-ca.pem is damaged" in caplog.text
+    assert (enrolled.path / "device.pem").read_bytes() == before
+
+
 async def test_a_loss_of_power_at_each_write_leaves_a_certificate_that_counts(
     enrolled: Enrolled, tmp_path: Path
 ) -> None:

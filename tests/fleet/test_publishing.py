@@ -4,7 +4,7 @@ import multiprocessing
 import random
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -71,11 +71,12 @@ def test_an_unsound_bundle_leaves_nothing(fleet: Fleet, tmp_path: Path, damage: 
     assert not [path for path in (fleet.directory / "repository").rglob("*") if path.is_file()]
 
 
-def test_a_damaged_object_of_another_size_is_replaced(fleet: Fleet, tmp_path: Path) -> None:
+@pytest.mark.parametrize("damaged", [lambda data: data[:-1], lambda data: data[:-1] + bytes([data[-1] ^ 1])])
+def test_a_damaged_object_is_replaced(fleet: Fleet, tmp_path: Path, damaged: Callable[[bytes], bytes]) -> None:
     fleet.publish(make_bundle(tmp_path / "one"))
     sha256 = read_manifest(tmp_path / "one").file("variants/fp32/model.onnx").sha256
     stored = fleet.directory / "repository" / "objects" / sha256[:2] / sha256
-    stored.write_bytes(stored.read_bytes()[:-1])
+    stored.write_bytes(damaged(stored.read_bytes()))
     assert fleet.damaged_objects() == (sha256,)
     fleet.publish(tmp_path / "one")
     assert fleet.damaged_objects() == ()

@@ -72,7 +72,7 @@ class Agent:
         self._listeners = open_listeners(config.inference, inherited_sockets())
         self._store = Store(config.storage.directory, disk)
         self._reports = Reports(self._build_report, lambda data: self._uplink.send_report(data))
-        self._uplink = Uplink(config, self._directory.next_session(), self._changed)
+        self._uplink = Uplink(config, self._directory.next_session(config.broker.time_floor), self._changed)
         self._supervisor = Supervisor(
             lambda installed: self._store.bundle_path(installed.bundle),
             self._listeners,
@@ -159,6 +159,8 @@ class Agent:
         finally:
             await cancel(stopped, *tasks)
             await asyncio.gather(stopped, *tasks, return_exceptions=True)
+            if stop.is_set():  # an end by a defect may be what the present step has brought about
+                self._updater.pause()
             await self._close()
 
     async def _start(self) -> None:
@@ -206,7 +208,6 @@ class Agent:
 
     async def _close(self) -> None:
         self._notifier.stopping()
-        self._updater.pause()
         await self._supervisor.close()
         if self._uplink.connected:
             await self._telemetry.flush(FLUSH_S)

@@ -36,7 +36,7 @@ _SUN_PATH_BYTES = 107
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 def _check_names(value: dict[str, Any], model: type[BaseModel]) -> None:
@@ -293,7 +293,7 @@ class TrustSection(_Section):
     @field_validator("repository_url")
     @classmethod
     def _https(cls, value: str | None) -> str | None:
-        if value is not None and not (urlsplit(value).scheme == "https" and urlsplit(value).hostname):
+        if value is not None and not _is_https(value):
             raise ValueError(f"{value!r} is not an https:// address")
         return value
 
@@ -315,6 +315,17 @@ class Config(_Section):
     telemetry: TelemetrySection = TelemetrySection()
     transfer: TransferSection = TransferSection()
     trust: TrustSection = TrustSection()
+
+
+def _is_https(url: str) -> bool:
+    """Whether this is an address that a server can be asked at."""
+    try:
+        parts = urlsplit(url)
+        host, path = parts.hostname or "", parts.path
+        host.encode("idna")  # what the resolver will do: UnicodeError for empty or long labels
+        return parts.scheme == "https" and host != "" and parts.port != 0 and path.isascii() and " " not in path
+    except ValueError:
+        return False
 
 
 def _check_plain(path: Path | None) -> None:

@@ -37,6 +37,10 @@ class Dispatcher:
         self._connection += 1
         self._acknowledged.clear()
 
+    def give_again(self, device: str) -> None:
+        """Give a device its order anew: the metadata that the last one names could not be had any more."""
+        self._acknowledged.pop(device, None)
+
     async def publish_desired(self) -> None:
         """Publish every desired state that needs it. Raises LinkError, StorageError, KeyUnavailable."""
         epoch = self.sealing.epoch(time.time())

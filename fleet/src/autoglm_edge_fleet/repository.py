@@ -53,12 +53,18 @@ class Repository:
         return found.st_size == size_bytes
 
     def is_intact(self, sha256: str, size_bytes: int) -> bool:
-        """Return whether the object is there with all its bytes."""
-        return self.holds(sha256, size_bytes) and sha256_of_file(self.path(sha256)) == sha256
+        """Return whether the object is there with all its bytes; one that cannot be read is not."""
+        try:
+            return self.holds(sha256, size_bytes) and sha256_of_file(self.path(sha256)) == sha256
+        except OSError:
+            return False
 
     def add(self, source: Path, sha256: str, size_bytes: int, progress: Progress | None = None) -> bool:
-        """Take in a file; returns False when the object was there. Raises DigestMismatch when it is another file."""
-        if self.holds(sha256, size_bytes):
+        """Take in a file; returns False when the object was there. Raises DigestMismatch when it is another file.
+
+        One that is there is read as a whole: to publish again is what repairs a repository whose disk has failed.
+        """
+        if self.is_intact(sha256, size_bytes):
             if progress:
                 progress(size_bytes)
             return False

@@ -47,6 +47,8 @@ Say = Callable[[str], None]
 """Takes one line about something noteworthy."""
 
 _RETRY_S = 1.0
+_METADATA_MISSING = "metadata-missing"
+"""Why a device turns an order away that it got when what its catalogue names was long replaced."""
 
 
 async def serve(
@@ -259,7 +261,7 @@ class Service:
         if refusal is None:
             return
         self._say_once(f"{device}: not sent, {refusal.reason.message} ({request.sha256[:12]}...)")
-        await self._link.publish(str(Topic(self._fleet, device, Channel.REFUSAL)), refusal.to_bytes(), timeout_s=5)
+        self._link.send_block(str(Topic(self._fleet, device, Channel.REFUSAL)), refusal.to_bytes())
 
     async def _size_of(self, sha256: str) -> int | None:
         size = self._sizes.get(sha256)
@@ -307,6 +309,9 @@ class Service:
         if change.refusal:
             said = f"{printable(change.refusal.message)} ({change.refusal.code})"
             self._say(f"{device}: turned away what it was sent: {said}")
+            if change.refusal.code == _METADATA_MISSING:
+                self._dispatcher.give_again(device)
+                self._changed = True
         after = change.after
         if (after.generation if after else 0) != change.generation:
             self._changed = True  # the device may have lost its memory: see what it must be told

@@ -16,6 +16,9 @@ from dataclasses import dataclass
 
 log = logging.getLogger(__name__)
 
+MOST_CONTROL = 256
+"""Messages at QoS 1 that may wait, those of the present connection left out: the broker itself bounds these."""
+
 
 @dataclass(frozen=True)
 class Message:
@@ -45,14 +48,20 @@ class Inbound:
         self._acknowledge = acknowledge
         self._block_queue = block_queue
         self.dropped_blocks = 0
-        # Bounded by the broker: it sends no more than its in-flight limit before the acknowledgements.
-        self._control: asyncio.Queue[tuple[Message, int, int]] = asyncio.Queue()
+        # Bounded by the broker on each connection: no more than its in-flight limit comes before acknowledgements.
+        self._control: deque[tuple[Message, int, int]] = deque()
+        self._control_waiting = asyncio.Event()
         self._blocks: deque[Message] = deque()
         self._blocks_waiting = asyncio.Event()
 
     def put_control(self, message: Message, mid: int, connection: int) -> None:
         """Take a message at QoS 1."""
-        self._control.put_nowait((message, mid, connection))
+        # What an earlier connection has brought the broker sends again, as it can no longer be acknowledged. While a
+        # handler waits for a disk that is full, each new connection would bring all of it once more.
+        while len(self._control) >= MOST_CONTROL and self._control[0][2] != connection:
+            self._control.popleft()
+        self._control.append((message, mid, connection))
+        self._control_waiting.set()
 
     def put_block(self, message: Message) -> None:
         """Take a message at QoS 0, if there is room."""
@@ -65,9 +74,12 @@ class Inbound:
     async def consume_control(self) -> None:
         """Handle and acknowledge, until cancelled."""
         while True:
-            message, mid, connection = await self._control.get()
-            await guarded(self._handle(message))
-            self._acknowledge(mid, connection)
+            await self._control_waiting.wait()
+            self._control_waiting.clear()
+            while self._control:
+                message, mid, connection = self._control.popleft()
+                await guarded(self._handle(message))
+                self._acknowledge(mid, connection)
 
     async def consume_blocks(self) -> None:
         """Handle, until cancelled."""

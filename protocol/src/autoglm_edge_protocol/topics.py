@@ -85,8 +85,9 @@ RETAINED = (Channel.DESIRED, Channel.REPORTED, Channel.PRESENCE)
 """What the broker keeps for those who come later."""
 BULK = (Channel.BLOCK, Channel.PACKED)
 """Channels whose topics name bytes."""
-AT_MOST_ONCE = (*BULK, Channel.FETCH, Channel.CREDIT)
-"""What is said or asked for again when it is lost, so that QoS 0 will do."""
+AT_MOST_ONCE = (*BULK, Channel.FETCH, Channel.REFUSAL, Channel.CREDIT)
+"""What is said or asked for again when it is lost, so that QoS 0 will do. None of it waits behind a control message
+that is being handled: that one may be waiting for the very answer."""
 
 
 @dataclass(frozen=True)

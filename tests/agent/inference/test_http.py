@@ -233,6 +233,21 @@ async def test_a_client_that_does_not_read_is_left(served: Served) -> None:
     writer.close()
 
 
+async def test_a_client_that_reads_slowly_and_steadily_gets_all_of_it(served: Served) -> None:
+    loop, received = asyncio.get_running_loop(), 0
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
+        client.setblocking(False)
+        await loop.sock_connect(client, served.listener.getsockname())
+        await loop.sock_sendall(client, b"GET /large HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        started = loop.time()
+        while piece := await loop.sock_recv(client, 65_536):
+            received += len(piece)
+            # 8 MB in more than a second, where a client may pause for 0.3 s.
+            await asyncio.sleep(max(0.0, received / 6_000_000 - (loop.time() - started)))
+    assert received > 8_000_000
+
+
 async def test_too_many_connections_are_told_so(served: Served) -> None:
     connections = [await served.connect() for _ in range(http_connection.MAX_CONNECTIONS + 3)]
     await asyncio.sleep(0.1)

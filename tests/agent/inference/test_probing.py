@@ -17,9 +17,10 @@ from tests.fakes.sites import Site
 from tests.fakes.third_parties import write_backend
 from tests.fakes.waiting import until
 
+from autoglm_edge_agent.inference.candidates import MOST
 from autoglm_edge_agent.inference.measurement import Measured
 from autoglm_edge_agent.inference.options import Plan
-from autoglm_edge_agent.inference.probed import MOST_BEGINNINGS, Entry, Probed, Shelf
+from autoglm_edge_agent.inference.probed import MOST_BEGINNINGS, MOST_ENTRIES, Entry, Probed, Shelf
 from autoglm_edge_agent.inference.probing import Prober, ProbeTerms
 from autoglm_edge_agent.inference.supervisor import Supervisor
 from autoglm_edge_agent.storage.store import Store
@@ -245,6 +246,14 @@ def test_damaged_figures_are_none(tmp_path: Path) -> None:
     path = tmp_path / f"{'0' * 64}.json"
     os.truncate(path, path.stat().st_size // 2)
     assert shelf.read("0" * 64) == Probed()
+
+
+def test_as_much_is_read_as_is_written(tmp_path: Path) -> None:
+    shelf, digest = Shelf(tmp_path, Disk()), "0" * 64
+    found = tuple(Measured(plan=Plan(runtime=f"r{number}"), disqualified="x" * 2000) for number in range(MOST))
+    for key in map(str, range(MOST_ENTRIES)):
+        shelf.write(digest, shelf.read(digest).put(Entry(key=key, measured=found, done=True)))
+    assert [entry.key for entry in shelf.read(digest).entries] == [str(number) for number in range(MOST_ENTRIES)]
 
 
 def test_only_the_latest_entries_are_kept() -> None:

@@ -123,6 +123,18 @@ def test_a_request_begins_at_once_only_when_it_is_alone_and_in_time() -> None:
     assert scheduler.take(2.0).run == (waits,)
 
 
+def test_an_estimate_by_which_all_are_refused_is_tried_again_after_a_while() -> None:
+    scheduler = filled(ticket())
+    scheduler.take(0.0)
+    scheduler.finished(2.0)  # the board was held up: any other run takes a tenth of a second
+    assert not scheduler.begin(1.0, 2.0)
+    assert scheduler.admit(ticket(deadline_s=19.9 + 1.0), 19.9).refused, "a tenth of the time may go into trying"
+    assert not scheduler.admit(ticket(deadline_s=20.0 + 1.0), 20.0).refused
+    scheduler.take(20.0)
+    scheduler.finished(20.1)
+    assert scheduler.begin(1.0, 20.1)
+
+
 def test_a_withdrawn_request_is_forgotten() -> None:
     scheduler = filled(gone := ticket(), stays := ticket())
     assert scheduler.withdraw(gone)

@@ -167,6 +167,10 @@ async def test_a_way_to_run_that_keeps_failing_is_given_up_for_the_next_best(
     await _until(lambda: bench.supervisor.serving == installed)
     assert await bench.served_version() == "1"
     assert bench.given_up == [], "the bundle is not at fault"
+    # Measured anew, fewer ways can be used.
+    bench.supervisor.prober = Measured("onnxruntime")  # type: ignore[assignment]
+    await bench.supervisor.restart()
+    assert await bench.served_version() == "1"
 
 
 async def test_who_stands_in_runs_the_model_in_no_way_that_was_given_up(
@@ -297,6 +301,18 @@ async def test_a_cancelled_switch_leaves_no_worker_without_an_owner(bench: Bench
     switching.cancel()
     await asyncio.wait({switching})
     # The fixture closes the supervisor and looks for processes that are left.
+
+
+async def test_nobody_stands_by_where_nothing_is_to_run(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(standby, "PAUSE_S", 0.01)
+    waiting = bench.supervisor.standby
+    waiting.wanted = True
+    await bench.supervisor.switch(bench.bundle("1"))
+    bench.keep()
+    await _until(lambda: waiting.pid is not None)
+    await bench.supervisor.switch(None)
+    await _until(lambda: waiting.pid is None)
+    await _until(lambda: _workers() == [])
 
 
 async def test_many_switches_at_once_end_with_the_last(bench: Bench) -> None:

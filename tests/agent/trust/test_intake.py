@@ -22,10 +22,10 @@ class _Gate:
     def __init__(self) -> None:
         self.troubles: dict[bytes, list[Callable[[], Exception]]] = {}
         self.slow: set[bytes] = set()
+        self.takes_s = 0.0
 
     async def desired(self, message: bytes) -> DesiredState:
-        if message in self.slow:
-            await asyncio.sleep(3600)
+        await asyncio.sleep(3600 if message in self.slow else self.takes_s)
         self._trouble(message)
         return desired(int(message))
 
@@ -82,6 +82,19 @@ async def test_a_message_that_is_judged_slowly_makes_way_for_a_newer_one() -> No
     gate = _Gate()
     gate.slow.add(b"1")
     await _run([b"1", b"2"], gate, _Update(), 2, pause_s=0.05)
+
+
+async def test_a_message_that_comes_again_and_again_is_judged_all_the_same() -> None:
+    gate, update = _Gate(), _Update()
+    gate.takes_s = 0.1
+    intake = Intake(gate, update.take, lambda: 0)
+    running = asyncio.create_task(intake.run())
+    for _ in range(10):  # as the broker repeats it with each connection of an unsteady line
+        intake.put(b"1")
+        await asyncio.sleep(0.05)
+    assert update.taken[:1] == [1]
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
 
 
 async def test_a_message_that_was_accepted_is_not_judged_again() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
@@ -128,6 +129,17 @@ async def test_damaged_metadata_is_fetched_again(device: GatedDevice, name: str,
     device.restart()
     assert await device.code(device.signed(3, reference())) == "accepted"
     assert device.gate.report().root_version == 2
+
+
+@pytest.mark.parametrize("name", ["root.json", "timestamp.json", "snapshot.json"])
+async def test_metadata_that_the_disk_has_lost_is_fetched_again(device: GatedDevice, name: str) -> None:
+    await device.gate.desired(device.signed(1, reference()))
+    lost = device.directory / "metadata" / name
+    lost.unlink()
+    lost.symlink_to("/proc/self/mem")  # of which nothing is mapped at its beginning: EIO
+    device.restart()
+    assert await device.code(device.signed(2, reference())) == "accepted"
+    assert json.loads(lost.read_bytes())["signed"]["_type"] == name.removesuffix(".json")
 
 
 class _FullDisk(Disk):

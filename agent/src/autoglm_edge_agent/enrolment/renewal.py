@@ -107,11 +107,14 @@ class Renewal:
         return answer.grant
 
     async def _check(self, identity: Identity, grant: Grant) -> None:
-        given = Given(
-            certificate=grant.certificate,
-            authority=self._folder.authority.read_text(encoding="ascii"),
-            device=identity.device,
-        )
+        try:
+            given = Given(
+                certificate=grant.certificate,
+                authority=self._folder.authority.read_text(encoding="ascii"),
+                device=identity.device,
+            )
+        except ValueError:
+            raise StateError(f"{self._folder.authority} is damaged, and nothing can be checked by it") from None
         if (problem := (await self._key(self._folder.key, KeyOrder(given=given))).problem) is not None:
             raise Hindrance("bad-certificate", problem)
         if is_due(identity.model_copy(update=grant.model_dump(include={"not_before", "not_after"})), self._now()):

@@ -27,6 +27,8 @@ IDLE_S = 75.0
 """How long a connection may wait for its next request."""
 STALL_S = 20.0
 """How long a client may pause within a request, or fail to read its answer."""
+LEAST_READ_BYTES = 64 * 1024
+"""Of an answer, in that time: a slow line may take minutes over a large one."""
 REQUEST_S = 60.0
 """How long a whole request may take to arrive: a byte now and then does not hold a connection for ever."""
 LINGER_S = 2.0
@@ -88,6 +90,8 @@ class Connection(asyncio.BufferedProtocol):
         self._refused = False
         self._full = False
         """The client does not read as fast as we write."""
+        self._unsent_bytes = 0
+        """As of when that was looked at last."""
         self._paused = False
         """Nothing is received before what came is taken up."""
         self._taking_up = False
@@ -334,6 +338,7 @@ class Connection(asyncio.BufferedProtocol):
             self._transport.write(head)
             for piece in pieces:
                 self._transport.write(piece)
+        self._unsent_bytes = self._transport.get_write_buffer_size()
 
     def _refuse(self, response: Response) -> None:
         """Answer an error and end the connection, so that the client has a chance to read it.
@@ -370,7 +375,15 @@ class Connection(asyncio.BufferedProtocol):
             self._began = now
         self._alarm.within(min(STALL_S, self._began + REQUEST_S - now))
 
+    def _is_being_read(self) -> bool:
+        """Whether the client still takes what was written."""
+        before, self._unsent_bytes = self._unsent_bytes, self._transport.get_write_buffer_size()
+        return self._unsent_bytes > 0 and before - self._unsent_bytes >= LEAST_READ_BYTES
+
     def _time_is_up(self) -> None:
+        if self._is_being_read():
+            self._alarm.within(STALL_S)
+            return
         if self._full or self._transport.is_closing():
             self._transport.abort()
             return

@@ -17,6 +17,8 @@ from autoglm_edge_protocol.durable import Disk
 from autoglm_edge_protocol.errors import ProtocolError
 
 MOST_ENTRIES = 4
+_FILE_BYTES = 1024 * 1024
+"""More than `MOST_ENTRIES` of as many candidates as are tried, each with the longest reason not to use it."""
 MOST_BEGINNINGS = 2
 """A candidate during which the agent or the board ended so often is disqualified."""
 
@@ -79,7 +81,7 @@ class Shelf:
     def read(self, manifest_sha256: str) -> Probed:
         """Return what is kept of a bundle; nothing where the file is missing, damaged or of a newer release."""
         try:
-            return parse(Probed, self._path(manifest_sha256).read_bytes())
+            return parse(Probed, self._path(manifest_sha256).read_bytes(), _FILE_BYTES)
         except (OSError, ProtocolError):
             return Probed()
 

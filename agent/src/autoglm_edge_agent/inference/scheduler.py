@@ -37,6 +37,9 @@ LONGEST_WAIT_S = 30.0
 _ORDER = tuple(Priority)
 _WEIGHT = 0.2
 """Of the newest run in the estimate of a run's time."""
+_TRUSTED_RUNS = 9.0
+"""For how many times itself the estimate is believed without another run: no more than a tenth of the time goes into
+trying whether requests that are refused by it could be answered after all."""
 
 
 @dataclass(eq=False)
@@ -152,6 +155,7 @@ class Scheduler:
         self._numbers = count()
         self._run_s = 0.0
         self._began_s: float | None = None
+        self._ended_s = 0.0
 
     def __len__(self) -> int:
         return self._waiting
@@ -168,15 +172,22 @@ class Scheduler:
 
     def begin(self, timeout_s: float | None, now: float) -> bool:
         """Take a request that is alone and in time: as `admit` and `take`, for less. False: it has to wait its turn."""
-        if self._waiting or self._began_s is not None or (timeout_s is not None and self._run_s > timeout_s):
+        if self._waiting or self._began_s is not None:
+            return False
+        if timeout_s is not None and self._expected_s(timeout_s, now) > timeout_s:
             return False
         self._began_s = now
         return True
 
     def admit(self, ticket: Ticket, now: float) -> Admission:
         """Let a request wait, unless it would wait too long or too many wait already."""
-        wait_s = self._wait_s(ticket, now) if self._waiting or self._began_s is not None else 0.0
-        if wait_s > self._longest_wait_s or wait_s + self._run_s > ticket.deadline_s - now:
+        left_s = ticket.deadline_s - now
+        if self._waiting or self._began_s is not None:
+            wait_s = self._wait_s(ticket, now)
+            takes_s = wait_s + self._run_s
+        else:
+            wait_s, takes_s = 0.0, self._expected_s(left_s, now)
+        if wait_s > self._longest_wait_s or takes_s > left_s:
             return Admission(refused=True, wait_s=wait_s)
         evicted = None
         if self._waiting >= self._max_waiting:
@@ -224,7 +235,17 @@ class Scheduler:
         if self._began_s is not None:
             took_s = max(0.0, now - self._began_s)
             self._run_s = took_s if self._run_s == 0.0 else (1 - _WEIGHT) * self._run_s + _WEIGHT * took_s
-        self._began_s = None
+        self._began_s, self._ended_s = None, now
+
+    def _expected_s(self, left_s: float, now: float) -> float:
+        """Return the estimate of a run's time, where nothing runs or waits.
+
+        One by which a request is refused, and that no run has confirmed for long, is forgotten: after a run that was
+        held up it could refuse whatever comes, and then nothing would ever correct it.
+        """
+        if self._run_s > left_s and now - self._ended_s >= _TRUSTED_RUNS * self._run_s:
+            self._run_s = 0.0
+        return self._run_s
 
     def _next_class(self) -> Priority | None:
         waiting = [priority for priority in _ORDER if self._classes[priority].clients]

@@ -39,8 +39,8 @@ class Standby:
         ready = self._ready
         return ready.pid if ready is not None and not ready.ended.done() else None
 
-    def keep(self, installed: Installed) -> None:
-        """Have a worker ready for this bundle; returns at once."""
+    def keep(self, installed: Installed | None) -> None:
+        """Have a worker ready for this bundle, or for none; returns at once."""
         if not self.wanted:
             return
         if self._preparing is not None:
@@ -67,9 +67,11 @@ class Standby:
         self.wanted = False
         await self.discard()
 
-    async def _prepare(self, installed: Installed) -> None:
+    async def _prepare(self, installed: Installed | None) -> None:
         if self._ready is not None and self._ready.installed != installed:
             await self._end_ready()
+        if installed is None:
+            return
         failures = 0
         while failures < MOST_FAILURES:
             await asyncio.sleep(PAUSE_S)

@@ -183,6 +183,8 @@ class Supervisor:
                 self._retire(old)
             if old is not None:
                 await old.accepts_no_more()
+            if installed is None:
+                self.standby.keep(None)
         self._changed.set()
         self._on_change()
 
@@ -326,8 +328,10 @@ class Supervisor:
 
     def _plan(self, installed: Installed) -> Plan:
         measured = self._ways(installed)
-        place = self._failed_ways.get(installed, 0)
-        return measured[place] if measured else Plan(options=SessionOptions(threads=self._threads))
+        if not measured:
+            return Plan(options=SessionOptions(threads=self._threads))
+        # There are fewer than were given up where the bundle was removed meanwhile, and measured anew.
+        return measured[min(self._failed_ways.get(installed, 0), len(measured) - 1)]
 
     def _ways(self, installed: Installed) -> Sequence[Plan]:
         return self.prober.plans(installed) if self.prober is not None else ()

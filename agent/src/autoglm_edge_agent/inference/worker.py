@@ -32,6 +32,7 @@ from autoglm_edge_agent.inference.sampling import Sampler
 from autoglm_edge_agent.inference.service import Service
 from autoglm_edge_agent.inference.shadow import LOWEST_PRIORITY, Shadow
 from autoglm_edge_agent.inference.shared_memory import SharedRegions
+from autoglm_edge_agent.storage.lost_bytes import is_lost
 from autoglm_edge_protocol import golden
 from autoglm_edge_protocol.deployment import Reason
 from autoglm_edge_protocol.errors import ProtocolError
@@ -183,7 +184,10 @@ def _load_and_try(order: WorkerOrder) -> Worker | Shadow | Reason:
     except ProtocolError as error:
         return Reason(code="bad-bundle", message=str(error))
     except (OSError, MemoryError) as error:
-        return Reason(code="worker-out-of-resources", message=f"{type(error).__name__}: {error}")
+        # What the disk has lost of the bundle does not come back by itself, as memory does.
+        lost = isinstance(error, OSError) and is_lost(error)
+        code = "bad-bundle" if lost else "worker-out-of-resources"
+        return Reason(code=code, message=f"{type(error).__name__}: {error}")
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import time
@@ -24,7 +25,7 @@ class StateDirectory:
         self._disk = disk
         try:
             disk.make_directories(path)
-            self._lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._lock = _open(path / "lock")
         except OSError as error:
             raise StateError(f"the state directory {path} cannot be used: {error}") from None
         try:
@@ -37,18 +38,29 @@ class StateDirectory:
         """Give the directory free."""
         os.close(self._lock)
 
-    def next_session(self) -> int:
+    def next_session(self, time_floor: float = 0.0) -> int:
         """Return a number above all session numbers used before, leaving room for this start's connections.
 
-        Never below the clock's seconds: a device that was flashed anew begins above what the fleet remembers of it. A
-        full disk must not keep the agent from starting: then the number is taken, though not kept.
+        Never below the clock's seconds, nor those of `time_floor`, where the clock may be behind: a device that was
+        flashed anew begins above what the fleet remembers of it, and would not be listened to else. A full disk must
+        not keep the agent from starting: then the number is taken, though not kept.
         """
         path = self.path / "session"
         try:
             starts = int(path.read_text()) + 1
         except (OSError, ValueError):
             starts = 1
-        starts = min(max(starts, int(time.time())), _MOST_STARTS)
+        starts = min(max(starts, int(time.time()), int(time_floor)), _MOST_STARTS)
         with contextlib.suppress(OSError):
             self._disk.commit(path, str(starts).encode())
         return starts * CONNECTIONS_PER_START
+
+
+def _open(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        if error.errno != errno.EROFS:
+            raise
+    # What is here can still serve. A lock needs no more than a file that can be read.
+    return os.open(path, os.O_RDONLY | os.O_CLOEXEC)

@@ -10,6 +10,7 @@ import logging
 from pathlib import Path
 from typing import ClassVar
 
+from autoglm_edge_agent.storage.lost_bytes import read_kept
 from autoglm_edge_protocol.commands import Answer, Command
 from autoglm_edge_protocol.documents import Document, Part, parse
 from autoglm_edge_protocol.durable import Disk
@@ -50,7 +51,7 @@ class Ledger:
 
     def _read(self) -> _Ledger:
         try:
-            return parse(_Ledger, self._path.read_bytes(), _FILE_BYTES)
+            return parse(_Ledger, read_kept(self._path), _FILE_BYTES)
         except (FileNotFoundError, MalformedDocument):
             return _Ledger()
         except UnsupportedSchema as error:

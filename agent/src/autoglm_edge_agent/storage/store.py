@@ -16,6 +16,7 @@ import platform
 from collections.abc import Iterable
 from pathlib import Path
 
+from autoglm_edge_agent.storage.lost_bytes import is_lost, read_kept
 from autoglm_edge_agent.storage.slots import Slots, salvage
 from autoglm_edge_protocol.deployment import BundleReference, Installed
 from autoglm_edge_protocol.digests import sha256_of, sha256_of_file
@@ -83,7 +84,11 @@ class Store:
     def read_object(self, sha256: str) -> bytes:
         """Return a small object. One that is damaged is removed and raises FileNotFoundError, as a missing one does."""
         path = self.object_path(sha256)
-        data = path.read_bytes()
+        try:
+            data = read_kept(path)
+        except FileNotFoundError:
+            self.disk.unlink(path)  # a name of bytes that are lost
+            raise
         if sha256_of(data) != sha256:
             self.disk.unlink(path)
             raise FileNotFoundError(errno.ENOENT, "damaged on disk and removed", str(path))
@@ -161,7 +166,7 @@ class Store:
         Raises UnsupportedSchema when a newer release has written them; `salvage_slots` then finds what serves.
         """
         try:
-            return parse(Slots, self._slots_path.read_bytes())
+            return parse(Slots, read_kept(self._slots_path))
         except (FileNotFoundError, MalformedDocument):
             return Slots()
 
@@ -211,4 +216,9 @@ class Store:
 
 
 def _intact(path: Path, sha256: str) -> bool:
-    return path.is_file() and sha256_of_file(path) == sha256
+    try:
+        return path.is_file() and sha256_of_file(path) == sha256
+    except OSError as error:
+        if is_lost(error):
+            return False
+        raise

@@ -57,6 +57,8 @@ class Intake:
         self._act = act
         self._generation = generation
         self._newest: bytes | None = None
+        self._judged: bytes | None = None
+        """What is being judged at this moment."""
         self._news = asyncio.Event()
 
     def put(self, message: bytes) -> None:
@@ -71,6 +73,8 @@ class Intake:
             while True:
                 await self._news.wait()
                 self._news.clear()
+                if self._newest == self._judged:
+                    continue  # again, as with each connection: on an unsteady line it would be judged to no end
                 if work is not None:
                     await cancel(work)
                     if not work.cancelled():
@@ -96,7 +100,7 @@ class Intake:
         delay_s = FIRST_RETRY_S
         while True:
             try:
-                refusal = await self.take(message)
+                refusal = await self._judge(message)
             except (Hindrance, OSError) as error:
                 log.warning("a desired state cannot be judged or kept yet: %s", error)
                 await asyncio.sleep(delay_s)
@@ -109,6 +113,13 @@ class Intake:
             if refusal is None or refusal.code not in TIME_CODES:
                 return
             await asyncio.sleep(LATER_S)
+
+    async def _judge(self, message: bytes) -> Reason | None:
+        self._judged = message
+        try:
+            return await self.take(message)
+        finally:
+            self._judged = None
 
     async def command(self, message: bytes) -> Command | None:
         """Return the command of a message, None when it is not let in. The fleet sends unanswered ones again."""

@@ -54,7 +54,7 @@ class OfflineResult(Document):
 
 
 class Offline:
-    """Looks for requests and serves them, one at a time."""
+    """Looks for requests and serves them, one at a time; a later one takes the place of one that has not ended."""
 
     def __init__(
         self,
@@ -86,24 +86,33 @@ class Offline:
                     self._disk.unlink(self._directory / REQUEST_NAME)
 
     async def _look(self) -> None:
-        path = self._directory / REQUEST_NAME
-        if not path.is_file():
-            return
-        try:
-            request = parse(OfflineRequest, path.read_bytes())
-        except ProtocolError as error:
-            log.warning("%s", error)
-            self._disk.unlink(path)
+        request = self._asked()
+        if request is None:
             return
         self.folder = Path(request.folder)
         try:
             result = await self._serve(request)
         finally:
             self.folder = None
-        self._disk.commit(self._directory / RESULT_NAME, result.to_bytes())
-        self._disk.unlink(path)
+        if result is not None:
+            self._disk.commit(self._directory / RESULT_NAME, result.to_bytes())
+            if self._asked() == request:  # else it has made way for another one meanwhile
+                self._disk.unlink(self._directory / REQUEST_NAME)
 
-    async def _serve(self, request: OfflineRequest) -> OfflineResult:
+    def _asked(self) -> OfflineRequest | None:
+        """Return the request that is there. Raises OSError."""
+        path = self._directory / REQUEST_NAME
+        if not path.is_file():
+            return None
+        try:
+            return parse(OfflineRequest, path.read_bytes())
+        except ProtocolError as error:
+            log.warning("%s", error)
+            self._disk.unlink(path)
+            return None
+
+    async def _serve(self, request: OfflineRequest) -> OfflineResult | None:
+        """Return what became of a request; None when another one came before that was known."""
         assert self.folder is not None
         name = f"desired/{self._device}.json"
         message = await in_thread(read_at_most, self.folder / name, LIMITS.control_bytes)
@@ -113,16 +122,20 @@ class Offline:
             refusal = await self._judge(message)
         if refusal is not None:
             return OfflineResult(request_id=request.request_id, reason=refusal)
-        report = await self._ended()
+        report = await self._ended(request)
+        if report is None:
+            return None
         bundle = str(report.bundle.id) if report.bundle else None
         return OfflineResult(request_id=request.request_id, phase=report.phase, bundle=bundle, reason=report.reason)
 
-    async def _ended(self) -> DeploymentReport:
-        while True:
+    async def _ended(self, request: OfflineRequest) -> DeploymentReport | None:
+        # A folder that lacks something may never bring the update to its end: a better one must not wait for that.
+        while self._asked() == request:
             report = self._report()
             if report is not None and report.phase in ENDED:
                 return report
             await asyncio.sleep(LOOK_S)
+        return None
 
     async def _judge(self, message: bytes) -> Reason | None:
         try:

@@ -83,8 +83,11 @@ class FolderSource:
         self._folder = folder
 
     async def read(self, name: str, max_bytes: int) -> bytes | None:
-        """Read a file. Raises OSError."""
-        return await in_thread(read_at_most, self._folder / "metadata" / Path(name).name, max_bytes)
+        """Read a file. Raises Hindrance."""
+        try:
+            return await in_thread(read_at_most, self._folder / "metadata" / Path(name).name, max_bytes)
+        except OSError as error:
+            raise Hindrance("folder-unreadable", f"{self._folder}: {error}") from None
 
 
 class HttpsSource:

@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from autoglm_edge_agent.storage.lost_bytes import read_kept
 from autoglm_edge_agent.trust.memory import Memory
 from autoglm_edge_protocol.deployment import Reason
 from autoglm_edge_protocol.digests import sha256_of
@@ -47,7 +48,7 @@ class Vault:
 
     def _read_memory(self) -> Memory:
         try:
-            return parse(Memory, (self.directory / "memory.json").read_bytes(), _MEMORY_BYTES)
+            return parse(Memory, read_kept(self.directory / "memory.json"), _MEMORY_BYTES)
         except FileNotFoundError:
             return Memory()
         except MalformedDocument as error:
@@ -75,7 +76,7 @@ class Vault:
 
     def provision(self, root: bytes) -> None:
         """Begin with the root that the device was given, unless that has been done."""
-        if self.memory.provisioned_sha256 != sha256_of(root) or not (self._metadata / _ROOT).is_file():
+        if self.memory.provisioned_sha256 != sha256_of(root) or self._kept(_ROOT) is None:
             self._begin(root)
 
     def begin_anew(self, root: bytes) -> bool:
@@ -98,17 +99,25 @@ class Vault:
         """Copy the metadata for a verifier; the copy ends with the context."""
         with tempfile.TemporaryDirectory(prefix="work-", dir=self.directory) as name:
             for path in self._metadata.glob("*.json"):
-                shutil.copyfile(path, Path(name) / path.name)
+                if self._kept(path.name) is not None:  # else it is fetched anew
+                    shutil.copyfile(path, Path(name) / path.name)
             yield Path(name).absolute()
 
     def take(self, working_copy: Path) -> None:
         """Keep what a verifier has verified: each file whole, in the order in which they depend on one another."""
         found = sorted(working_copy.glob("*.json"), key=lambda path: path.name != _ROOT)
         for path in found:
-            data, kept = _read(path), self._metadata / path.name
-            if not kept.is_file() or kept.read_bytes() != data:
-                self._disk.commit(kept, data)
+            data = _read(path)
+            if self._kept(path.name) != data:
+                self._disk.commit(self._metadata / path.name, data)
                 self.revision += 1
+
+    def _kept(self, name: str) -> bytes | None:
+        """Return a file of the metadata, None where it is missing or the disk has lost it."""
+        try:
+            return read_kept(self._metadata / name)
+        except FileNotFoundError:
+            return None
 
 
 def _read(path: Path) -> bytes:

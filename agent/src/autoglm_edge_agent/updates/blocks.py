@@ -90,6 +90,11 @@ class BlockTransfer:
         """Whether blocks are waited for that nobody has asked for."""
         return self._follow_until is not None
 
+    @property
+    def awaits_blocks(self) -> bool:
+        """Whether anything is to come, asked for or by itself."""
+        return self.following or bool(self._outstanding)
+
     def chunk_range(self, chunk: int) -> tuple[int, int]:
         """Return where a chunk starts and ends, in bytes."""
         return self._starts[chunk], self._starts[chunk + 1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import IO
 
+from autoglm_edge_agent.storage.lost_bytes import is_lost
 from autoglm_edge_protocol.chunks import ChunkedFile
 from autoglm_edge_protocol.digests import sha256_of
 from autoglm_edge_protocol.durable import Disk
@@ -24,13 +25,18 @@ class PartialFile:
         self._disk.write_at(self._opened, offset, data)
 
     def holds(self, chunk: int) -> bool:
-        """Whether the bytes of a chunk are right."""
+        """Whether the bytes of a chunk are right; what the disk has lost is not, and is written anew."""
         size_bytes = self.file.chunks[chunk].size_bytes
         if len(self._scratch) < size_bytes:
             self._scratch = bytearray(size_bytes)
         data = memoryview(self._scratch)[:size_bytes]
         self._opened.seek(self._starts[chunk])
-        return self._read_into(data) and sha256_of(data) == self.file.chunks[chunk].sha256
+        try:
+            return self._read_into(data) and sha256_of(data) == self.file.chunks[chunk].sha256
+        except OSError as error:
+            if is_lost(error):
+                return False
+            raise
 
     def _read_into(self, data: memoryview) -> bool:
         while data:

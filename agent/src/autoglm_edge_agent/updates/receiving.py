@@ -24,7 +24,8 @@ from autoglm_edge_protocol.packing import unpack
 from autoglm_edge_protocol.transfer import FetchRefusal, FetchRequest, to_bitmap, to_ranges
 
 PATIENCE_S = 60.0
-"""Silence, while connected, after which the fleet is reported as silent; the fetch then begins anew by itself."""
+"""How long nothing that is waited for may come, while connected, until the fleet is reported as silent; the fetch then
+begins anew by itself. The time in which the owner's cap lets nothing be asked for does not count."""
 _INBOX_BLOCKS = 256
 """Blocks that wait to be written; more are dropped and asked for again."""
 _TURN_BLOCKS = 8
@@ -86,7 +87,7 @@ class Receiving:
         self._on_progress = on_progress
         self._inbox: deque[Block | FetchRefusal] = deque()
         self._waiter: asyncio.Future[None] | None = None
-        self._silent_since = time.monotonic()
+        self._silence_s = 0.0
         self._following = Following(requests, transfer, self.sha256, self._wake)
         self._connected = True
 
@@ -127,7 +128,7 @@ class Receiving:
                 if self._connected:
                     self._transfer.restart_timer(now)
                 self._connected = False
-                self._silent_since = now
+                self._silence_s = 0.0
                 await asyncio.sleep(0.1)
                 continue
             self._connected = True
@@ -170,7 +171,9 @@ class Receiving:
         if not self._allowance.unlimited:
             wait_s = min(wait_s, self._allowance.wait_s(self._transfer.block_bytes))
         await self._arrival(max(0.01, wait_s))
-        if not self._inbox and time.monotonic() - self._silent_since > PATIENCE_S:
+        if self._transfer.awaits_blocks:
+            self._silence_s += time.monotonic() - now
+        if not self._inbox and self._silence_s > PATIENCE_S:
             raise Hindrance("fleet-silent", f"nothing came for {PATIENCE_S:.0f} s, asking again")
 
     async def _arrival(self, timeout_s: float) -> None:
@@ -203,7 +206,7 @@ class Receiving:
             return  # asked for again when its time is up
         accepted = transfer.accepts(block.offset, len(data))
         if accepted:
-            self._silent_since = now
+            self._silence_s = 0.0
             self._partial.write(block.offset, data)
             for chunk in transfer.received(block.offset, now):
                 self._check(chunk)

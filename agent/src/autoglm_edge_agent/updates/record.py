@@ -9,6 +9,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
+from autoglm_edge_agent.storage.lost_bytes import read_kept
 from autoglm_edge_agent.updates.probation import Baseline, Evidence
 from autoglm_edge_agent.updates.progress import Progress
 from autoglm_edge_agent.updates.states import ENDED, Event, State, follow
@@ -148,7 +149,7 @@ def read_record(path: Path) -> UpdateRecord:
     Raises UnsupportedSchema when a newer release has written it, OSError.
     """
     try:
-        data = path.read_bytes()
+        data = read_kept(path)
         record = parse(UpdateRecord, data)
         return record if record.schema_version > 1 else _migrated(record, parse(_FirstRecord, data))
     except (FileNotFoundError, MalformedDocument):

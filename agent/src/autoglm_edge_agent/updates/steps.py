@@ -207,8 +207,9 @@ class Steps:
             if journal.slots.current != target and not self._models.tried(target):
                 journal.commit(journal.record.after(Event.INTERRUPTED))
                 return
-            if journal.slots.staging is not None:
-                journal.commit_slots(journal.slots.activate())
+            if journal.slots.staging is not None or journal.slots.current != target:
+                # Where the slots were lost meanwhile nothing is staged any more; what was tried is whole all the same.
+                journal.commit_slots(journal.slots.stage(target).activate())
             self._watch.expect(target)
             await self._models.switch(target)
             journal.commit(journal.record.after(Event.ACTIVATED, evidence=Evidence()))
