@@ -141,7 +141,7 @@ def _keys_of(section: type[BaseModel], path: str = "") -> Iterator[tuple[str, An
 
 def _keys_in(values: dict[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
     for name, value in values.items():
-        if isinstance(value, dict):
+        if isinstance(value, dict) and f"{path}{name}" not in KNOWN:
             yield from _keys_in(value, f"{path}{name}.")
         else:
             yield f"{path}{name}", tuple(value) if isinstance(value, list) else value

@@ -168,7 +168,7 @@ async def test_a_way_to_run_that_keeps_failing_is_given_up_for_the_next_best(
     assert await bench.served_version() == "1"
     assert bench.given_up == [], "the bundle is not at fault"
     # Measured anew, fewer ways can be used.
-    bench.supervisor.prober = Measured("onnxruntime")  # type: ignore[assignment]
+    bench.supervisor.prober = Measured(Plan(runtime="onnxruntime"))  # type: ignore[assignment]
     await bench.supervisor.restart()
     assert await bench.served_version() == "1"
 
