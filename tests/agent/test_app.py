@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from pathlib import Path
 
 import pytest
 from tests.agent.trust.devices import DEVICE, FLEET, reference
+from tests.fakes.certificates import Authority
+from tests.fakes.waiting import until
 
+from autoglm_edge_agent import app
 from autoglm_edge_agent.app import Agent
 from autoglm_edge_agent.config import Config
 from autoglm_edge_agent.telemetry.reporter import TelemetryReporter
@@ -16,7 +20,7 @@ from autoglm_edge_agent.updates.states import State
 from autoglm_edge_protocol.durable import Disk
 
 
-def _config(directory: Path, **broker: float) -> Config:
+def _config(directory: Path, **broker: object) -> Config:
     settings = {
         "device": {"fleet": FLEET, "name": DEVICE},
         "broker": {"url": "mqtt://127.0.0.1:9", **broker},
@@ -65,3 +69,19 @@ async def test_a_board_whose_clock_is_behind_begins_above_what_the_one_before_it
     with pytest.raises(ZeroDivisionError):
         await Agent(_config(tmp_path, time_floor=enrolled_at)).run()
     assert int((tmp_path / "session").read_text()) >= enrolled_at - 1
+
+
+async def test_tls_files_that_cannot_be_used_do_not_end_what_serves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(app, "CONNECT_AGAIN_S", 0.05)
+    authority = tmp_path / "authority.pem"
+    authority.write_bytes(b"lost")
+    running = asyncio.create_task(Agent(_config(tmp_path, url="mqtts://127.0.0.1:9", ca_file=authority)).run())
+    await until(lambda: "cannot be used" in caplog.text, 10)
+    assert "Connection refused" not in caplog.text and not running.done()
+    Authority(tmp_path)
+    await until(lambda: "Connection refused" in caplog.text or running.done(), 10)
+    assert not running.done()
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)

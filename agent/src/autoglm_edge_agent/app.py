@@ -51,16 +51,19 @@ from autoglm_edge_agent.uplink import Uplink
 from autoglm_edge_protocol.commands import Command
 from autoglm_edge_protocol.deployment import DesiredState, Installed, ReportedState
 from autoglm_edge_protocol.durable import Disk
+from autoglm_edge_protocol.errors import LinkError
 
 log = logging.getLogger(__name__)
 
 FLUSH_S = 3.0
 START_S = 60.0
 """What a start takes beside loading the model."""
+CONNECT_AGAIN_S = 60.0
+"""After the files of TLS could not be used."""
 
 
 class Agent:
-    """One device's agent. Raises StateError, LinkError when it is made or run."""
+    """One device's agent. Raises StateError when it is made."""
 
     def __init__(self, config: Config, disk: Disk | None = None) -> None:
         disk = disk or Disk()
@@ -172,7 +175,6 @@ class Agent:
         await self._supervisor.switch(self._updater.slots.current)
         # Also where it does not serve: to go back to the one before, or to get another, is the agent's own work.
         self._notifier.ready()
-        await self._uplink.start()
         self._changed()
         device, serving = self._config.device, self._supervisor.serving
         log.info("device %s of fleet %s, broker %s", device.name, device.fleet, self._config.broker.address())
@@ -182,9 +184,21 @@ class Agent:
             ", ".join(endpoints(self._listeners, self._grpc)),
         )
 
+    async def _connect(self) -> None:
+        """Begin to connect. What is here serves, whatever has become of the files that prove who we are."""
+        while True:
+            try:
+                await self._uplink.start()
+                break
+            except LinkError as error:
+                log.error("%s", error)  # noqa: TRY400 - a line says it all
+                await asyncio.sleep(CONNECT_AGAIN_S)
+        await asyncio.get_running_loop().create_future()  # a part that ends has failed
+
     def _parts(self) -> list[Coroutine[Any, Any, None]]:
         return [
             self._supervisor.keep(self._updater.unserviceable),
+            self._connect(),
             self._updater.run(),
             self._reports.run(),
             self._commands.run(),
