@@ -153,6 +153,25 @@ class Measured:
     def plans(self, _installed: Installed) -> tuple[Plan, ...]:
         return self._plans
 
+    async def measure(self, _installed: Installed) -> None:
+        """All of them were."""
+
+
+async def test_a_trial_that_fails_in_the_best_way_goes_on_with_the_next(bench: Bench) -> None:
+    gone, whole = Plan(runtime="a-runtime-that-is-gone"), Plan(runtime="onnxruntime")
+    first, second = bench.bundle("1"), bench.bundle("2")
+    bench.supervisor.prober = Measured(whole)  # type: ignore[assignment]
+    await bench.supervisor.switch(first)
+    bench.supervisor.prober = Measured(gone, whole)  # type: ignore[assignment]
+    await bench.supervisor.try_out(second)
+    assert bench.supervisor.tried(second)
+    await bench.supervisor.switch(second)
+    assert await bench.served_version() == "2"
+    bench.supervisor.prober = Measured(gone, gone)  # type: ignore[assignment]
+    with pytest.raises(Refusal, match="is unknown here"):
+        await bench.supervisor.try_out(first)
+    assert not bench.supervisor.tried(first)
+
 
 async def test_a_way_to_run_that_keeps_failing_is_given_up_for_the_next_best(
     bench: Bench, monkeypatch: pytest.MonkeyPatch

@@ -34,7 +34,9 @@ STEADY_S = 30.0
 FAILURES_BEFORE_FALLBACK = 3
 FIRST_BACKOFF_S = 0.2
 LAST_BACKOFF_S = 10.0
-FINAL_TRIAL_FAILURES = frozenset({"golden-disagreement", "model-unusable", "bad-bundle"})
+BAD_BUNDLE = "bad-bundle"
+"""Its files are at fault, and no other way to run it helps."""
+FINAL_TRIAL_FAILURES = frozenset({"golden-disagreement", "model-unusable", BAD_BUNDLE})
 """What a worker says of the bundle itself; anything else may be the board's condition and is tried again."""
 TRIAL_ATTEMPTS = 2
 BOARD_FAILURES = frozenset({"worker-not-started", "worker-out-of-resources"})
@@ -117,23 +119,32 @@ class Supervisor:
     async def try_out(self, installed: Installed) -> None:
         """Load a bundle beside the serving one and replay its golden set; the worker then waits to take over.
 
-        Raises Refusal when the bundle is at fault, Hindrance when the board may be.
+        Where it fails in the best way to run it that was measured, the next best is tried. Raises Refusal when the
+        bundle is at fault, Hindrance when the board may be.
         """
         await self.discard_trial()
         if self.prober is not None:
             await self.prober.measure(installed)
+        if installed != self._target:
+            self._failed_ways.pop(installed, None)  # of an earlier trial
+        while self._trial is None:
+            try:
+                self._trial = await self._start_trial(installed)
+            except Refusal as refusal:
+                if refusal.reason.code == BAD_BUNDLE or not self._next_way(installed):
+                    raise
+
+    async def _start_trial(self, installed: Installed) -> WorkerProcess:
         for attempt in range(1, TRIAL_ATTEMPTS + 1):
             try:
-                worker = await self._start(installed, trial=True)
+                return await self._start(installed, trial=True)
             except WorkerError as error:
                 code = error.reason.code
                 if code in FINAL_TRIAL_FAILURES or (code != "worker-not-started" and attempt == TRIAL_ATTEMPTS):
                     raise Refusal(code, str(error)) from None
                 if attempt == TRIAL_ATTEMPTS:
                     raise Hindrance(code, str(error)) from None
-            else:
-                self._trial = worker
-                return
+        raise AssertionError("the last attempt ends in one way or another")
 
     def tried(self, installed: Installed) -> bool:
         """Whether a worker that agreed with the golden set waits to take over with this bundle."""
@@ -341,7 +352,8 @@ class Supervisor:
         place = self._failed_ways.get(installed, 0) + 1
         if place >= len(self._ways(installed)):
             return False
-        self._failed_ways = {installed: place}
+        kept = {known: failed for known, failed in self._failed_ways.items() if known == self._target}
+        self._failed_ways = kept | {installed: place}
         log.warning("%s is run in the next best way from now on: %s", installed.bundle.id, self._plan(installed))
         return True
 
