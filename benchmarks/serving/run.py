@@ -9,8 +9,10 @@ way minus the median of `InferenceSession.run` on the same input in the same rou
 from __future__ import annotations
 
 import argparse
+import compileall
 import contextlib
 import http.client
+import os
 import subprocess
 import tempfile
 import time
@@ -38,7 +40,10 @@ INTRODUCTION = """
 What a request costs above `InferenceSession.run` on the same input, in microseconds: medians of requests in turns, one
 client, one thread of the runtime. The raw run is measured between the others, so that it suffers the same interruptions
 and cold caches. HTTP is asked over a raw socket, so that the server is measured and not a client library; JSON goes
-through `http.client` to both servers, its text made beforehand.
+through `http.client` to both servers, its text made beforehand. MLServer's HTTP takes numbers as JSON alone
+(SeldonIO/MLServer#324): the ratio to our binary form is what changes for an application that moves here, that of JSON
+to JSON is the last one of each line. All is compiled to byte code beforehand, as on a board, and nothing else shares
+pages of memory with what is measured.
 """
 TURN_S = 0.05
 """For how long one way is asked in each round: two processes that have just shared a processor are spread by the kernel
@@ -145,6 +150,9 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=HERE.parent / "RESULTS.md")
     parser.add_argument("--no-peer", action="store_true")
     options = parser.parse_args()
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    for name in ("agent", "protocol"):
+        compileall.compile_dir(HERE.parents[1] / name / "src", quiet=1)
     try:
         found = {
             size: measure(width, options.rounds, options.cache, peer=not options.no_peer)
