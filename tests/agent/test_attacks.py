@@ -37,8 +37,9 @@ def _refusal(site: Site, code: str, timeout_s: float = 40) -> str:
         trust = site.fleet.reports["dev-1"].trust if "dev-1" in site.fleet.reports else None
         return trust.refusal.message if trust and trust.refusal and trust.refusal.code == code else None
 
-    last = site.fleet.reports.get("dev-1")
-    return str(wait_until(found, timeout_s, f"never refused with {code}; last {last.trust if last else None}"))
+    return str(
+        wait_until(found, timeout_s, lambda: f"never refused with {code}; last {site.fleet.reports.get('dev-1')}")
+    )
 
 
 def _send(site: Site, message: bytes, channel: Channel = Channel.DESIRED) -> None:

@@ -76,7 +76,7 @@ def test_many_generations_at_once_end_with_the_last(site: Site) -> None:
         time.sleep(0.03 * (number % 4))
     site.fleet.wait_phase(site.fleet.deploy(references[-1]), "confirmed", timeout_s=30)
     site.assert_serves(agent, bundles[-1])
-    wait_until(lambda: len(agent.worker_pids()) == 1, 20, f"workers are left over: {agent.worker_pids()}")
+    wait_until(lambda: len(agent.worker_pids()) == 1, 20, lambda: f"workers are left over: {agent.worker_pids()}")
     assert agent.stop() == 0
 
 
@@ -311,7 +311,7 @@ def test_a_model_damaged_on_disk_lets_the_previous_one_serve_meanwhile(site: Sit
         seen.add(agent.infer("linear", INPUT)[0])
         return "2" in seen
 
-    wait_until(recovered, 40, f"the second never came back, {seen} served")
+    wait_until(recovered, 40, lambda: f"the second never came back, {seen} served")
     assert seen == {"1", "2"}
 
 
@@ -357,7 +357,9 @@ def test_thirty_activations_leak_neither_descriptors_nor_processes(site: Site) -
     for number in range(30):
         site.confirm(bundles[number % 2])
     wait_until(lambda: len(psutil.Process(agent.process.pid).children()) == 1, 20, "workers are left over, or zombies")
-    wait_until(lambda: _descriptors(agent) <= before, 5, f"{_descriptors(agent)} descriptors, there were {before}")
+    wait_until(
+        lambda: _descriptors(agent) <= before, 5, lambda: f"{_descriptors(agent)} descriptors, there were {before}"
+    )
 
 
 def _descriptors(agent: AgentProcess) -> int:

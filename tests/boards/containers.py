@@ -59,7 +59,9 @@ class Container:
                 env={**os.environ, **ENVIRONMENT},
             )
         self.init = wait_until(self._first_process, BOOT_S, "the container has no process")
-        wait_until(self._booted, BOOT_S, f"the container does not boot: {self.log.read_text(errors='replace')[-2000:]}")
+        wait_until(
+            self._booted, BOOT_S, lambda: f"the container does not boot: {self.log.read_text(errors='replace')[-2000:]}"
+        )
 
     def end(self) -> None:
         """Shut down in order, and at once if that takes too long."""

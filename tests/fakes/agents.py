@@ -8,6 +8,7 @@ import sys
 import tempfile
 import time
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -163,11 +164,11 @@ def _trust(options: dict[str, object]) -> str:
     return "\n".join(lines)
 
 
-def wait_until(condition: Any, timeout_s: float, what: str, pause_s: float = 0.05) -> Any:
-    """Wait until the condition gives something true, and return that."""
+def wait_until(condition: Any, timeout_s: float, what: str | Callable[[], str], pause_s: float = 0.05) -> Any:
+    """Wait until the condition gives something true, and return that; `what` is asked what failed only then."""
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         if value := condition():
             return value
         time.sleep(pause_s)
-    raise AssertionError(f"{what} (waited {timeout_s:.0f} s)")
+    raise AssertionError(f"{what if isinstance(what, str) else what()} (waited {timeout_s:.0f} s)")

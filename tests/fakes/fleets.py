@@ -39,6 +39,8 @@ class FakeFleet:
     def __init__(self, broker_url: str, name: str = FLEET) -> None:
         self.name = name
         self.repository = FakeRepository()
+        self._signing = threading.Lock()
+        """Held from a change of the repository to the message that names it: tests deploy from several threads."""
         self.served: dict[str, bytes] = {}
         """Metadata that devices may fetch, by its digest."""
         self._objects: dict[str, Path] = {}
@@ -122,9 +124,11 @@ class FakeFleet:
 
     def desire(self, desired: DesiredState) -> None:
         """Sign a desired state, and the bundle that it names, and send it to its device."""
-        if desired.bundle is not None:
-            self.repository.add(desired.bundle)
-        self.send(Topic(self.name, desired.device, Channel.DESIRED), self.signed(desired), retain=True)
+        with self._signing:
+            if desired.bundle is not None:
+                self.repository.add(desired.bundle)
+            message = self.signed(desired)
+        self.send(Topic(self.name, desired.device, Channel.DESIRED), message, retain=True)
 
     def signed(self, document: DesiredState | Command, **more: Any) -> bytes:
         """Return the director's message; what its catalogue names can be fetched from now on."""
@@ -133,7 +137,9 @@ class FakeFleet:
 
     def command(self, name: str, device: str = "dev-1", command_id: str | None = None, **more: Any) -> Command:
         command = Command(command_id=command_id or uuid.uuid4().hex, device=device, name=name, **more)
-        self.send(Topic(self.name, device, Channel.COMMAND), self.signed(command))
+        with self._signing:
+            message = self.signed(command)
+        self.send(Topic(self.name, device, Channel.COMMAND), message)
         return command
 
     def send(self, topic: Topic, data: bytes, retain: bool = False) -> None:
@@ -151,8 +157,9 @@ class FakeFleet:
                 return report
             return None
 
-        last = self.reports.get(device)
-        result = wait_until(reached, timeout_s, f"generation {generation} never {phases}; last {last}")
+        result = wait_until(
+            reached, timeout_s, lambda: f"generation {generation} never {phases}; last {self.reports.get(device)}"
+        )
         assert isinstance(result, ReportedState)
         return result
 

@@ -80,7 +80,7 @@ class Lane:
         fleet.wait_phase(generation, "confirmed", device=self.device)
         self._assert_serves(self._bundles[wanted])
         self._current = wanted
-        wait_until(lambda: not left_over(self.agent.state), 10, f"{operation}: {left_over(self.agent.state)}")
+        wait_until(lambda: not left_over(self.agent.state), 10, lambda: f"{operation}: {left_over(self.agent.state)}")
         return True
 
     def _phase(self, generation: int) -> str | None:

@@ -293,7 +293,7 @@ def test_an_open_connection_of_who_is_revoked(ground: Ground) -> None:
 def _reload_until(broker: GuardedBroker, papers: Papers, device: str, is_in: bool) -> None:
     """Let the broker read its files, which it does in its own time."""
     broker.reload()
-    wait_until(lambda: _gets_in(broker, papers, device) is is_in, 15, f"{device}: let in is still {not is_in}")
+    wait_until(lambda: _gets_in(broker, papers, device) is is_in, 15, lambda: f"{device}: let in is still {not is_in}")
 
 
 def _gets_in(broker: GuardedBroker, papers: Papers, device: str) -> bool:
