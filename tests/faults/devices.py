@@ -28,7 +28,7 @@ from autoglm_edge_protocol.probation import ProbationTerms, ShadowTerms
 from autoglm_edge_protocol.transfer import FetchRequest, StreamCredit
 
 BOARD = Capabilities({"onnxruntime": "1.20.0"}, 1 << 34, measures=True, machine="board")
-_TERMS = ProbationTerms(duration_s=0.002, inferences=0, patience_s=0.002, max_crashes=100)
+_TERMS = ProbationTerms(duration_s=0.002, inferences=0, patience_s=0.002, max_crashes=20)
 PROBATION = ProbationSection(default=_TERMS)
 
 
@@ -99,7 +99,7 @@ class Models:
         assert installed is None or broken_file(self._store.directory, installed) is None
         self.serving, self._trial = installed, None
         if installed is not None and self.observation is not None:
-            for _ in range(1000 if installed.bundle == self._crashing else 1):
+            for _ in range(_TERMS.max_crashes + 1 if installed.bundle == self._crashing else 1):
                 self.observation.crashed(installed)
 
     async def discard_trial(self) -> None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
+from pydantic import Field
+
 from autoglm_edge_agent.inference.options import Plan
 from autoglm_edge_protocol.deployment import Reason
 from autoglm_edge_protocol.documents import Part
@@ -80,8 +82,8 @@ class Beat(Part):
     busy_s: float = 0.0
     """How long the run that is going on has taken so far."""
     rss_bytes: int = 0
-    latency: Histogram = Histogram()
-    run: Histogram = Histogram()
+    latency: Histogram = Field(default_factory=Histogram)
+    run: Histogram = Field(default_factory=Histogram)
     """Processor time of the thread that runs the model, run by run: a busy board does not make it longer."""
     compared: int = 0
     differed: float = 0.0

@@ -38,7 +38,7 @@ class Evidence(Part):
     requests: Count = 0
     errors: Count = 0
     crashes: Count = 0
-    run: Histogram = Histogram()
+    run: Histogram = Field(default_factory=Histogram)
     """Processor times of the runs of the model alone."""
     compared: Count = 0
     differed: float = Field(default=0.0, ge=0)
