@@ -61,14 +61,26 @@ bench-frameworks: install $(TENSORFLOW_VENV)/.complete $(TORCH_VENV)/.complete #
 fuzz: install ## try every parser with atheris (pip install atheris), SECONDS each; not part of the tests
 	$(BIN)/python -m tests.fuzz.run $(or $(SECONDS),60)
 
+CHECKS := check-types check-style check-types-device check-types-darwin check-types-win32
+
 check: install ## format, lint, types (for each system, and for the oldest Python of devices), import contracts
+	@$(MAKE) --no-print-directory -j2 $(CHECKS)
+
+.PHONY: $(CHECKS)
+check-style:
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy
-	$(BIN)/mypy --python-version 3.10 $(ON_DEVICES)
-	$(BIN)/mypy --platform darwin $(ON_WORKSTATIONS)
-	$(BIN)/mypy --platform win32 $(ON_WORKSTATIONS)
 	$(BIN)/lint-imports
+
+check-types:
+	$(BIN)/mypy
+
+# What was found out is kept apart, as they run side by side.
+check-types-device:
+	$(BIN)/mypy --python-version 3.10 --cache-dir .mypy_cache/device $(ON_DEVICES)
+
+check-types-darwin check-types-win32: check-types-%:
+	$(BIN)/mypy --platform $* --cache-dir .mypy_cache/$* $(ON_WORKSTATIONS)
 
 format: install ## format the sources and mend what can be mended
 	$(BIN)/ruff format .

@@ -43,7 +43,8 @@ def main() -> int:
         if venv.exists():
             shutil.rmtree(venv)
         subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True)
-    pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    # Python compiles what is imported, when it is; of a framework's thousands of files most never are.
+    pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile"]
     print(f"installing {requirements} into {venv} (about a minute) ...", flush=True)
     if first and subprocess.run([*pip, first], check=False).returncode:
         print(f"could not install {first}: is the package index reachable?", file=sys.stderr)

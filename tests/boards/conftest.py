@@ -17,9 +17,9 @@ from tests.boards.machines import QUICK, QUIET, RASPI3B, Machine
 from tests.boards.processors import PI_4_32, PI_4_64
 from tests.boards.qemu_user import EmulatedBoard
 from tests.boards.roots import PYTHON, Recipe, root_of
-from tests.boards.shared import shared
 from tests.boards.sites import BoardSite, board_site, kept_log
 from tests.fakes.boards import write_board
+from tests.fakes.shared import shared
 
 from autoglm_edge_firmware.package.architectures import ARCHITECTURES
 from autoglm_edge_firmware.package.build import build_package

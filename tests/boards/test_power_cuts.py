@@ -64,7 +64,7 @@ def test_a_board_serves_after_every_loss_of_power(quick_site: BoardSite, tmp_pat
         site.note(f"cut {cut}: {order.bundle.version} is {phase}, up to {more_s:.1f} s after {stage}")
         site.machine.cut()
         site.switch_on()
-        number = int(site.wait("it serves again", lambda: site.served(INPUT, releases)).split(".")[0])
+        number = int(site.wait("it serves again", lambda: site.served(INPUT, releases), pause_s=1.0).split(".")[0])
         site.note(f"that is release {number}")
         assert served <= number <= cut + 1
         served = number

@@ -112,7 +112,7 @@ def test_a_card_becomes_a_device_with_its_data_on_a_partition_that_has_grown(sit
     site.wait("the second release is on its way", lambda: _is_on_its_way(site, order), pause_s=0.02)
     site.machine.cut()
     site.switch_on()
-    assert site.wait("it serves again", lambda: site.served(INPUT, releases)) in ("1", "2")
+    assert site.wait("it serves again", lambda: site.served(INPUT, releases), pause_s=1.0) in ("1", "2")
     _confirmed(site, order)
     assert site.wait("it answers by the second release", lambda: site.served(INPUT, releases)) == "2"
     site.machine.cut()

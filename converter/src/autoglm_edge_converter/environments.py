@@ -194,7 +194,9 @@ def _fill(order: _Order, progress: Progress) -> None:
 def pip_command(python: Path, environment: Environment) -> list[str]:
     """Return the command that installs the locked requirements: wheels only, nothing that is not locked."""
     options = ["--disable-pip-version-check", "--no-input", "--progress-bar=off", "--retries=2", "--timeout=20"]
-    options += ["--no-deps", "--only-binary=:all:", "--require-hashes", "-r", str(environment.requirements)]
+    # What is imported is compiled then: of a framework's thousands of files that is the smaller part.
+    options += ["--no-compile", "--no-deps", "--only-binary=:all:", "--require-hashes"]
+    options += ["-r", str(environment.requirements)]
     return [str(python), "-I", "-m", "pip", "install", *options]
 
 
