@@ -14,7 +14,7 @@ from tests.converter.graphs import linear
 from autoglm_edge_converter.cache import FolderCache
 from autoglm_edge_converter.errors import CandidateFailed
 from autoglm_edge_converter.laboratory import Laboratory
-from autoglm_edge_converter.worker import median_error
+from autoglm_edge_converter.worker import CLEAR, are_clear, median_error
 
 FEEDS = [{"x": np.full((1, 8), number, np.float32)} for number in range(4)]
 
@@ -66,6 +66,11 @@ def test_times_tell_their_own_noise_and_more_patience_takes_more_runs(tmp_path: 
     assert median_error([10.0] * 9) == 0.0
     assert 0.0 < median_error([9.0, 10.0, 11.0] * 12) < median_error([9.0, 10.0, 11.0] * 3)
     assert median_error([10.0, 10.1, 9.9] * 3 + [1000.0]) < 0.01, "one outlier counts for nothing"
+    quiet, busy = [100.0, 100.1, 99.9] * 6, [90.0, 100.0, 110.0] * 6
+    assert median_error(quiet) < CLEAR < median_error(busy)
+    assert are_clear([quiet, quiet])
+    assert not are_clear([quiet, busy]), "one that is not is enough to go on"
+    assert not are_clear([quiet[:6], quiet[:6]])
     model = linear(tmp_path / "m.onnx")
     with Laboratory(FEEDS, tmp_path) as laboratory:
         (timing,) = laboratory.time([model], [0], patience=0.1)

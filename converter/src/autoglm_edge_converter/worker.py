@@ -35,7 +35,12 @@ ROUND_S = 0.008
 """A turn of one model: long enough that what the turn before left in the caches does not matter."""
 MEASURE_S = 1.0
 FEWEST_ROUNDS = 9
-MOST_ROUNDS = 60
+MOST_ROUNDS = 40
+CLEAR = 0.003
+"""Standard error of each median, as a share of it, at which more turns would change no decision and hardly the second
+decimal of a speed. A quiet machine has it soon, a busy one takes as long as is allowed."""
+TOLD_BY = 15
+"""Timings of which the error can be told: that of fewer is small by chance."""
 
 
 class Feeds:
@@ -82,7 +87,9 @@ def measure_time(feeds: Feeds, request: dict[str, Any]) -> dict[str, Any]:
     patience = float(request.get("patience", 1.0))
     until = time.monotonic() + MEASURE_S * patience * len(runners)
     rounds = 0
-    while rounds < FEWEST_ROUNDS * patience or (rounds < MOST_ROUNDS * patience and time.monotonic() < until):
+    while rounds < FEWEST_ROUNDS * patience or (
+        rounds < MOST_ROUNDS * patience and time.monotonic() < until and not are_clear(cpu)
+    ):
         feed = chosen[rounds % len(chosen)]
         for number, runner in enumerate(runners):
             runner.run(feed)
@@ -95,6 +102,11 @@ def measure_time(feeds: Feeds, request: dict[str, Any]) -> dict[str, Any]:
         "cpu_us": [statistics.median(t) for t in cpu],
         "noise": [median_error(t) for t in cpu],
     }
+
+
+def are_clear(timings: Sequence[Sequence[float]]) -> bool:
+    """Return whether the medians of all models' timings are known as well as they need be."""
+    return all(len(values) >= TOLD_BY and median_error(values) <= CLEAR for values in timings)
 
 
 def median_error(values: Sequence[float]) -> float:
