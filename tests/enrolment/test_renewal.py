@@ -9,14 +9,17 @@ import pytest
 from tests.fakes.claimants import Claimant, Desk
 from tests.faults.disks import FaultyDisk, PowerLost, power_lost_at
 
+from autoglm_edge_agent.enrolment import renewal
 from autoglm_edge_agent.enrolment.answers import Issued
 from autoglm_edge_agent.enrolment.identity import IdentityFolder
 from autoglm_edge_agent.enrolment.key_wire import KeyOrder, KeyResult
 from autoglm_edge_agent.enrolment.key_work import FileKey, carry_out
-from autoglm_edge_agent.enrolment.renewal import FIRST_PAUSE_S, LAST_PAUSE_S, Renewal, is_due, pause_s
+from autoglm_edge_agent.enrolment.renewal import Renewal, is_due
+from autoglm_edge_protocol.backoff import Backoff
 from autoglm_edge_protocol.deployment import Reason
 from autoglm_edge_protocol.durable import Disk
 from autoglm_edge_protocol.enrolment import RenewalAnswer
+from autoglm_edge_protocol.errors import LinkError
 
 YEAR_S = 365 * 86_400.0
 
@@ -33,6 +36,8 @@ class Enrolled:
     path: Path
     answer: str | None = None
     """Answered in the place of what the fleet says."""
+    unusable: list[str] = field(default_factory=list)
+    """Why the new certificate cannot be used, one time each."""
     used: int = 0
     asked: list[bytes] = field(default_factory=list)
 
@@ -43,6 +48,8 @@ class Enrolled:
             made.take(self.answer.encode() if self.answer else reply.payload)
 
         def use() -> None:
+            if self.unusable:
+                raise LinkError(self.unusable.pop())
             self.used += 1
 
         folder = IdentityFolder(self.path, disk or Disk())
@@ -94,12 +101,6 @@ def test_it_is_due_from_half_of_a_life_on(enrolled: Enrolled) -> None:
     assert is_due(identity, half)
 
 
-def test_pauses_grow_and_differ_from_board_to_board() -> None:
-    assert pause_s(0, 0.0) == FIRST_PAUSE_S / 2
-    assert pause_s(3, 1.0) == 8 * FIRST_PAUSE_S
-    assert pause_s(10_000, 1.0) == LAST_PAUSE_S
-
-
 async def test_a_due_certificate_is_replaced_and_used(enrolled: Enrolled) -> None:
     old = (enrolled.path / "device.pem").read_text()
     await enrolled.run()
@@ -110,6 +111,14 @@ async def test_a_due_certificate_is_replaced_and_used(enrolled: Enrolled) -> Non
     assert enrolled.used == 1
     await enrolled.run()
     assert len(enrolled.asked) == 1  # and not again
+
+
+async def test_what_could_not_be_used_yet_is_used_later(enrolled: Enrolled, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without being asked for again: it is on the disk, and the old one runs out."""
+    monkeypatch.setattr(renewal, "PAUSES", Backoff(0.01, 0.01))
+    enrolled.unusable = ["the files cannot be read", "the files cannot be read"]
+    await enrolled.run()
+    assert (enrolled.used, len(enrolled.asked)) == (1, 1)
 
 
 async def test_a_refusal_changes_nothing(enrolled: Enrolled, caplog: pytest.LogCaptureFixture) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import signal
 import subprocess
@@ -16,6 +17,7 @@ from pathlib import Path
 import pytest
 from tests.fakes.brokers import Broker, available_kinds
 from tests.fakes.ports import free_port
+from tests.fakes.processes import halt
 from tests.fakes.waiting import until
 
 from autoglm_edge_protocol.deployment import Presence
@@ -279,7 +281,7 @@ async def test_a_handler_that_raises_does_not_stop_the_link(broker: Broker, capl
 
 async def test_stopping_fails_what_still_waits(broker: Broker) -> None:
     async with _linked(broker.url, "both") as link:
-        await asyncio.to_thread(os.kill, broker.pid or 0, signal.SIGSTOP)
+        await asyncio.to_thread(halt, broker.pid or 0)
         try:
             work = [asyncio.create_task(link.publish("t", bytes(1000))) for _ in range(100)]
             await asyncio.sleep(0.1)
@@ -292,6 +294,19 @@ async def test_stopping_fails_what_still_waits(broker: Broker) -> None:
         assert [str(result) for result in results] == ["the link was closed"] * 100
         with pytest.raises(LinkError, match="closed"):
             await link.publish("t", b"")
+
+
+async def test_what_nobody_waits_for_any_more_ends_in_silence(broker: Broker, caplog: pytest.LogCaptureFixture) -> None:
+    async with _linked(broker.url, "both") as link:
+        await asyncio.to_thread(halt, broker.pid or 0)
+        try:
+            with pytest.raises(LinkError, match="did not acknowledge"):
+                await link.publish("t", b"1", timeout_s=0.2)
+            await link.stop()
+        finally:
+            os.kill(broker.pid or 0, signal.SIGCONT)
+    gc.collect()
+    assert "never retrieved" not in caplog.text
 
 
 async def test_stopping_before_anything_answers() -> None:

@@ -19,6 +19,7 @@ from typing import Any
 import paho.mqtt.client as paho
 
 from autoglm_edge_protocol.address import BrokerAddress, load_own_certificate, tls_context
+from autoglm_edge_protocol.backoff import Backoff
 from autoglm_edge_protocol.errors import LinkError
 from autoglm_edge_protocol.in_flight import IN_FLIGHT, InFlight, Outgoing
 from autoglm_edge_protocol.inbound import Handler, Inbound, Message, guarded
@@ -31,7 +32,7 @@ log = logging.getLogger(__name__)
 
 UNSENT_BLOCKS = 32
 """Blocks that may wait for the socket: about 2 MB."""
-_RECONNECT_MIN_S, _RECONNECT_MAX_S = 1.0, 30.0
+_RECONNECT = Backoff(1.0, 30.0)
 _RESUBSCRIBE_S = 30.0
 _STOP_S = 3.0
 
@@ -163,12 +164,13 @@ class Link:
             raise LinkError(f"no connection to {self._address} within {timeout_s:.0f} s: {problem}") from None
 
     async def _stay_connected(self) -> None:
-        delay_s = _RECONNECT_MIN_S
+        attempt = 0
         try:
             while not self._closed:
-                accepted = await self._connect_once()
-                await asyncio.sleep(delay_s)
-                delay_s = _RECONNECT_MIN_S if accepted else min(_RECONNECT_MAX_S, 2 * delay_s)
+                if await self._connect_once():
+                    attempt = 0
+                await asyncio.sleep(_RECONNECT.pause_s(attempt))
+                attempt += 1
         finally:
             self._client.abandon()
 
@@ -211,12 +213,13 @@ class Link:
             # Not `wait_for`, which before Python 3.12 may lose a cancellation: the acknowledgement often comes
             # in the same turn of the loop.
             await asyncio.wait({publication.done}, timeout=timeout_s)
+            if not publication.done.done():
+                problem = "the broker did not acknowledge" if self.connected else self.last_problem or "no connection"
+                raise LinkError(f"not published within {timeout_s:.0f} s: {problem}")
+            publication.done.result()
         finally:
             self._in_flight.withdraw(publication)
-        if not publication.done.done():
-            problem = "the broker did not acknowledge" if self.connected else self.last_problem or "no connection"
-            raise LinkError(f"not published within {timeout_s:.0f} s: {problem}")
-        publication.done.result()
+            publication.done.cancel()  # nobody asks any more what becomes of it
 
     def _give(self, publication: Outgoing) -> paho.MQTTMessageInfo:
         info = self._client.publish(publication.topic, publication.payload, qos=1, retain=publication.retain)

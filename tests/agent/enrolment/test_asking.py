@@ -7,19 +7,13 @@ from tests.fakes.ports import free_port
 from tests.protocol.example_documents import CLAIM
 
 from autoglm_edge_agent.enrolment import asking
-from autoglm_edge_agent.enrolment.asking import FIRST_PAUSE_S, LAST_PAUSE_S, pause_s
 from autoglm_edge_agent.enrolment.enrol import enrol, wanted_name
 from autoglm_edge_agent.enrolment.identity import IdentityFolder
 from autoglm_edge_agent.errors import Hindrance
+from autoglm_edge_protocol.backoff import Backoff
 from autoglm_edge_protocol.claims import Claim
 from autoglm_edge_protocol.durable import Disk
 from autoglm_edge_protocol.enrolment import Board
-
-
-def test_pauses_grow_up_to_minutes_and_differ_from_board_to_board() -> None:
-    assert [pause_s(attempt, 1.0) for attempt in range(4)] == [FIRST_PAUSE_S * n for n in (1, 2, 4, 8)]
-    assert pause_s(10_000, 1.0) == LAST_PAUSE_S
-    assert pause_s(5, 0.0) == pause_s(5, 1.0) / 2
 
 
 @pytest.fixture
@@ -32,7 +26,7 @@ async def test_without_a_network_it_waits_and_says_once_for_what(
     claim: Claim, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(asking, "LOOK_S", 0.1)
-    monkeypatch.setattr(asking, "FIRST_PAUSE_S", 0.05)
+    monkeypatch.setattr(asking, "PAUSES", Backoff(0.05, 1.0))
     said: list[str] = []
     folder = IdentityFolder(tmp_path / "identity", Disk())
     with pytest.raises(Hindrance, match="not enrolled within 2 s: this board waits for the broker") as caught:

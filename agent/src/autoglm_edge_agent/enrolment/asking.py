@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import logging
 import os
-import random
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from autoglm_edge_agent.enrolment.answers import Issued, Meaning, Pending, Refused, Worthless, meaning_of
+from autoglm_edge_protocol.backoff import Backoff
 from autoglm_edge_protocol.claims import Claim, prove
 from autoglm_edge_protocol.enrolment import Board, CertificateRequest, EnrolmentRequest
 from autoglm_edge_protocol.errors import LinkError
@@ -33,17 +33,11 @@ ANSWER_S = 20.0
 """How long an answer may take that does not wait for a person."""
 APPROVAL_S = 600.0
 """How often a board that waits for a person asks again, should the answer have got lost."""
-FIRST_PAUSE_S, LAST_PAUSE_S = 2.0, 300.0
+PAUSES = Backoff(2.0, 300.0)
 _MOST_ANSWERS = 16
 """That wait to be looked at."""
 
 Say = Callable[[str], None]
-
-
-def pause_s(attempt: int, chance: float) -> float:
-    """Return how long to wait after the attempt of this number, from 0; `chance` is 0 to 1."""
-    longest = min(LAST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** min(attempt, 20))
-    return longest * (0.5 + chance / 2)
 
 
 class Asker:
@@ -73,7 +67,7 @@ class Asker:
                 meaning = await self._attempt(address)
                 if isinstance(meaning, Issued | Refused):
                     return meaning
-                await asyncio.sleep(pause_s(attempt, random.random()))  # noqa: S311  for pace, not for secrets
+                await asyncio.sleep(PAUSES.pause_s(attempt))
                 attempt = 0 if isinstance(meaning, Pending) else attempt + 1
 
     async def _attempt(self, address: BrokerAddress) -> Meaning:

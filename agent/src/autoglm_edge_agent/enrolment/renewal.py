@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 from collections.abc import Awaitable, Callable
 
 from autoglm_edge_agent.enrolment.enrol import AskKey
@@ -17,6 +16,7 @@ from autoglm_edge_agent.enrolment.identity import Identity, IdentityFolder
 from autoglm_edge_agent.enrolment.key_process import ask_key
 from autoglm_edge_agent.enrolment.key_wire import Given, KeyOrder
 from autoglm_edge_agent.errors import Hindrance, StateError
+from autoglm_edge_protocol.backoff import Backoff
 from autoglm_edge_protocol.documents import parse
 from autoglm_edge_protocol.enrolment import Grant, RenewalAnswer, RenewalRequest
 from autoglm_edge_protocol.errors import ProtocolError
@@ -26,17 +26,12 @@ log = logging.getLogger(__name__)
 LOOK_S = 600.0
 """How often it is looked whether the certificate is due: a clock may be set while the agent runs."""
 ANSWER_S = 60.0
-FIRST_PAUSE_S, LAST_PAUSE_S = 60.0, 6 * 3600.0
+PAUSES = Backoff(60.0, 6 * 3600.0)
 
 
 def is_due(identity: Identity, now: float) -> bool:
     """Tell whether half of the certificate's life is over."""
     return now >= (identity.not_before + identity.not_after) / 2
-
-
-def pause_s(attempt: int, chance: float) -> float:
-    """Return how long to wait after the failed attempt of this number, from 0; `chance` is 0 to 1."""
-    return min(LAST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** min(attempt, 20)) * (0.5 + chance / 2)
 
 
 class Renewal:
@@ -61,6 +56,8 @@ class Renewal:
         self._use = use
         self._now = now
         self._key = key
+        self._in_use = True
+        """Whether the next connection shows the certificate that is on the disk."""
         self._answers: asyncio.Queue[bytes] = asyncio.Queue(4)
 
     def take(self, payload: bytes) -> None:
@@ -78,7 +75,7 @@ class Renewal:
                 await asyncio.sleep(LOOK_S)
             except (Hindrance, StateError, ProtocolError, OSError) as error:
                 log.warning("the certificate is not renewed yet: %s", error)
-                await asyncio.sleep(pause_s(attempt, random.random()))  # noqa: S311  for pace, not for secrets
+                await asyncio.sleep(PAUSES.pause_s(attempt))
                 attempt += 1
 
     async def _look(self) -> None:
@@ -87,8 +84,11 @@ class Renewal:
             grant = await self._ask(identity)
             await self._check(identity, grant)
             renewed = identity.model_copy(update={"not_before": grant.not_before, "not_after": grant.not_after})
+            self._in_use = False
             self._folder.renew(renewed, grant.certificate)
+        if not self._in_use:
             self._use()
+            self._in_use = True
             log.info("the certificate is renewed")
 
     async def _ask(self, identity: Identity) -> Grant:
