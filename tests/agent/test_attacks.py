@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 import sys
 import time
@@ -268,6 +270,9 @@ def test_an_update_from_a_stick_needs_no_network(site: Site) -> None:
     assert refused.returncode == 1 and "wrong-device" in refused.stderr
     empty = _update(agent, site.directory / "no-such-stick")
     assert empty.returncode == 1 and "holds no update" in empty.stderr and len(empty.stderr.splitlines()) == 1
+    foreign = shutil.copytree(folder, site.directory / os.fsdecode(b"st\xefck"))
+    unnamed = _update(agent, foreign)
+    assert unnamed.returncode == 1 and "is not UTF-8" in unnamed.stderr and len(unnamed.stderr.splitlines()) == 1
     agent.stop()
     alone = _update(agent, folder)
     assert alone.returncode == 1 and "no agent is running" in alone.stderr

@@ -20,13 +20,14 @@ def update_from(
 ) -> OfflineResult:
     """Ask the running agent for an update from a folder, and wait for what becomes of it.
 
-    Raises StateError when there is no such folder, no agent or no end in time; OSError.
+    Raises StateError when there is no such folder, none with such a name can be told to the agent, no agent runs or
+    there is no end in time; OSError.
     """
     message = folder / "desired" / f"{device}.json"
     if not message.is_file():
         raise StateError(f"{message} is missing: this folder holds no update for {device}; see docs/agent.md")
     _check_running(directory)
-    disk, request = disk or Disk(), OfflineRequest(request_id=uuid.uuid4().hex, folder=str(folder.resolve()))
+    disk, request = disk or Disk(), OfflineRequest(request_id=uuid.uuid4().hex, folder=_name(folder.resolve()))
     disk.unlink(directory / RESULT_NAME)
     disk.commit(directory / REQUEST_NAME, request.to_bytes())
     deadline = time.monotonic() + timeout_s
@@ -36,6 +37,15 @@ def update_from(
             return result
         time.sleep(_LOOK_S)
     raise StateError(f"the update did not end within {timeout_s:.0f} s; the agent goes on with it, see its log")
+
+
+def _name(folder: Path) -> str:
+    name = str(folder)
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise StateError(f"{name!a} is not UTF-8: mount the stick, or copy the folder, under another name") from None
+    return name
 
 
 def _read(directory: Path, request: OfflineRequest) -> OfflineResult | None:
