@@ -234,6 +234,7 @@ def installed(bundle: ModelBundle) -> Installed:
 def check(state: Path, *allowed: ModelBundle) -> None:
     """One of these is current, and what is in the slots is whole: something serves."""
     slots = Store(state, Disk()).read_slots()
+    assert slots is not None
     assert slots.current in [installed(bundle) for bundle in allowed]
     for each in (slots.current, slots.previous):
         assert each is None or broken_file(state, each) is None

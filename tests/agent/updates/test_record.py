@@ -184,4 +184,5 @@ def test_slots_of_a_newer_release_that_say_nothing_familiar_name_nothing(tmp_pat
 def test_slots_of_the_first_release_are_read(tmp_path: Path) -> None:
     (tmp_path / "slots.json").write_bytes(FIRST_SLOTS)
     slots = Store(tmp_path, Disk()).read_slots()
+    assert slots is not None
     assert isinstance(slots.current, Installed) and not slots.unproven and slots.last_rollback == "c1"

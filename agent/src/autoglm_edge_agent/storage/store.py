@@ -160,15 +160,41 @@ class Store:
 
     # slots ----
 
-    def read_slots(self) -> Slots:
-        """Return the slots; empty ones when there are none yet or the file is damaged.
+    def read_slots(self) -> Slots | None:
+        """Return the slots; None when there are none yet or the file is damaged.
 
         Raises UnsupportedSchema when a newer release has written them; `salvage_slots` then finds what serves.
         """
         try:
             return parse(Slots, read_kept(self._slots_path))
         except (FileNotFoundError, MalformedDocument):
-            return Slots()
+            return None
+
+    def find_slots(self, besides: str | None) -> Slots:
+        """Return slots for what is installed, whole: the bundle that was installed last, and the one before it.
+
+        `besides`: the manifest digest of a bundle that is none of them. For slots that are lost; reads all of it.
+        """
+        trees = [tree for tree in (self.directory / "bundles").iterdir() if tree.name != besides]
+        trees.sort(key=lambda tree: tree.stat().st_mtime, reverse=True)
+        found = [installed for installed in map(self._installed_in, trees) if installed is not None]
+        return Slots(current=next(iter(found), None), previous=next(iter(found[1:]), None))
+
+    def _installed_in(self, tree: Path) -> Installed | None:
+        try:
+            data = read_kept(tree / MANIFEST_PATH)
+            manifest = parse(Manifest, data, LIMITS.manifest_bytes)
+        except (OSError, ProtocolError):
+            return None
+        reference = BundleReference(
+            name=manifest.name, version=manifest.version, manifest_sha256=tree.name, manifest_size_bytes=len(data)
+        )
+        if sha256_of(data) != tree.name:
+            return None
+        for variant in manifest.variants:
+            if all(_intact(tree / entry.path, entry.sha256) for entry in files_here(manifest, variant)):
+                return Installed(bundle=reference, variant=variant.id)
+        return None
 
     def salvage_slots(self) -> Slots:
         """Return what can be read of slots that a newer release has written."""

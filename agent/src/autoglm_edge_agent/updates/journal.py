@@ -24,6 +24,11 @@ from autoglm_edge_protocol.manifest import Manifest, Variant
 
 log = logging.getLogger(__name__)
 
+_BESIDE_WHAT_SERVES = frozenset(
+    (State.IDLE, State.RESOLVING, State.FETCHING, State.INSTALLING, State.TRYING, State.FAILED)
+)
+"""States in which the record is of another bundle than the one that serves, or of none."""
+
 
 class Journal:
     """The record and the slots of one device. Every method that commits may raise OSError.
@@ -39,7 +44,9 @@ class Journal:
         self.sealed: Reason | None = None
         """Why nothing may be changed, None when it may."""
         self.record = self._read_record()
-        self.slots = self._read_slots()
+        kept = self._read_slots()
+        self.slots = kept or Slots()
+        self._lost_slots = kept is None
         self.switching = asyncio.Lock()
         """Held while the slots change together with what is served."""
         self.progress = Progress()
@@ -52,7 +59,7 @@ class Journal:
             self._seal(error)
             return UpdateRecord()
 
-    def _read_slots(self) -> Slots:
+    def _read_slots(self) -> Slots | None:
         try:
             return self._store.read_slots()
         except UnsupportedSchema as error:
@@ -133,7 +140,8 @@ class Journal:
         try:
             self._store.write_slots(slots)
         except OSError:
-            self.slots = self._store.read_slots()  # a commit that fails late has taken place all the same
+            # A commit that fails late has taken place all the same.
+            self.slots = self._store.read_slots() or Slots()
             raise
         self.slots = slots
         self._on_change()
@@ -172,6 +180,8 @@ class Journal:
         """Begin where the last process ended, before anything is served. Never raises."""
         if self.sealed is not None:
             return
+        if self._lost_slots and self.record.state in _BESIDE_WHAT_SERVES:
+            self._find_what_served()
         self._settle()
         if self.record.ended:
             return
@@ -202,6 +212,18 @@ class Journal:
         current = self.slots.current
         if current is not None and current.bundle == self.record.bundle and self.slots.previous is not None:
             self.commit_slots(self.slots.roll_back())
+
+    def _find_what_served(self) -> None:
+        """Let serve what is installed, where the disk has lost which bundle that was."""
+        unproven = self.record.bundle
+        try:
+            found = self._store.find_slots(None if unproven is None else unproven.manifest_sha256)
+            if found.current is None:
+                return  # a board that has never had one
+            log.warning("the slots are lost: %s, which is installed, serves", found.current.bundle.id)
+            self.commit_slots(found)
+        except OSError as error:
+            log.warning("the slots are lost, and what is installed cannot be found yet: %s", error)
 
     def _settle(self) -> None:
         """Make the record agree with the slots again, where a crash came between the two commits."""
