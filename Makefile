@@ -16,6 +16,8 @@ export PYTHONDONTWRITEBYTECODE :=
 WORKERS ?= $(shell echo $$(( $$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1) + 1 )))
 # In the order of the folders, so that the files of one long test are not the last.
 PARALLEL := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+# Of the five that take many minutes no other waits behind the longest: with three processes one would.
+PARALLEL_LONG := -n 4 --dist loadfile --no-loadscope-reorder
 # Of each framework, as both run side by side.
 PARALLEL_FRAMEWORK := -n 2 --dist loadfile
 
@@ -40,7 +42,7 @@ test-main: install $(AGENT_VENV)/.complete broker boards ## run all tests but th
 	  $(BIN)/python -m pytest $(PARALLEL) -m "not long" $(PYTEST_ARGS)
 
 test-long: install broker boards ## run what takes many minutes: power cuts of emulated boards, a Pi 3, images from packages
-	$(BIN)/python -m pytest $(PARALLEL) -m long $(PYTEST_ARGS)
+	$(BIN)/python -m pytest $(PARALLEL_LONG) -m long $(PYTEST_ARGS)
 
 test-fast: install $(AGENT_VENV)/.complete broker boards ## run the fast tests only
 	$(BIN)/python -m pytest $(PARALLEL) -m "not slow" $(PYTEST_ARGS)

@@ -13,7 +13,7 @@ from tests.boards.converted import Converted, convert_digits, converted
 from tests.boards.disks import copy_of
 from tests.boards.kernels import kernel
 from tests.boards.locked_wheels import REPOSITORY, TESTS
-from tests.boards.machines import QUICK, QUIET, RASPI3B, SINGLE, Machine
+from tests.boards.machines import QUICK, QUIET, RASPI3B, Machine
 from tests.boards.processors import PI_4_32, PI_4_64
 from tests.boards.qemu_user import EmulatedBoard
 from tests.boards.roots import PYTHON, Recipe, root_of
@@ -99,7 +99,7 @@ def site(board_disk: Path, tmp_path: Path, request: pytest.FixtureRequest) -> It
 def quick_site(board_disk: Path, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[BoardSite]:
     """A board that starts what the agent needs, and is there sooner."""
     disk = copy_of(board_disk, tmp_path / "disk.img")
-    machine = Machine(kernel(), disk, kept_log(request.node.name), SINGLE, QUICK)
+    machine = Machine(kernel(), disk, kept_log(request.node.name), arguments=QUICK)
     with board_site(machine, tmp_path) as made:
         yield made
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
@@ -48,9 +48,8 @@ class Hardware:
     """Debian's device tree; None: qemu makes one."""
 
 
-_VIRT = ("-M", "virt", "-cpu", "cortex-a72", "-m", "1024")
 VIRT = Hardware(
-    (*_VIRT, "-smp", "2"),
+    ("-M", "virt", "-cpu", "cortex-a72", "-smp", "2", "-m", "1024"),
     console="ttyAMA0",
     serial=(),
     disk=("if=none,id=disk", "-device", "virtio-blk-pci,drive=disk"),
@@ -58,9 +57,6 @@ VIRT = Hardware(
     network="virtio-net-pci,netdev=net,romfile=",
 )
 """The processor of a Pi 4, and devices that only emulators have."""
-
-SINGLE = replace(VIRT, options=(*_VIRT, "-smp", "1"))
-"""With one core, which to emulate takes a seventh less of this machine's time in all."""
 
 RASPI3B = Hardware(
     ("-M", "raspi3b"),
