@@ -25,7 +25,7 @@ def put(image: Path, path: str, text: str, scratch: Path, mode: int = 0o644) -> 
     """Write a file of root into a disk, in place of one that is there."""
     file = scratch / "put"
     file.write_text(text)
-    requests = [f"rm {path}", f"write {file} {path}", f"set_inode_field {path} mode {0o100000 | mode:#o}"]
+    requests = [f"rm {path}", f"write {file} {path}", f"set_inode_field {path} mode 0{0o100000 | mode:o}"]
     requests += [f"set_inode_field {path} {field} 0" for field in ("uid", "gid")]
     (scratch / "requests").write_text("\n".join(requests) + "\n")
     subprocess.run(["debugfs", "-w", "-f", str(scratch / "requests"), str(image)], check=True, capture_output=True)

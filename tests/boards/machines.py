@@ -20,16 +20,38 @@ DIES_WITH_US = ("setpriv", "--pdeathsig", "KILL")
 DOOR = 9000
 """Port of the board where this machine asks what a program on the board would ask on loopback, port 8000."""
 
+TRANSLATED = "mitigations=off nokaslr init_on_alloc=0 panic=-1"
+"""What costs an emulated processor much and proves nothing on it: guards against a processor's own leaks, which empty
+the emulator's table of translated addresses at every system call. A kernel that panics ends the machine."""
+
 _HELPERS = ("autoglm-edge-devices.service", "dbus.service", "dbus.socket", "systemd-logind.service")
 _DEVICES = (
     *("systemd-networkd.service", "systemd-networkd.socket", "systemd-udevd.service", "systemd-udev-trigger.service"),
-    *("systemd-udevd-control.socket", "systemd-udevd-kernel.socket", "systemd-update-utmp.service"),
-    "systemd-binfmt.service",
+    *("systemd-udevd-control.socket", "systemd-udevd-kernel.socket", "systemd-binfmt.service"),
+    *("kmod-static-nodes.service", "systemd-modules-load.service", "systemd-tmpfiles-setup-dev.service"),
+    *(f"modprobe@{module}.service" for module in ("configfs", "dm_mod", "drm", "efi_pstore", "fuse", "loop")),
 )
-QUIET = " ".join(f"systemd.mask={unit}" for unit in _HELPERS)
+_MOUNTS = (
+    *("dev-hugepages.mount", "dev-mqueue.mount", "sys-kernel-debug.mount", "sys-kernel-tracing.mount"),
+    *("sys-kernel-config.mount", "sys-fs-fuse-connections.mount", "proc-sys-fs-binfmt_misc.automount"),
+)
+_HOUSEKEEPING = (
+    *("systemd-update-utmp.service", "systemd-update-utmp-runlevel.service", "systemd-user-sessions.service"),
+    *("systemd-journal-flush.service", "systemd-pstore.service", "systemd-random-seed.service"),
+    *("systemd-sysctl.service", "systemd-sysusers.service", "systemd-tmpfiles-clean.timer", "getty.target"),
+    *("systemd-pcrphase.service", "systemd-pcrphase-sysinit.service"),
+)
+
+
+def _without(*units: str) -> str:
+    return " ".join(f"systemd.mask={unit}" for unit in units)
+
+
+QUIET = _without(*_HELPERS)
 """Boots without those who log in, and without looking for accelerators."""
-QUICK = " ".join(("static-network", QUIET, *(f"systemd.mask={unit}" for unit in _DEVICES)))
-"""Boots sooner, without what looks for devices, networks and other formats of programs, too."""
+QUICK = f"static-network systemd.gpt_auto=0 {_without(*_HELPERS, *_DEVICES, *_MOUNTS, *_HOUSEKEEPING)}"
+"""Boots in half the time: with what the agent needs, and without what looks for devices and networks, mounts what
+nobody uses, or keeps the system's own books."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +117,9 @@ class Machine:
         """Switch the power on; returns when that was, on the monotonic clock."""
         self.log.parent.mkdir(parents=True, exist_ok=True)
         board = self.hardware
-        arguments = f"console={board.console} root={board.root} rw systemd.show_status=0 quiet {self.arguments}"
+        arguments = (
+            f"console={board.console} root={board.root} rw systemd.show_status=0 quiet {TRANSLATED} {self.arguments}"
+        )
         tree = () if board.tree is None else ("-dtb", str(self.kernel.folder / board.tree))
         drive, *attached = board.disk
         self._process = subprocess.Popen(
