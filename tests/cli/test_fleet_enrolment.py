@@ -185,15 +185,21 @@ def test_certificates_for_the_broker_are_made_anew_with_its_files(fleet: Path, t
     options = ("mosquitto", "--host", "b.example", "-o", tmp_path / "b", "--use")
     run("broker", "config", *options)
     certificates = [tmp_path / "b" / "broker.pem", fleet / "ca" / "fleet-client.pem"]
+    keys = [path.with_suffix(".key") for path in certificates]
     before = [path.read_bytes() for path in certificates]
-    key = (fleet / "ca" / "fleet-client.key").read_bytes()
+    keys_before = [path.read_bytes() for path in keys]
     run("broker", "config", *options)
     after = [path.read_bytes() for path in certificates]
     assert all(old != new for old, new in zip(before, after, strict=True))
-    assert (fleet / "ca" / "fleet-client.key").read_bytes() == key
-    ssl.create_default_context().load_cert_chain(certificates[1], fleet / "ca" / "fleet-client.key")
-    (fleet / "ca" / "fleet-client.key").write_text("damaged")
-    assert "is damaged: remove it" in error_of("broker", "config", *options)
+    # A broker that reads them at this moment finds a pair.
+    assert [path.read_bytes() for path in keys] == keys_before
+    for certificate, key in zip(certificates, keys, strict=True):
+        ssl.create_default_context().load_cert_chain(certificate, key)
+    for key in keys:
+        kept = key.read_bytes()
+        key.write_text("damaged")
+        assert "is damaged: remove it" in error_of("broker", "config", *options)
+        key.write_bytes(kept)
 
 
 @pytest.mark.parametrize(("option", "expected"), [((), "cam-1 is revoked"), (("--json",), '"problem": "the broker')])

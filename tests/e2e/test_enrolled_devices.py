@@ -151,6 +151,42 @@ def _is_let_in(ground: Guarded, identity: Path) -> bool:
         return visitor.is_in
 
 
+@pytest.mark.parametrize("lost", ["identity.json", "device.pem"])
+def test_a_board_that_no_longer_knows_who_it_is_serves_and_comes_back_with_a_new_claim(
+    one: Guarded, tmp_path: Path, lost: str
+) -> None:
+    identity = one.enrol(make_claim(one.fleet, tmp_path), "board")
+    device = device_of(identity)
+    bundle = make_model_bundle(tmp_path / "bundle", version="1", width=64, body=1)
+    one.fleet.publish(bundle.directory)
+    with running(identity) as process:
+        wait_until(lambda: one.is_online(device), 60, "the device is not seen")
+        (ended,) = one.fleet.wait_for_deployments(one.fleet.deploy(bundle.reference.id, [device]), 120)
+        assert ended.phase == "confirmed", ended
+        assert process.stop() == 0
+    _damage(identity / lost)
+    with running(identity) as process:
+        process.wait_serving()
+        wait_until(lambda: "or a new claim is here" in process.log_text(), 30, "it does not say what is the matter")
+        claim = tmp_path / "replacement.json"
+        claim.write_text(one.fleet.enrolment.replace_device(device, TERMS).to_text())
+        done = agent("enrol", "--claim", claim, "--identity", identity, "--timeout", 90)
+        assert done.returncode == 0, done.stderr
+        assert "asking the fleet for it with the claim" in done.stderr
+        wait_until(lambda: process.process.poll() is not None, 60, "it does not look who it is")
+        assert process.process.returncode == 1
+        assert "is read by the next start" in process.log_text()
+    with running(identity):
+        wait_until(lambda: one.is_online(device), 60, "the device is not seen again")
+
+
+def _damage(path: Path) -> None:
+    if path.suffix == ".json":
+        path.write_bytes(bytes(path.stat().st_size))
+    else:
+        path.unlink()
+
+
 def test_a_cloned_card_is_noticed(one: Guarded, tmp_path: Path) -> None:
     """Two boards with one identity: each ends the other's connection, and each says what board it is."""
     identity = one.enrol(make_claim(one.fleet, tmp_path), "board")

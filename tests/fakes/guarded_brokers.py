@@ -119,7 +119,10 @@ class GuardedBroker:
             for name in names:
                 command = [program, "-c", str(self.folder / name)]
                 self._processes.append(subprocess.Popen(command, stdout=log, stderr=log))
-                self._wait_listening(self.port if name != "enrolment.conf" else self.enrolment_port)
+                if name != "enrolment.conf":
+                    self._wait_listening(self.port)
+                if name != "devices.conf":
+                    self._wait_listening(self.enrolment_port)
 
     def _wait_listening(self, port: int) -> None:
         deadline = time.monotonic() + START_S

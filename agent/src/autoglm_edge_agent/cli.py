@@ -13,7 +13,6 @@ import json
 import logging
 import os
 import sys
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -53,7 +52,7 @@ def run(
     logging.basicConfig(
         level=logging.DEBUG if verbose else logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
-    loaded = load_config(config)
+    loaded = load_config(config, unidentified=True)  # what is here serves, whoever we are
 
     async def run_agent() -> None:
         await Agent(loaded).run()
@@ -78,6 +77,7 @@ def enrol(
     import asyncio
 
     from autoglm_edge_agent.enrolment.enrol import enrol as enrol_board
+    from autoglm_edge_agent.enrolment.enrol import read_or_lost
     from autoglm_edge_agent.enrolment.identity import IdentityFolder
     from autoglm_edge_protocol.claims import read_claim
     from autoglm_edge_protocol.durable import Disk
@@ -85,12 +85,15 @@ def enrol(
 
     logging.basicConfig(level=logging.ERROR, format="%(levelname)s %(name)s: %(message)s")
     folder = IdentityFolder(identity, Disk())
-    known = folder.read()
+
+    def say(line: str) -> None:
+        typer.echo(f"autoglm-edge-agent: {line}", err=True)
+
+    known = read_or_lost(folder, say)
     if known is None:
         with claim.open("rb") as file:
             given = read_claim(file.read(LIMITS.claim_bytes + 1))
-        say = partial(typer.echo, err=True)
-        known = asyncio.run(enrol_board(given, folder, lambda line: say(f"autoglm-edge-agent: {line}"), timeout_s))
+        known = asyncio.run(enrol_board(given, folder, say, timeout_s))
     typer.echo(f"device {known.device} of fleet {known.fleet}, broker {known.broker_url}")
 
 

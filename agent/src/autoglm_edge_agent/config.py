@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator, model_validator
 
 from autoglm_edge_agent.addresses import address_of, is_loopback, split_address
-from autoglm_edge_agent.enrolment.settings import with_identity
-from autoglm_edge_agent.errors import ConfigurationError, StateError
+from autoglm_edge_agent.enrolment.settings import with_identity, without_identity
+from autoglm_edge_agent.errors import ConfigurationError, DamagedIdentity, StateError
 from autoglm_edge_agent.inference.control import AccessOrder, ServingOrder
 from autoglm_edge_agent.inference.measurement import Weights
 from autoglm_edge_agent.inference.options import ProviderName
@@ -315,6 +315,12 @@ class Config(_Section):
     telemetry: TelemetrySection = TelemetrySection()
     transfer: TransferSection = TransferSection()
     trust: TrustSection = TrustSection()
+    _unidentified: str | None = PrivateAttr(default=None)
+
+    @property
+    def unidentified(self) -> str | None:
+        """Why it is not known any more who this device is; None: it is known."""
+        return self._unidentified
 
 
 def _is_https(url: str) -> bool:
@@ -344,11 +350,22 @@ def _check_files(config: Config) -> None:
             raise FileNotFoundError(f"[{section}] {name} = {str(path)!r} is no file")
 
 
-def load_config(path: Path) -> Config:
-    """Read the configuration. Raises ConfigurationError."""
+def load_config(path: Path, *, unidentified: bool = False) -> Config:
+    """Read the configuration. Raises ConfigurationError.
+
+    `unidentified`: also where the identity that it names is damaged; the configuration then says so.
+    """
+    problem: str | None = None
     try:
-        values: dict[str, Any] = with_identity(tomllib.loads(path.read_text(encoding="utf-8")))
+        values: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+        try:
+            values = with_identity(values)
+        except DamagedIdentity as error:
+            if not unidentified:
+                raise
+            values, problem = without_identity(values), str(error)
         config = Config.model_validate(values)
+        config._unidentified = problem
         config.broker.address()
         _check_files(config)
     except FileNotFoundError as error:

@@ -3,6 +3,7 @@
 AgentError
  |- ConfigurationError    the configuration file: the owner's to mend
  |- StateError            the state directory is in use or unreadable
+ |   `- DamagedIdentity   who this device is cannot be read any more
  |- Refusal               a deployment that this device will not run; final for its generation
  |- Denied                the fleet will not have this board; asking again changes nothing
  |- Hindrance             a deployment cannot go on now (disk full, fleet silent); tried again by itself
@@ -26,6 +27,10 @@ class ConfigurationError(AgentError):
 
 class StateError(AgentError):
     """The state directory cannot be used."""
+
+
+class DamagedIdentity(StateError):
+    """What was known of who this device is cannot be read any more."""
 
 
 class _Reasoned(AgentError):

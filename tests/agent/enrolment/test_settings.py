@@ -93,3 +93,36 @@ def test_a_configuration_without_an_identity_is_read_as_before(tmp_path: Path) -
     path.write_text('[device]\nfleet = "home"\nname = "pi"\n[broker]\nurl = "mqtt://127.0.0.1"\n')
     config = load_config(path)
     assert (config.device.identity, config.broker.client_id, config.broker.time_floor) == (None, None, 0.0)
+
+
+@pytest.mark.parametrize("lost", ["identity.json", "device.pem", "device.key"])
+def test_what_is_damaged_is_no_reason_not_to_serve(folder: IdentityFolder, lost: str) -> None:
+    (folder.path / lost).unlink()
+    if lost == "identity.json":
+        folder.record.write_bytes(bytes(100))
+    with pytest.raises(ConfigurationError, match="identity"):
+        load_config(written(folder))
+    config = load_config(written(folder, "[inference]\nthreads = 3\n"), unidentified=True)
+    assert config.unidentified is not None
+    assert ("\n" in config.unidentified, config.inference.threads) == (False, 3)
+    assert (config.broker.address().host, config.trust.root) == ("unidentified.invalid", None)
+
+
+def test_a_key_that_is_kept_elsewhere_is_not_missing(folder: IdentityFolder, tmp_path: Path) -> None:
+    folder.key.unlink()
+    other = tmp_path / "other.key"
+    other.write_text("x")
+    assert load_config(written(folder, f'[broker]\nkey_file = "{other}"\n')).broker.key_file == other
+
+
+def test_what_a_newer_release_wrote_is_not_damaged(folder: IdentityFolder) -> None:
+    folder.record.write_text('{"schema_version": 2}')
+    with pytest.raises(ConfigurationError, match="update"):
+        load_config(written(folder), unidentified=True)
+
+
+def test_a_file_cannot_say_that_nobody_is_known(folder: IdentityFolder) -> None:
+    path = written(folder)
+    path.write_text("_unidentified = 'x'\n" + path.read_text())
+    with pytest.raises(ConfigurationError, match="_unidentified"):
+        load_config(path)

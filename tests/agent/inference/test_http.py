@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import socket
+import struct
 import tracemalloc
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -275,6 +277,23 @@ async def test_a_connection_ends_when_the_client_wants_that(served: Served, head
 
 
 # the orderly end ----
+
+
+@pytest.mark.parametrize("linger", [None, struct.pack("ii", 1, 0)], ids=["closed", "reset"])
+async def test_a_client_that_goes_while_its_last_answer_is_written_is_no_defect(
+    served: Served, linger: bytes | None
+) -> None:
+    problems: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: problems.append(context))
+    with socket.create_connection(served.listener.getsockname()) as client:
+        client.sendall(b"GET /slow HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        await until(lambda: bool(served.asked), 5)
+        if linger is not None:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+    served.hold.set()
+    await asyncio.wait_for(served.server.drain(), 5)
+    gc.collect()
+    assert problems == []
 
 
 async def test_draining_finishes_what_was_accepted(served: Served) -> None:

@@ -19,7 +19,8 @@ from autoglm_edge_agent.enrolment.board_id import board_id
 from autoglm_edge_agent.enrolment.identity import Identity, IdentityFolder
 from autoglm_edge_agent.enrolment.key_process import ask_key
 from autoglm_edge_agent.enrolment.key_wire import Given, KeyOrder, KeyResult
-from autoglm_edge_agent.errors import Denied, Hindrance
+from autoglm_edge_agent.enrolment.settings import missing_file
+from autoglm_edge_agent.errors import DamagedIdentity, Denied, Hindrance
 from autoglm_edge_protocol.claims import Claim
 from autoglm_edge_protocol.enrolment import Board
 
@@ -35,7 +36,7 @@ async def enrol(
         Denied: the fleet refuses, and asking again changes nothing.
         Hindrance: `not-enrolled` after `timeout_s`, `key-failed`. LinkError, StateError, OSError.
     """
-    if (known := folder.read()) is not None:
+    if (known := read_or_lost(folder, say)) is not None:
         return known
     folder.prepare()
     asked = await key(folder.key, KeyOrder())
@@ -54,6 +55,18 @@ async def enrol(
     await _check(answer, folder, key)
     folder.write(answer.identity, answer.certificate, answer.authority, answer.broker_ca, claim.root)
     return answer.identity
+
+
+def read_or_lost(folder: IdentityFolder, say: Say) -> Identity | None:
+    """Return who the board is; None: nobody yet, or that cannot be read any more. Raises StateError."""
+    try:
+        known = folder.read()
+        if known is not None and (missing := missing_file(folder)) is not None:
+            raise DamagedIdentity(f"the identity in {folder.path} is damaged: {missing.name} is missing")
+    except DamagedIdentity as error:
+        say(f"{error}: asking the fleet for it with the claim")
+        return None
+    return known
 
 
 def wanted_name(claim: Claim, board: Board) -> str:

@@ -15,11 +15,12 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from autoglm_edge_agent.errors import StateError
+from autoglm_edge_agent.errors import DamagedIdentity, StateError
+from autoglm_edge_agent.storage.lost_bytes import is_lost
 from autoglm_edge_protocol.claims import BrokerUrl, ClaimId
 from autoglm_edge_protocol.documents import Document, parse
 from autoglm_edge_protocol.durable import Disk
-from autoglm_edge_protocol.errors import ProtocolError
+from autoglm_edge_protocol.errors import MalformedDocument, ProtocolError
 from autoglm_edge_protocol.names import DeviceName, FleetName
 
 RECORD_FILE = "identity.json"
@@ -57,13 +58,15 @@ class IdentityFolder:
         self.root = path / "root.json"
 
     def read(self) -> Identity | None:
-        """Return who the device is; None: nobody yet. Raises StateError."""
+        """Return who the device is; None: nobody yet. Raises DamagedIdentity, StateError."""
         try:
             return parse(Identity, self.record.read_bytes())
         except FileNotFoundError:
             return None
         except (OSError, ProtocolError) as error:
-            raise StateError(f"the identity in {self.path} cannot be used: {error}") from None
+            damaged = is_lost(error) if isinstance(error, OSError) else isinstance(error, MalformedDocument)
+            kind = DamagedIdentity if damaged else StateError
+            raise kind(f"the identity in {self.path} cannot be used: {error}") from None
 
     def prepare(self) -> None:
         """Make the folder, for its owner alone."""

@@ -6,12 +6,18 @@ from pathlib import Path
 from typing import Any
 
 from autoglm_edge_agent.enrolment.identity import Identity, IdentityFolder
-from autoglm_edge_agent.errors import StateError
+from autoglm_edge_agent.errors import DamagedIdentity, StateError
 from autoglm_edge_protocol.durable import Disk
+
+_NOBODY: dict[str, dict[str, Any]] = {
+    "device": {"fleet": "unidentified", "name": "unidentified"},
+    "broker": {"url": "mqtts://unidentified.invalid"},
+}
+"""The name is one that no resolver knows (RFC 6761, section 6.4)."""
 
 
 def with_identity(values: dict[str, Any]) -> dict[str, Any]:
-    """Return the settings of a file, filled up from the identity that it names. Raises StateError."""
+    """Return the settings of a file, filled up from the identity that it names. Raises DamagedIdentity, StateError."""
     device = values.get("device")
     path = device.get("identity") if isinstance(device, dict) else None
     if not isinstance(path, str):
@@ -20,7 +26,22 @@ def with_identity(values: dict[str, Any]) -> dict[str, Any]:
     identity = folder.read()
     if identity is None:
         raise StateError(f"this board is no device yet, {folder.record} is missing: run `autoglm-edge-agent enrol`")
-    return _filled(values, _settings(identity, folder))
+    filled = _filled(values, _settings(identity, folder))
+    if (missing := missing_file(folder, filled.get("broker"))) is not None:
+        raise DamagedIdentity(f"the identity in {folder.path} is damaged: {missing.name} is missing")
+    return filled
+
+
+def without_identity(values: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings of a file whose identity is damaged: what serves is served, and nobody is connected to."""
+    return _filled(values, _NOBODY)
+
+
+def missing_file(folder: IdentityFolder, broker: object = None) -> Path | None:
+    """Return what is missing of the files that prove who we are, unless a configuration's `[broker]` names others."""
+    given = broker if isinstance(broker, dict) else {}
+    files = (("cert_file", folder.certificate), ("key_file", folder.key))
+    return next((path for name, path in files if given.get(name, str(path)) == str(path) and not path.is_file()), None)
 
 
 def _settings(identity: Identity, folder: IdentityFolder) -> dict[str, dict[str, Any]]:

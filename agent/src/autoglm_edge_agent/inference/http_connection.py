@@ -358,7 +358,11 @@ class Connection(asyncio.BufferedProtocol):
             self._alarm.within(STALL_S)
             self._transport.close()
             return
-        self._transport.write_eof()
+        try:
+            self._transport.write_eof()
+        except OSError:  # the client has gone: what was just written has brought its refusal
+            self._transport.abort()
+            return
         self._alarm.within(STALL_S if self._full else LINGER_S)
 
     # time ----

@@ -6,6 +6,7 @@ What is persisted is the journal's, the order of the steps the loop's, each step
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 
 from autoglm_edge_agent.cancellation import in_thread
@@ -26,6 +27,9 @@ from autoglm_edge_agent.updates.watch import Watch
 from autoglm_edge_protocol.deployment import DeploymentReport, DesiredState, Installed, Reason
 
 log = logging.getLogger(__name__)
+
+LOOK_AGAIN_S = 600.0
+"""How long a bundle that was found whole on disk is not read again, while its workers fail every few seconds."""
 
 
 class Updater:
@@ -57,6 +61,8 @@ class Updater:
         steps = Steps(store, self._journal, fetcher, models, capabilities, reserve_bytes, watch)
         self._loop = UpdateLoop(self._journal, steps)
         self.pulse = self._loop.pulse
+        self._whole: tuple[Installed, float] | None = None
+        """The bundle that was found whole on disk, and when."""
 
     @property
     def slots(self) -> Slots:
@@ -149,7 +155,7 @@ class Updater:
             async with journal.switching:
                 if journal.slots.current != installed or journal.slots != slots:
                     return journal.slots.current  # it is told of what was replaced, or repaired, in the meantime
-                if damaged := await in_thread(self._store.forget_damaged, installed):
+                if damaged := await self._forget_damaged(installed):
                     reason = Reason(code=DAMAGED, message=f"{damaged[0]} of {installed.bundle.id} was damaged on disk")
                     log.warning("%s", reason.message)
                     self._fetch_again(installed)
@@ -163,6 +169,15 @@ class Updater:
         except OSError as error:
             log.warning("%s can neither be replaced nor repaired yet: %s", installed.bundle.id, error)
         return journal.slots.current
+
+    async def _forget_damaged(self, installed: Installed) -> list[str]:
+        """Remove what has changed on disk of a bundle, and return what that was. Raises OSError."""
+        now = time.monotonic()
+        if self._whole is not None and self._whole[0] == installed and now - self._whole[1] < LOOK_AGAIN_S:
+            return []
+        damaged = await in_thread(self._store.forget_damaged, installed)
+        self._whole = None if damaged else (installed, now)
+        return damaged
 
     def _fetch_again(self, installed: Installed) -> None:
         """Begin again with a bundle that was confirmed or activated.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from autoglm_edge_fleet.broker_access import emqx, mosquitto, nats
@@ -19,7 +20,7 @@ from autoglm_edge_fleet.broker_access.plan import (
 )
 from autoglm_edge_fleet.broker_access.rights import FLEET_USER
 from autoglm_edge_fleet.database import Database
-from autoglm_edge_fleet.enrolment.authority import FOLDER, Authority
+from autoglm_edge_fleet.enrolment.authority import FOLDER, Authority, Certificate
 from autoglm_edge_fleet.enrolment.certificates import outcast_devices, revocations, valid_certificates
 from autoglm_edge_fleet.errors import BadSettings
 from autoglm_edge_protocol.documents import parse
@@ -62,27 +63,33 @@ class BrokerFolder:
             raise BadSettings(f"{path}: {error}") from None
 
     def configure(self, settings: BrokerSettings) -> tuple[Path, ...]:
-        """Write everything: new certificates for the broker and the fleet, whose key stays, and the rest."""
+        """Write everything: new certificates for the broker and the fleet, whose keys stay, and the rest."""
         now = time.time()
         folder = Path(settings.folder)
         self._disk.make_directories(folder)
-        certificate, key = self._authority.issue_server(settings.hosts, now)
-        self._disk.commit_private(folder / KEY_FILE, key)
-        self._disk.commit(folder / CERTIFICATE_FILE, certificate.pem.encode())
+        self._certify(
+            folder / KEY_FILE, folder / CERTIFICATE_FILE, partial(self._authority.issue_server, settings.hosts, now)
+        )
         self._disk.commit(folder / AUTHORITY_FILE, self._authority.pem().encode())
-        self._certify_fleet(now)
+        self._certify(
+            self._directory / FLEET_KEY,
+            self._directory / FLEET_CERTIFICATE,
+            partial(self._authority.issue_client, FLEET_USER, now),
+        )
         self._disk.commit_private(self._directory / SETTINGS_FILE, settings.to_text().encode())
         fixed = [folder / name for name in (AUTHORITY_FILE, CERTIFICATE_FILE, KEY_FILE)]
         return (*fixed, *self.refresh())
 
-    def _certify_fleet(self, now: float) -> None:
-        """Give the fleet a certificate for the next years. With the same key one file is replaced, whatever happens."""
-        path = self._directory / FLEET_KEY
-        kept = path.read_bytes() if path.is_file() else None
-        certificate, key = self._authority.issue_client(FLEET_USER, now, kept)
+    def _certify(self, key_path: Path, path: Path, issue: Callable[[bytes | None], tuple[Certificate, bytes]]) -> None:
+        """Write a certificate for the next years.
+
+        With the same key one file is replaced: whoever reads both, at any moment or after a loss of power, has a pair.
+        """
+        kept = key_path.read_bytes() if key_path.is_file() else None
+        certificate, key = issue(kept)
         if kept is None:
-            self._disk.commit_private(path, key)
-        self._disk.commit(self._directory / FLEET_CERTIFICATE, certificate.pem.encode())
+            self._disk.commit_private(key_path, key)
+        self._disk.commit(path, certificate.pem.encode())
 
     def refresh(self) -> tuple[Path, ...]:
         """Write anew what devices change, where there is a broker; returns what was written."""

@@ -161,9 +161,12 @@ class Authority:
         subject = _name(device, key.sha256)
         return self._issue(subject, key.public_key, ExtendedKeyUsageOID.CLIENT_AUTH, (), now, DEVICE_LIFE)
 
-    def issue_server(self, hosts: Collection[str], now: float) -> tuple[Certificate, bytes]:
-        """Return a certificate by which devices know a broker, and its key in PEM. Raises as `issue_device`."""
-        key = ec.generate_private_key(ec.SECP256R1())
+    def issue_server(self, hosts: Collection[str], now: float, kept: bytes | None = None) -> tuple[Certificate, bytes]:
+        """Return a certificate by which devices know a broker, and its key in PEM: the one that was `kept`.
+
+        Raises as `issue_device`.
+        """
+        key = _kept_or_new(kept, "broker's key")
         names = [_alternative(host) for host in hosts]
         usage = ExtendedKeyUsageOID.SERVER_AUTH
         return self._issue(_name("broker"), key.public_key(), usage, names, now, SERVER_LIFE), to_pem(key, None)
@@ -173,7 +176,7 @@ class Authority:
 
         Raises as `issue_device`.
         """
-        key = ec.generate_private_key(ec.SECP256R1()) if kept is None else _client_key(kept)
+        key = _kept_or_new(kept, "fleet's key for the broker")
         made = self._issue(_name(user), key.public_key(), ExtendedKeyUsageOID.CLIENT_AUTH, (), now, SERVER_LIFE)
         return made, to_pem(key, None)
 
@@ -254,13 +257,15 @@ def serial_number(key_sha256: str) -> str:
     return key_sha256[:32]
 
 
-def _client_key(pem: bytes) -> ec.EllipticCurvePrivateKey:
+def _kept_or_new(kept: bytes | None, name: str) -> ec.EllipticCurvePrivateKey:
+    if kept is None:
+        return ec.generate_private_key(ec.SECP256R1())
     try:
-        key = from_pem(pem, None)
+        key = from_pem(kept, None)
     except ValueError:
         key = None
     if not isinstance(key, ec.EllipticCurvePrivateKey):
-        raise KeyUnavailable("the fleet's key for the broker is damaged: remove it, then another is made")
+        raise KeyUnavailable(f"the {name} is damaged: remove it, then another is made")
     return key
 
 
