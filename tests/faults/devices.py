@@ -179,11 +179,17 @@ class Device:
         async with asyncio.timeout(20):
             while True:
                 report = self.updater.report()
-                if report and report.generation == generation and report.phase in ("confirmed", "failed"):
+                over = report and report.generation == generation and report.phase in ("confirmed", "failed")
+                if over and self.is_at_rest:
                     return
                 if running.done():
                     await ended(running)
                 await asyncio.sleep(0.001)
+
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether no step is being done: the last one cleans up after its end was committed."""
+        return self.updater._loop._task is None
 
 
 async def ended(running: asyncio.Task[None]) -> None:
@@ -208,7 +214,7 @@ async def repair(device: Device, bundle: ModelBundle) -> None:
                 if running.done():
                     await ended(running)
                 await asyncio.sleep(0.001)
-            while (report := device.updater.report()) is None or report.phase != "confirmed":
+            while (report := device.updater.report()) is None or report.phase != "confirmed" or not device.is_at_rest:
                 if running.done():
                     await ended(running)
                 await asyncio.sleep(0.001)
