@@ -14,6 +14,7 @@ from pathlib import Path
 PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
 
 PACKAGES = {
+    "arch-test": "arch-test",
     "bmaptool": "bmap-tools",
     "cpio": "cpio",
     "debugfs": "e2fsprogs",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import stat
 import struct
 import subprocess
@@ -18,12 +19,14 @@ from tests.firmware import images, packages
 
 from autoglm_edge_firmware.customise.payload import Payload, read_package
 from autoglm_edge_firmware.doctor import examine
-from autoglm_edge_firmware.errors import FirmwareError, SettingRefused
+from autoglm_edge_firmware.errors import FirmwareError, ProgramFailed, SettingRefused
 from autoglm_edge_firmware.image import ImagePlan, apt_sources, build_image, files, layout
 from autoglm_edge_firmware.image.boards import BOARDS, Board, Firmware, board
 from autoglm_edge_firmware.image.build import finish
+from autoglm_edge_firmware.image.root import must_be_possible
 from autoglm_edge_firmware.media import block_map, partitions
 from autoglm_edge_firmware.media.opened import open_medium
+from autoglm_edge_firmware.programs import PACKAGES
 from autoglm_edge_firmware.settings.claim import read_claim
 from autoglm_edge_firmware.settings.wifi import derive
 from autoglm_edge_firmware.write import disks
@@ -282,6 +285,21 @@ class TestBadInput:
         )
         ended = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False)
         assert "making an image needs root" in ended.stderr.splitlines()[-1]
+
+    @pytest.mark.skipif(os.geteuid() != 0, reason="making an image needs root")
+    @pytest.mark.parametrize(("program", "suffix"), [("xz", ".img.xz"), ("arch-test", ".img"), ("mcopy", ".img")])
+    def test_what_would_be_missed_after_minutes_is_missed_at_once(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str, suffix: str
+    ) -> None:
+        (tmp_path / "bin").mkdir()
+        for name in {"arch-test", "dpkg", "mcopy", "mmdebstrap", "xz"} - {program}:
+            (tmp_path / "bin" / name).symlink_to(shutil.which(name) or f"/usr/bin/{name}")
+        other = "arm64" if NATIVE == "amd64" else "amd64"
+        payload = Payload(read_package(packages.deb(tmp_path / "other", other)))
+        wanted = ImagePlan(board(f"generic-{other}"), tmp_path / f"card{suffix}", payload, EPOCH)
+        monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+        with pytest.raises(ProgramFailed, match=f"{program}: not installed: apt install {PACKAGES[program]}"):
+            must_be_possible(wanted)
 
     @pytest.mark.skipif(os.geteuid() != 0, reason="making an image needs root")
     def test_interrupted_it_waits_for_those_who_clean_up(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

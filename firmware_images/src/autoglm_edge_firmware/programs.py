@@ -14,6 +14,7 @@ from pathlib import Path
 from autoglm_edge_firmware.errors import ProgramFailed
 
 PACKAGES = {
+    "arch-test": "arch-test",
     "debugfs": "e2fsprogs",
     "dumpe2fs": "e2fsprogs",
     "e2fsck": "e2fsprogs",

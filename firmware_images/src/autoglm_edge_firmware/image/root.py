@@ -39,9 +39,14 @@ def must_be_possible(plan: ImagePlan) -> None:
         raise FirmwareError("making an image needs root, for the owners of its files: run this with sudo")
     for program in ("mmdebstrap", "mke2fs", "debugfs", "mkfs.vfat", "mcopy"):
         path_of(program)
+    if plan.output.suffix == ".xz":
+        path_of("xz")
     native = run("dpkg", "--print-architecture").decode().strip()
     emulator = _EMULATORS[plan.board.architecture]
-    if plan.board.architecture != native and not (_BINFMT / emulator).exists():
+    if plan.board.architecture == native:
+        return
+    path_of("arch-test")  # without it mmdebstrap does nothing for another architecture
+    if not (_BINFMT / emulator).exists():
         raise FirmwareError(
             f"this machine runs no programs for {plan.board.architecture}: apt install qemu-user-static; "
             f"where {_BINFMT} is empty, mount -t binfmt_misc binfmt_misc {_BINFMT} first"
