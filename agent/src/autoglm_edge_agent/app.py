@@ -274,7 +274,8 @@ class Agent:
 
     def _status(self) -> str:
         current, serving = self._updater.slots.current, self._supervisor.serving
-        return status_text(current, serving, self._updater.report(), connected=self._uplink.connected)
+        text = status_text(current, serving, self._updater.report(), connected=self._uplink.connected)
+        return f"{text}; its identity is damaged" if self._config.unidentified is not None else text
 
     def _on_beat(self, installed: Installed, beat: Beat) -> None:
         self._telemetry.windows.add(installed, beat)
