@@ -21,7 +21,7 @@ PARALLEL_LONG := -n 4 --dist loadfile --no-loadscope-reorder
 # Of each framework, as both run side by side.
 PARALLEL_FRAMEWORK := -n 2 --dist loadfile
 
-.PHONY: bench-frameworks boards help demo test test-long test-main test-tensorflow test-fast test-torch fuzz check format install broker schemas lock clean
+.PHONY: bench-frameworks boards help demo test test-long test-main test-tensorflow test-fast test-release test-torch fuzz check format install broker schemas lock clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /  \1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -39,13 +39,16 @@ test: test-main ## run the tests, the slow ones too, each in the environment tha
 
 test-main: install $(AGENT_VENV)/.complete broker boards ## run all tests but those of TensorFlow and PyTorch models
 	AUTOGLM_EDGE_FAULT_POINTS=$(VENV)/.fault-points AUTOGLM_EDGE_TEST_COUNTS=$(VENV)/.test-counts \
-	  $(BIN)/python -m pytest $(PARALLEL) -m "not long" $(PYTEST_ARGS)
+	  $(BIN)/python -m pytest $(PARALLEL) -m "not long and not release" $(PYTEST_ARGS)
 
 test-long: install broker boards ## run what takes many minutes: power cuts of emulated boards, a Pi 3, images from packages
 	$(BIN)/python -m pytest $(PARALLEL_LONG) -m long $(PYTEST_ARGS)
 
+test-release: install broker boards ## before a release: make a Pi 3's image of Debian's packages and boot it (25 min, root)
+	$(BIN)/python -m pytest -v -m release $(PYTEST_ARGS)
+
 test-fast: install $(AGENT_VENV)/.complete broker boards ## run the fast tests only
-	$(BIN)/python -m pytest $(PARALLEL) -m "not slow" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest $(PARALLEL) -m "not slow and not release" $(PYTEST_ARGS)
 
 test-torch: $(TORCH_VENV)/.complete ## run the tests of PyTorch models, in an environment of their own
 	AUTOGLM_EDGE_TEST_COUNTS=$(TORCH_VENV)/.test-counts \

@@ -24,6 +24,7 @@ from tests.fakes.model_bundles import ModelBundle
 
 from autoglm_edge_fleet.enrolment.claims import ClaimTerms
 from autoglm_edge_fleet.fleet import DeviceStatus, Fleet
+from autoglm_edge_protocol.deployment import ReportedState
 
 T = TypeVar("T")
 Json = dict[str, Any]
@@ -99,6 +100,11 @@ class BoardSite:
     def online(self) -> DeviceStatus | None:
         seen = self.device()
         return seen if seen is not None and seen.device.online else None
+
+    def report(self) -> ReportedState | None:
+        """What the board has said of itself; None before it has."""
+        seen = self.device()
+        return None if seen is None else seen.device.report
 
     def requests(self) -> int | None:
         """How many requests the device has told of; None before there is one."""

@@ -65,6 +65,8 @@ def of_root(plan: ImagePlan, known: Identifiers) -> tuple[File, ...]:
         # Every board makes its own. Empty and not missing: systemd would else enable every unit that there is.
         File("/etc/machine-id", b"", 0o444),
         File("/etc/systemd/network/20-wired.network", _network("en* eth*", 100)),
+        # Modems and telephones that are networks of their own.
+        File("/etc/systemd/network/22-usb.network", _network("usb*", 300)),
         File("/etc/systemd/network/25-wireless.network", _network("wl*", 600)),
         File("/etc/apt/sources.list.d/debian.sources", _sources(plan).encode()),
         File("/usr/local/lib/autoglm-edge/grow-data", board_file("grow-data.sh"), 0o755),
