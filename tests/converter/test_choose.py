@@ -11,16 +11,19 @@ import pytest
 from autoglm_edge_converter.choose import (
     AS_FAST,
     CLEARER_DB,
+    Limits,
     clearest_db,
     doubt_reported,
     fastest_first,
     is_slower,
     refuse_reported,
+    refuse_search,
     shortlist,
     smallest_first,
     steps_up,
     worth_judging,
 )
+from autoglm_edge_converter.laboratory import Timing
 from autoglm_edge_converter.making import in_speeds_of
 from autoglm_edge_converter.metrics.shares import wilson
 from autoglm_edge_converter.quality import TOP1, Figure, OutputScore, Score
@@ -28,7 +31,7 @@ from autoglm_edge_converter.recipes import DYNAMIC, HALF, WEIGHTS, Candidate, Re
 from autoglm_edge_converter.results import Considered, Measured
 from autoglm_edge_converter.search import Demand, SearchResult, Trial
 from autoglm_edge_converter.selection import Selection
-from autoglm_edge_converter.shipping import tell_of_elsewhere, tell_of_float_arithmetic
+from autoglm_edge_converter.shipping import tell_of_elsewhere, tell_of_float_arithmetic, tell_of_limits
 
 
 def trial(recipe: Recipe, drop: float = 0.0, sqnr_db: float = 30.0, floats: tuple[str, ...] = ()) -> Trial:
@@ -131,6 +134,31 @@ def test_where_8_bit_weights_are_all_that_is_shipped_it_is_said_why_nothing_comp
     assert "the best of 1 candidates loses 30.00%" in (told(lossy, "int8-weights") or "")
     assert told(result, "fp32") is None
     assert told(result, "int8-weights", "candidate-0") is None
+
+
+@pytest.mark.parametrize(
+    ("limits", "words"),
+    [
+        (Limits(0.01), None),
+        (Limits(0.01, 100, 500.0), None),
+        (Limits(0.01, 99), "--max-size (100 bytes)"),
+        (Limits(0.01, 99, 499.0), "--max-size (100 bytes) and --max-latency-ms (0.5 ms)"),
+    ],
+)
+def test_a_float_variant_over_the_limits_is_told_of(limits: Limits, words: str | None) -> None:
+    score = Score((OutputScore("y", TOP1, 1.0, 30.0, finite=True),), 10)
+    told = tell_of_limits(Measured("fp32", "fp32", Path("m.onnx"), 100, score, Timing(500.0, 500.0), 1.0, None), limits)
+    assert (told is None) == (words is None)
+    assert words is None or words in (told or "")
+
+
+def test_why_nothing_could_be_run_is_not_that_another_candidate_stands_for_it() -> None:
+    stood_for = Trial(Candidate(Recipe(followers=False)), None, problem="not tried: it changes nothing in this graph")
+    other_length = Trial(Candidate(Recipe()), None)
+    said = refuse_search(SearchResult(None, (stood_for, other_length)), 0.01)
+    assert said == "no candidate could be run: none gave finite answers as long as the original's"
+    crashed = replace(other_length, problem="the runtime crashed")
+    assert "the runtime crashed" in (refuse_search(SearchResult(None, (stood_for, crashed)), 0.01) or "")
 
 
 def test_where_other_8_bits_are_shipped_it_is_said_why_nothing_is_for_the_targets_own_instructions() -> None:

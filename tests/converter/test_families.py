@@ -176,6 +176,12 @@ def test_ranges_that_clip_keep_the_bulk_and_drop_a_lone_outlier() -> None:
     assert 2 < high <= 12
 
 
+def test_ranges_of_huge_values_are_chosen_in_double_precision() -> None:
+    low, high = least_error(seen(np.array([-3e30, 1e30, 3e30] * 100, np.float32)))
+    assert np.isfinite([low, high]).all()
+    assert low < -1e30 and high > 1e30
+
+
 @pytest.mark.parametrize("rule", [least_error, entropy])
 def test_ranges_of_nothing_and_of_one_value_hold_zero(rule: object) -> None:
     assert callable(rule)

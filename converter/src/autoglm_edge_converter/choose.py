@@ -26,6 +26,9 @@ WORTHWHILE = 0.9
 WORTHWHILE_IF_SLOWER = 0.75
 """The same for a variant that is slower than float."""
 
+NOT_TRIED = "not tried"
+"""How the problem of a trial begins whose candidate another one stands for."""
+
 CLEARER_DB = 6.0
 """Half the amplitude of the noise: less is no reason to ship one more variant, or to judge one where all failed."""
 
@@ -179,7 +182,10 @@ def refuse_search(result: SearchResult | None, max_drop: float, integers: bool =
     `integers`: of those with integers throughout, otherwise of the others.
     """
     if result is None:
-        return "the model has no convolution or matrix product with constant weights to quantize"
+        return (
+            "the model has no convolution or matrix product with constant weights in float32 to quantize (a model in "
+            "float16: export it in float32)"
+        )
     recipes = ((trial, trial.candidate.recipe) for trial in result.trials)
     trials = [trial for trial, recipe in recipes if recipe.family == STATIC and recipe.everything == integers]
     if any(within(trial, max_drop) for trial in trials):
@@ -188,7 +194,8 @@ def refuse_search(result: SearchResult | None, max_drop: float, integers: bool =
     late = " before the time was up (--budget-s)" if result.out_of_time else ""
     scored = sum(trial.score is not None for trial in trials)
     if top is None or top.score is None:
-        problem = next((trial.problem for trial in trials if trial.problem), "none gave finite answers")
+        problems = (trial.problem for trial in trials if trial.problem and not trial.problem.startswith(NOT_TRIED))
+        problem = next(problems, "none gave finite answers as long as the original's")
         return f"no candidate could be run: {problem}"
     return (
         f"the best of {scored} candidates{late} loses {top.score.drop:.2%} of {top.score.metric} on the "

@@ -32,6 +32,7 @@ from autoglm_edge_converter.shipping import (
     ship,
     tell_of_elsewhere,
     tell_of_float_arithmetic,
+    tell_of_limits,
 )
 from autoglm_edge_converter.sides import Side
 from autoglm_edge_converter.targets import demands_of
@@ -201,6 +202,8 @@ def in_speeds_of(item: Measured, floats: Mapping[str, float]) -> Measured:
 def _told_of_what_lacks(done: Sequence[Done], plan: Plan, shipped: Sequence[str]) -> list[str]:
     told = []
     for entry in done:
+        if (over := tell_of_limits(entry.float_variant, limits_of(plan))) is not None:
+            told.append(over)
         if entry.found is None:
             continue
         considered = entry.found.selection.considered

@@ -111,7 +111,7 @@ _FACTORS = tuple(float(factor) for factor in np.linspace(1.0, 0.2, 17))
 
 def _histogram(activation: Activation, low: float, high: float) -> tuple[Array, Array]:
     counts, edges = np.histogram(np.concatenate(activation.kept), bins=HISTOGRAM_BINS, range=(low, high))
-    return counts.astype(np.float64), (edges[:-1] + edges[1:]) / 2
+    return counts.astype(np.float64), (edges[:-1].astype(np.float64) + edges[1:]) / 2
 
 
 def _divergence(counts: Array, bins: int, levels: int) -> float:

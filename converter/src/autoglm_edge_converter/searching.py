@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from autoglm_edge_converter.acceptance import Acceptance
 from autoglm_edge_converter.cache import Cache
-from autoglm_edge_converter.choose import CLEARER_DB, clearest_db, worth_judging
+from autoglm_edge_converter.choose import CLEARER_DB, NOT_TRIED, clearest_db, worth_judging
 from autoglm_edge_converter.deadline import Deadline
 from autoglm_edge_converter.laboratory import Timing
 from autoglm_edge_converter.measure import Form, measure_form, time_forms
@@ -23,7 +23,7 @@ from autoglm_edge_converter.shipping import Reported, report_quality
 from autoglm_edge_converter.sides import Side, steps_of
 from autoglm_edge_converter.workbench import Workbench
 
-NO_CHANGE = "not tried: it changes nothing in this graph"
+NO_CHANGE = f"{NOT_TRIED}: it changes nothing in this graph"
 
 MOST_ROUNDS = 4
 """How often is searched altogether."""

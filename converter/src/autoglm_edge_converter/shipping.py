@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from autoglm_edge_converter.acceptance import Acceptance
 from autoglm_edge_converter.assemble import Shipped
-from autoglm_edge_converter.choose import doubt_reported, refuse_reported, refuse_search
+from autoglm_edge_converter.choose import Limits, doubt_reported, refuse_reported, refuse_search
 from autoglm_edge_converter.errors import CandidateFailed
 from autoglm_edge_converter.golden_set import tolerances_of
 from autoglm_edge_converter.plan import FP16, FP32, INT8, Plan
@@ -76,7 +76,10 @@ def ship(item: Measured, acceptance: Acceptance, plan: Plan, base: str, refused:
     limits = tolerances_of(item, acceptance.bench, acceptance.golden)
     if limits is None:
         return None
-    notes = _notes(item, item.candidate, plan.max_drop, base, refused) if item.candidate is not None else []
+    if item.candidate is not None:
+        notes = _notes(item, item.candidate, plan.max_drop, base, refused)
+    else:
+        notes = [note] if (note := tell_of_limits(item, acceptance.limits)) is not None else []
     if plan.demands.targets:
         targets = ", ".join(plan.demands.targets)
         ran = ", ".join(acceptance.oldest.ran(item.path))
@@ -134,6 +137,19 @@ def is_on_8_bits(entry: Considered) -> bool:
 
 def _tried_integers(result: SearchResult) -> bool:
     return any(trial.candidate.recipe.everything for trial in result.trials)
+
+
+def tell_of_limits(item: Measured, limits: Limits) -> str | None:
+    """Return which limits the float variant is over: it is shipped all the same. None where it keeps them."""
+    over = []
+    if limits.max_size_bytes is not None and item.size_bytes > limits.max_size_bytes:
+        over.append(f"--max-size ({item.size_bytes:,} bytes)")
+    wall_us = item.timing.wall_us if item.timing else 0.0
+    if limits.max_latency_us is not None and wall_us > limits.max_latency_us:
+        over.append(f"--max-latency-ms ({wall_us / 1000:.3g} ms)")
+    if not over:
+        return None
+    return f"{item.id} is over {' and '.join(over)}: it is in the bundle as what the other variants are compared with"
 
 
 def tell_of_float_arithmetic(

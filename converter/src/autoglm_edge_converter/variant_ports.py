@@ -29,33 +29,47 @@ class Ports:
 def ports_of(path: Path, source: Original, links: Sequence[Link]) -> Ports:
     """Return the ports of a variant's file. Raises OSError."""
     given, made = {link.input for link in links}, {link.output for link in links}
-    inputs = {port.name: port.spec() for port in source.inputs}
-    stored = _stored(path) if format_of(path) == TFLITE else {}
+    own = _own(path) if format_of(path) == TFLITE else {}
+    inputs = {port.name: _spec(port, own) for port in source.inputs}
     return Ports(
-        inputs=_specs([port for port in source.inputs if port.name not in given], stored),
-        outputs=_specs([port for port in source.outputs if port.name not in made], stored),
+        inputs=tuple(spec for name, spec in inputs.items() if name not in given),
+        outputs=tuple(_spec(port, own) for port in source.outputs if port.name not in made),
         states=tuple(State(input=inputs[link.input], output=link.output) for link in links),
     )
 
 
-def _specs(ports: Sequence[Port], stored: Mapping[str, Stored]) -> tuple[TensorSpec, ...]:
-    specs = ((port.spec(), stored.get(port.name)) for port in ports)
-    return tuple(
-        spec.model_copy(update={"stored": found}) if found and found.datatype != spec.datatype else spec
-        for spec, found in specs
-    )
+@dataclass(frozen=True)
+class _Own:
+    """What a TFLite file itself has of a port."""
+
+    shape: tuple[int | None, ...] | None
+    stored: Stored | None
 
 
-def _stored(path: Path) -> dict[str, Stored]:
-    """Return what stands for real numbers in a TFLite file, by the port's name."""
+def _spec(port: Port, own: Mapping[str, _Own]) -> TensorSpec:
+    spec, found = port.spec(), own.get(port.name)
+    if found is None:
+        return spec
+    if found.shape is not None and len(found.shape) == len(spec.shape):
+        # A road that fixes an axis makes a file that runs with this size alone.
+        fixed = zip(spec.shape, found.shape, strict=True)
+        spec = spec.model_copy(update={"shape": tuple((here or size) if size == -1 else size for size, here in fixed)})
+    if found.stored is not None and found.stored.datatype != spec.datatype:
+        spec = spec.model_copy(update={"stored": found.stored})
+    return spec
+
+
+def _own(path: Path) -> dict[str, _Own]:
+    """Return the ports of a TFLite file by name, with what stands for real numbers in them."""
     from autoglm_edge_converter.tflite.flatbuffer import read_model  # needs packages that ONNX does without
 
     file = read_model(path.read_bytes(), path.name)
     found = {}
     for ports, indices in ((file.inputs, file.main.inputs), (file.outputs, file.main.outputs)):
         for port, index in zip(ports, indices, strict=True):
-            numbers = file.main.tensors[index].quantization
+            numbers, stored = file.main.tensors[index].quantization, None
             if numbers is not None and len(numbers.scales) == 1:
                 datatype, zero_point = port.spec().datatype, int(numbers.zero_points[0])
-                found[port.name] = Stored(datatype=datatype, scale=numbers.scales[0], zero_point=zero_point)
+                stored = Stored(datatype=datatype, scale=numbers.scales[0], zero_point=zero_point)
+            found[port.name] = _Own(port.shape, stored)
     return found

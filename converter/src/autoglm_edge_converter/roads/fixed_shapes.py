@@ -29,9 +29,10 @@ def fixed_graph(model: Path, shapes: Mapping[str, Sequence[int]]) -> tuple[onnx.
 def _with_batch(port: Port) -> tuple[int, ...]:
     sizes = [1 if axis is None and place == 0 else axis for place, axis in enumerate(port.shape or ())]
     if port.shape is None or None in sizes:
+        example = "" if port.shape is None else f", such as {','.join(str(axis or 128) for axis in sizes)}"
         raise BadOption(
             f"input {port.name!r} has a free axis, and TFLite needs its size: give it with --shape "
-            f"{port.name}=1,3,224,224"
+            f"{port.name}=SIZES{example}"
         )
     return tuple(axis for axis in sizes if axis is not None)
 

@@ -6,6 +6,7 @@ What is quantized is named tensor by tensor; everything else stays as it is. Equ
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -57,7 +58,8 @@ def quantize(
             _static_ports(manager)
         ends = {f"t{index}": _extremes(entry) for index, entry in ranges.items()}
         # A channel of nothing but zeros is divided by zero on the way, and comes out as zeros.
-        with np.errstate(all="ignore"):
+        with np.errstate(all="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of models that are quantized in part, which is no mistake
             parameters = ParamsGenerator(changed).generate_quantization_parameters(manager, ends, False)
             written = ModelModifier(changed).modify_model(parameters, enable_progress_bar=False)
         changed = unpack(bytes(written))

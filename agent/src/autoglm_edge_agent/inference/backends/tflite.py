@@ -92,14 +92,14 @@ class TfliteSession:
         return found
 
     def _resize(self, inputs: Sequence[Array]) -> None:
-        changed = False
-        for at, (item, array) in enumerate(zip(self._inputs, inputs, strict=True)):
-            if array.shape != self._shapes[at]:
-                self._interpreter.resize_tensor_input(item["index"], array.shape)
-                self._shapes[at] = array.shape
-                changed = True
-        if changed:
-            self._interpreter.allocate_tensors()
+        shapes = [array.shape for array in inputs]
+        if shapes == self._shapes:
+            return
+        for item, shape in zip(self._inputs, shapes, strict=True):
+            self._interpreter.resize_tensor_input(item["index"], shape)
+        self._shapes = []  # where the model refuses these, the next ones are told again, whatever they are
+        self._interpreter.allocate_tensors()
+        self._shapes = shapes
 
 
 def _left_on_the_cpu(operators: Sequence[dict[str, Any]], outputs: Sequence[int]) -> int:
