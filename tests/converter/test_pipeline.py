@@ -23,6 +23,7 @@ from autoglm_edge_converter.errors import (
     TooFewSamples,
     UnknownShape,
 )
+from autoglm_edge_converter.progress import Silent
 from autoglm_edge_protocol import bundle
 
 
@@ -189,13 +190,25 @@ def test_options_that_do_not_fit_are_said(tmp_path: Path, options: Options, says
     assert not list(tmp_path.glob("out/*"))
 
 
+class Stages(Silent):
+    """Keeps the names of the stages that were begun."""
+
+    def __init__(self) -> None:
+        self.begun: list[str] = []
+
+    def stage(self, name: str, steps: int) -> None:
+        self.begun.append(name)
+
+
 def test_labels_must_be_as_many_as_the_classes(tmp_path: Path) -> None:
     model, samples = linear(tmp_path / "m.onnx"), linear_samples(tmp_path / "s.npz")
     labels = tmp_path / "labels.txt"
     labels.write_text("a\nb\nc\n")
     options = Options(labels=labels, license=labels, precisions=("fp32",))
+    stages = Stages()
     with pytest.raises(BadOption, match="3 labels, the model has 4 classes"):
-        convert(model, samples, tmp_path / "out", options)
+        convert(model, samples, tmp_path / "out", options, stages)
+    assert stages.begun == ["load"], "it is said before the search"
     labels.write_text("a\nb\nc\nd")
     result = convert(model, samples, tmp_path / "out", options)
     assert (result.directory / "labels.txt").read_text() == "a\nb\nc\nd\n"

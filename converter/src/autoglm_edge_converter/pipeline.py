@@ -72,12 +72,13 @@ def convert(
         with Laboratory(data.feeds, Path(scratch), workers, open_cache(options)) as laboratory:
             bench = open_workbench(source, data, laboratory, Path(scratch), options.metric, options.states)
             progress.step("the original's answers")
+            labels = _labels(options, data, bench)
             notes = (*source.notes, *data.notes, *bench.notes)
             for note in notes:
                 progress.note(note)
             made = _explained(make(bench, options, notes, progress), bench)
             progress.stage("bundle", 3)
-            contents = _contents(bench, made, options, data, (identity.name, identity.version))
+            contents = _contents(bench, made, options, data, (identity.name, identity.version), labels)
             try:
                 manifest = write_bundle(staging / BUNDLE, contents)
                 progress.step("variants and golden set")
@@ -147,13 +148,20 @@ def _stand_ins(made: Made) -> dict[str, Path]:
     return {item.id: item.stand_in for item in shipped if item.stand_in is not None}
 
 
-def _contents(bench: Workbench, made: Made, options: Options, data: Data, identity: tuple[str, str]) -> Contents:
+def _labels(options: Options, data: Data, bench: Workbench) -> bytes | None:
+    """Return the labels, one a line; one that does not fit is told of before the search. Raises BadOption, OSError."""
+    if options.labels is not None:
+        return read_labels(options.labels, bench.references)
+    return labels_from_names(data.class_names, bench.references)
+
+
+def _contents(
+    bench: Workbench, made: Made, options: Options, data: Data, identity: tuple[str, str], labels: bytes | None
+) -> Contents:
     if not made.shipped:
         reasons = "; ".join(f"{entry.precision}: {entry.reason}" for entry in made.findings.refusals)
         vague = "no variant could be given a golden set that tells it from a damaged one"
         raise ConversionError(f"no variant can be shipped: {reasons}" if reasons else vague)
-    labels = labels_from_names(data.class_names, bench.references)
-    labels = read_labels(options.labels, bench.references) if options.labels else labels
     report = Report(
         name=identity[0],
         version=identity[1],
