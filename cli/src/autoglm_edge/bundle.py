@@ -77,11 +77,13 @@ def variants_table(manifest: Manifest) -> Table:
 
 def _row(manifest: Manifest, variant: Variant) -> tuple[str, ...]:
     noise = [value for value in variant.quality.sqnr_db.values() if value is not None]
+    # Whole numbers have no noise: they are equal or they are not.
+    differs = variant.quality.metric == "equal" and variant.quality.value < 1.0
     return (
         variant.id,
         variant.precision,
         f"{variant.quality.value:.2%}",
-        f"{min(noise):.1f} dB" if noise else "identical",
+        f"{min(noise):.1f} dB" if noise else "" if differs else "identical",
         megabytes(sum(manifest.file(path).size_bytes for path in variant.files)),
         f"{variant.latency.median_us / 1000:.3f} ms",
         f"{variant.latency.speedup:.2f}x",

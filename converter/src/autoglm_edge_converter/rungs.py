@@ -72,7 +72,7 @@ def fill_rungs(
     progress.step("between")
     for entry in selection.undecided:
         if entry.speedup < NOTICEABLE:
-            how = "slower" if entry.speedup < 1.0 else "hardly faster"
+            how = "slower" if round(entry.speedup, 2) < 1.0 else "hardly faster"
             selection.decide(entry, f"it is {how} than float here ({entry.speedup:.2f} times its speed)")
 
 
