@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from autoglm_edge_firmware.media.opened import open_medium
+
 MIB = 1 << 20
 BOOT_AT = 4 * MIB
 TOOLS = {**os.environ, "PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin", "MTOOLS_SKIP_CHECK": "1", "LC_ALL": "C"}
@@ -138,3 +140,10 @@ def _tool(*command: str, given: str = "") -> str:
 
 def _ended(*command: str, given: str = "") -> subprocess.CompletedProcess[bytes]:
     return subprocess.run(command, input=given.encode(), capture_output=True, check=False, env=TOOLS)
+
+
+def play_back(card: Path) -> None:
+    """Bring what its journals hold into the file systems of a board that lost power, as its next boot would."""
+    for volume in open_medium(card).volumes[1:]:
+        at = f"{card}?offset={volume.partition.start_bytes}"
+        subprocess.run(["e2fsck", "-E", "journal_only", "-y", at], check=False, capture_output=True, env=TOOLS)

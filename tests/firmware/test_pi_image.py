@@ -16,6 +16,7 @@ from tests.boards.abilities import BOOT, why_not
 from tests.boards.kernels import Kernel
 from tests.boards.machines import HOST, RASPI3B, Machine
 from tests.boards.sites import PREFIX, BoardSite, board_site, kept_log
+from tests.firmware import images
 
 from autoglm_edge_firmware.doctor import examine
 from autoglm_edge_firmware.media.opened import open_medium
@@ -50,6 +51,7 @@ def test_a_card_of_debians_packages_makes_a_pi_a_device(tmp_path: Path, request:
         site.wait("connected as a device, with its certificate", site.online, 900)
         report = site.wait("it reports", site.report, 300)
         assert report.facts.board.startswith("Raspberry Pi 3 Model B")
+    images.play_back(card)
     after = examine(card)
     assert (after.claim_state, after.has_booted) == ("used", True)
     assert after.host_name.startswith("plant-a-")
