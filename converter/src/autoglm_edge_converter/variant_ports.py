@@ -34,7 +34,9 @@ def ports_of(path: Path, source: Original, links: Sequence[Link]) -> Ports:
     return Ports(
         inputs=tuple(spec for name, spec in inputs.items() if name not in given),
         outputs=tuple(_spec(port, own) for port in source.outputs if port.name not in made),
-        states=tuple(State(input=inputs[link.input], output=link.output) for link in links),
+        states=tuple(
+            State(input=inputs[link.input].model_copy(update={"stored": None}), output=link.output) for link in links
+        ),
     )
 
 
