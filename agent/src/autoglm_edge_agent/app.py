@@ -22,7 +22,7 @@ from autoglm_edge_agent.commands import Commands
 from autoglm_edge_agent.config import Config
 from autoglm_edge_agent.enrolment.identity import IdentityFolder
 from autoglm_edge_agent.enrolment.renewal import Renewal
-from autoglm_edge_agent.enrolment.settings import missing_file
+from autoglm_edge_agent.enrolment.settings import known_identity
 from autoglm_edge_agent.errors import StateError
 from autoglm_edge_agent.inference.control import Beat
 from autoglm_edge_agent.inference.listeners import (
@@ -200,7 +200,7 @@ class Agent:
         while True:
             await asyncio.sleep(IDENTIFY_AGAIN_S)
             with contextlib.suppress(StateError):
-                if folder.read() is not None and missing_file(folder, section) is None:
+                if known_identity(folder, section) is not None:
                     return
 
     async def _connect(self) -> None:

@@ -89,7 +89,7 @@ def enrol(
     def say(line: str) -> None:
         typer.echo(f"autoglm-edge-agent: {line}", err=True)
 
-    known = read_or_lost(folder, say)
+    known = read_or_lost(folder)
     if known is None:
         with claim.open("rb") as file:
             given = read_claim(file.read(LIMITS.claim_bytes + 1))

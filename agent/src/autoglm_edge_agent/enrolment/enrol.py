@@ -19,7 +19,7 @@ from autoglm_edge_agent.enrolment.board_id import board_id
 from autoglm_edge_agent.enrolment.identity import Identity, IdentityFolder
 from autoglm_edge_agent.enrolment.key_process import ask_key
 from autoglm_edge_agent.enrolment.key_wire import Given, KeyOrder, KeyResult
-from autoglm_edge_agent.enrolment.settings import missing_file
+from autoglm_edge_agent.enrolment.settings import known_identity
 from autoglm_edge_agent.errors import DamagedIdentity, Denied, Hindrance
 from autoglm_edge_protocol.claims import Claim
 from autoglm_edge_protocol.enrolment import Board
@@ -57,16 +57,13 @@ async def enrol(
     return answer.identity
 
 
-def read_or_lost(folder: IdentityFolder, say: Say) -> Identity | None:
+def read_or_lost(folder: IdentityFolder, say: Say = lambda _line: None) -> Identity | None:
     """Return who the board is; None: nobody yet, or that cannot be read any more. Raises StateError."""
     try:
-        known = folder.read()
-        if known is not None and (missing := missing_file(folder)) is not None:
-            raise DamagedIdentity(f"the identity in {folder.path} is damaged: {missing.name} is missing")
+        return known_identity(folder)
     except DamagedIdentity as error:
         say(f"{error}: asking the fleet for it with the claim")
         return None
-    return known
 
 
 def wanted_name(claim: Claim, board: Board) -> str:

@@ -23,13 +23,10 @@ def with_identity(values: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(path, str):
         return values
     folder = IdentityFolder(Path(path), Disk())
-    identity = folder.read()
+    identity = known_identity(folder, values.get("broker"))
     if identity is None:
         raise StateError(f"this board is no device yet, {folder.record} is missing: run `autoglm-edge-agent enrol`")
-    filled = _filled(values, _settings(identity, folder))
-    if (missing := missing_file(folder, filled.get("broker"))) is not None:
-        raise DamagedIdentity(f"the identity in {folder.path} is damaged: {missing.name} is missing")
-    return filled
+    return _filled(values, _settings(identity, folder))
 
 
 def without_identity(values: dict[str, Any]) -> dict[str, Any]:
@@ -37,11 +34,16 @@ def without_identity(values: dict[str, Any]) -> dict[str, Any]:
     return _filled(values, _NOBODY)
 
 
-def missing_file(folder: IdentityFolder, broker: object = None) -> Path | None:
-    """Return what is missing of the files that prove who we are, unless a configuration's `[broker]` names others."""
-    given = broker if isinstance(broker, dict) else {}
-    files = (("cert_file", folder.certificate), ("key_file", folder.key))
-    return next((path for name, path in files if given.get(name, str(path)) == str(path) and not path.is_file()), None)
+def known_identity(folder: IdentityFolder, broker: object = None) -> Identity | None:
+    """Return who the device is, if the files that prove it are there, too; None: nobody yet.
+
+    `broker`: a configuration's `[broker]`, which may name other files. Raises DamagedIdentity, StateError.
+    """
+    identity, given = folder.read(), broker if isinstance(broker, dict) else {}
+    for name, path in (("cert_file", folder.certificate), ("key_file", folder.key)):
+        if identity is not None and given.get(name, str(path)) == str(path) and not path.is_file():
+            raise DamagedIdentity(f"the identity in {folder.path} is damaged: {path.name} is missing")
+    return identity
 
 
 def _settings(identity: Identity, folder: IdentityFolder) -> dict[str, dict[str, Any]]:
