@@ -180,6 +180,7 @@ def test_samples_of_different_shapes_and_two_inputs(tmp_path: Path) -> None:
         (Options(max_drop=1.5), "--max-drop is a fraction"),
         (Options(precisions=("int4",)), "'int4' is not known: choose fp32 or fp16 or int8"),
         (Options(seed=-1), "--seed"),
+        (Options(int8_io=True, formats=("tflite",), precisions=("fp16",)), "add --precision int8"),
         (Options(labels=Path("nowhere.txt")), "is not a file"),
         (Options(shapes=(("x", (1, 9)),)), "--shape x"),
     ],

@@ -182,10 +182,7 @@ def refuse_search(result: SearchResult | None, max_drop: float, integers: bool =
     `integers`: of those with integers throughout, otherwise of the others.
     """
     if result is None:
-        return (
-            "the model has no convolution or matrix product with constant weights in float32 to quantize (a model in "
-            "float16: export it in float32)"
-        )
+        return "the model has no convolution or matrix product with constant weights in float32 to quantize"
     recipes = ((trial, trial.candidate.recipe) for trial in result.trials)
     trials = [trial for trial, recipe in recipes if recipe.family == STATIC and recipe.everything == integers]
     if any(within(trial, max_drop) for trial in trials):

@@ -11,10 +11,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import onnx
+
 from autoglm_edge_converter.errors import BadOption, MissingPackage, NotAModel
 from autoglm_edge_converter.original import FORMATS, ONNX, TFLITE, Original, Rendition
 from autoglm_edge_converter.progress import Progress
 from autoglm_edge_converter.roads.travel import Request, program_of, travel
+from autoglm_edge_converter.single_precision import OTHERS, in_single_precision, other_precision
 from autoglm_edge_converter.source import load_source
 from autoglm_edge_converter.usercode import file_of, is_reference
 from autoglm_edge_protocol.digests import sha256_of_file
@@ -138,10 +141,12 @@ def _from_onnx(
     path: Path, shapes: Mapping[str, tuple[int, ...]], formats: Sequence[str], scratch: Path, progress: Progress
 ) -> Original:
     source = load_source(path, shapes)
-    runnable = scratch / "original.onnx"
-    runnable.write_bytes(source.proto.SerializeToString(deterministic=True))
+    given = scratch / "original.onnx"
+    given.write_bytes(source.proto.SerializeToString(deterministic=True))
     progress.step(f"{path.name}, opset {source.opset}")
-    renditions = [Rendition(ONNX, runnable, AS_IT_CAME)] if ONNX in formats else []
+    runnable, precision, notes = _in_single_precision(source.proto, given)
+    road = AS_IT_CAME if runnable == given else f"{precision} in single precision"
+    renditions = [Rendition(ONNX, runnable, road)] if ONNX in formats else []
     if TFLITE in formats:
         renditions.append(_onnx_to_tflite(runnable, shapes, scratch, progress))
     return Original(
@@ -153,7 +158,25 @@ def _from_onnx(
         outputs=source.outputs,
         runnable=runnable,
         renditions=tuple(renditions),
+        notes=notes,
+        as_given=None if runnable == given else given,
+        precision=precision,
     )
+
+
+def _in_single_precision(proto: onnx.ModelProto, given: Path) -> tuple[Path, str, tuple[str, ...]]:
+    """Return the file to convert, the precision that the weights came in, and why that was kept if it is another."""
+    kind = other_precision(proto)
+    if kind is None:
+        return given, "float32", ()
+    name = OTHERS[kind]
+    try:
+        single = in_single_precision(proto, kind)
+    except ValueError as error:
+        return given, name, (f"the weights are in {name}, and stay so: {error}",)
+    path = given.with_name("single.onnx")
+    path.write_bytes(single.SerializeToString(deterministic=True))
+    return path, name, ()
 
 
 def _onnx_to_tflite(model: Path, shapes: Mapping[str, tuple[int, ...]], scratch: Path, progress: Progress) -> Rendition:

@@ -36,7 +36,7 @@ def prepare_onnx(bench: Workbench, path: Path, options: Options, done: Sequence[
     float_model = _optimise(bench, onnx.load(path), passes, newest_opset, progress)
     floats = [Form(FP32, FP32, bench.write(float_model, FP32))]
     if bench.source.framework == ONNX:
-        floats.insert(0, Form(ORIGINAL, FP32, bench.original))
+        floats.insert(0, Form(ORIGINAL, FP32, bench.as_it_came))
     prune = OFF if options.finetune is not None else options.prune
     pruned, pruning = pruned_graphs(float_model, bench, prune, options.max_drop, options.seed, progress)
     tuned = tuple(_finetuned(entry) for entry in bench.source.renditions if entry.format == ONNX and entry.pruning)

@@ -8,7 +8,7 @@ from autoglm_edge_converter.errors import BadOption
 from autoglm_edge_converter.loading import KERAS, PYTORCH, SAVEDMODEL, check_formats, formats_of, framework_of
 from autoglm_edge_converter.metrics.choice import check_name
 from autoglm_edge_converter.original import FORMATS, ONNX, TFLITE
-from autoglm_edge_converter.plan import PRECISIONS
+from autoglm_edge_converter.plan import INT8, PRECISIONS
 from autoglm_edge_converter.pruned_graphs import AUTO, OFF, check_prune
 from autoglm_edge_converter.results import Options
 from autoglm_edge_converter.targets import demands_of
@@ -47,6 +47,8 @@ def _check_search(options: Options) -> None:
         raise BadOption("--budget-s and --workers are greater than 0")
     if any(limit is not None and limit <= 0 for limit in (options.max_size_bytes, options.max_latency_ms)):
         raise BadOption("--max-size and --max-latency-ms are greater than 0")
+    if options.int8_io and INT8 not in options.precisions:
+        raise BadOption("--int8-io is for 8-bit variants: add --precision int8")
     if options.seed < 0:
         raise BadOption("--seed is a number from 0 up")
 

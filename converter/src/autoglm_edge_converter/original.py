@@ -45,11 +45,15 @@ class Original:
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
     runnable: Path
-    """What gives the reference answers: the original in its own framework."""
+    """What gives the reference answers: the original in its own framework, or in single precision."""
     renditions: tuple[Rendition, ...]
     versions: Mapping[str, str] = field(default_factory=dict)
     """Of the packages that the roads used."""
     notes: tuple[str, ...] = ()
+    as_given: Path | None = None
+    """The file in the precision that it came in, where `runnable` is in single precision instead."""
+    precision: str = "float32"
+    """Of its weights, as it came."""
 
     @cached_property
     def proto(self) -> onnx.ModelProto:

@@ -17,6 +17,7 @@ from autoglm_edge_converter.data.reading import Data, read_data
 from autoglm_edge_converter.destination import BUNDLE, Destination
 from autoglm_edge_converter.errors import ConversionError, OutputUnavailable
 from autoglm_edge_converter.explain.survey import Written, survey
+from autoglm_edge_converter.faithful import compared_as_given
 from autoglm_edge_converter.formats import format_of
 from autoglm_edge_converter.golden_set import golden_samples
 from autoglm_edge_converter.inspection import weighted_nodes
@@ -71,6 +72,7 @@ def convert(
         workers = options.workers or default_workers()
         with Laboratory(data.feeds, Path(scratch), workers, open_cache(options)) as laboratory:
             bench = open_workbench(source, data, laboratory, Path(scratch), options.metric, options.states)
+            bench = compared_as_given(bench)
             progress.step("the original's answers")
             labels = _labels(options, data, bench)
             notes = (*source.notes, *data.notes, *bench.notes)

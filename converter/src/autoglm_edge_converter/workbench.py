@@ -20,6 +20,7 @@ from autoglm_edge_converter.remembering import Link, check_links, find_links, pl
 from autoglm_edge_converter.source import all_nodes
 from autoglm_edge_converter.split import Split
 from autoglm_edge_converter.tensors import Array, Feed, Port
+from autoglm_edge_converter.variety import notes_on_variety
 
 _RUNTIMES = {"onnx": "onnxruntime", "tflite": "LiteRT"}
 
@@ -45,7 +46,7 @@ class Workbench:
     task: TaskMetric | None = None
     """Judges the whole model; None: each output by the metric that suits it."""
     notes: tuple[str, ...] = ()
-    """What a user should know about the choice of the metric, and of states."""
+    """What a user should know about the choice of the metric, of samples that are alike, and of states."""
     links: tuple[Link, ...] = ()
     """The model's states. A sample has a value for each; the golden set is one sequence that begins with zeros."""
 
@@ -53,6 +54,11 @@ class Workbench:
     def original(self) -> Path:
         """What gives the reference answers."""
         return self.source.runnable
+
+    @property
+    def as_it_came(self) -> Path:
+        """What the original's speed is measured with: itself, in its own precision where it runs in that."""
+        return self.source.as_given or self.source.runnable
 
     @property
     def check_samples(self) -> tuple[int, ...]:
@@ -161,6 +167,8 @@ def open_workbench(
                 )
     check_links(links, source.outputs, data.feeds[0], references[0])
     choice = choose_metric(metric, Subject(names, references, data.labels))
+    given = [port.name for port in bench.applications[0]]
+    alike = notes_on_variety(given, data.feeds, names, references)
     told = [f"{link.output} goes into {link.input} again with the next run, the device keeps it" for link in links]
     told = [f"{text} (found by the names; --state none if that is wrong)" for text in told] if states is None else told
-    return replace(bench, references=references, task=choice.task, notes=(*choice.notes, *told))
+    return replace(bench, references=references, task=choice.task, notes=(*choice.notes, *alike, *told))

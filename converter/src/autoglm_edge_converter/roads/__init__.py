@@ -4,7 +4,6 @@
 It prints one JSON document a line on standard output, and whatever its libraries print goes to standard error:
 
     {"step": "load"}                                    something was done
-    {"note": "..."}                                     the user should know
     {"departure": {"runnable": PATH, "inputs": [{"name": "x", "dtype": "float32", "shape": [null, 32, 32, 1]}],
                    "outputs": [...], "renditions": [{"format": "onnx", "path": PATH, "road": "tf2onnx 1.17.0",
                    "problem": null}], "versions": {}, "notes": []}}      the last line, or

@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from autoglm_edge_converter.errors import BadOption, ConversionError, MissingPackage
+from autoglm_edge_converter.original import TFLITE
 from autoglm_edge_converter.usercode import is_reference
 
 Say = Callable[[Mapping[str, object]], None]
@@ -33,9 +34,6 @@ def depart(request: Mapping[str, Any], say: Say) -> dict[str, object]:
     opset = _opset(options)
     original = _load(request, options, scratch)
     say({"step": "load"})
-    notes = _notes(original)
-    for note in notes:
-        say({"note": note})
 
     def step(name: str) -> None:
         say({"step": name})
@@ -50,7 +48,7 @@ def depart(request: Mapping[str, Any], say: Say) -> dict[str, object]:
         "outputs": outputs,
         "renditions": made,
         "versions": versions(),
-        "notes": notes,
+        "notes": _notes(original, request["formats"]),
     }
 
 
@@ -88,12 +86,12 @@ def _opset(options: Mapping[str, Any]) -> int:
         raise BadOption(f"opset {options['opset']!r} is not a number") from None
 
 
-def _notes(original: Any) -> list[str]:
+def _notes(original: Any, formats: Sequence[str]) -> list[str]:
     inputs, _ = original.ports()
     notes = []
     if original.problem is not None:
         notes.append(f"traced, since {original.problem}")
-    if any(None in port["shape"] for port in inputs):
+    if TFLITE in formats and any(None in port["shape"] for port in inputs):
         notes.append("TFLite files from PyTorch have fixed shapes: free axes have size 1 in them")
     return notes
 

@@ -100,8 +100,6 @@ def _follow(lines: Any, progress: Progress) -> Departure | None:
         said = _said(line)
         if "step" in said:
             progress.step(said["step"])
-        elif "note" in said:
-            progress.note(said["note"])
         elif "error" in said:
             raise _KINDS.get(said.get("kind", ""), errors.ConversionError)(said["error"])
         elif "departure" in said:
