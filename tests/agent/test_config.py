@@ -9,7 +9,8 @@ import pytest
 import tomllib
 from pydantic import BaseModel
 
-from autoglm_edge_agent.config import Config, load_config
+from autoglm_edge_agent.config import Config
+from autoglm_edge_agent.config_file import load_config
 from autoglm_edge_agent.errors import ConfigurationError
 
 GOOD = '[device]\nfleet = "f"\nname = "d"\n[broker]\nurl = "mqtt://h"\n'

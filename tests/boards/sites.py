@@ -24,6 +24,7 @@ from tests.fakes.model_bundles import ModelBundle
 
 from autoglm_edge_fleet.enrolment.claims import ClaimTerms
 from autoglm_edge_fleet.fleet import DeviceStatus, Fleet
+from autoglm_edge_protocol.claims import Claim
 from autoglm_edge_protocol.deployment import ReportedState
 
 T = TypeVar("T")
@@ -69,11 +70,15 @@ class BoardSite:
 
     def prepare(self, settings: str = SETTINGS) -> None:
         """Put onto the disk what a card gets: the claim, and what this test changes of the agent's settings."""
-        asks, belongs = (f"mqtts://{HOST}:{port}" for port in (self.broker.enrolment_port, self.broker.port))
-        terms = ClaimTerms(3600, {"site": "berlin"})
-        (claim,) = self.fleet.enrolment.create_claims(1, terms, asks, belongs, name_prefix=PREFIX)
-        disks.put(self.machine.disk, CLAIM, claim.to_text(), self.scratch, disks.ROOT_ONLY)
+        disks.put(self.machine.disk, CLAIM, self.claim().to_text(), self.scratch, disks.ROOT_ONLY)
         disks.put(self.machine.disk, "/etc/autoglm-edge/agent.toml", settings, self.scratch)
+
+    def claim(self, expires_s: float = 3600) -> Claim:
+        """Return a new claim, with the addresses at which the board reaches the broker."""
+        asks, belongs = (f"mqtts://{HOST}:{port}" for port in (self.broker.enrolment_port, self.broker.port))
+        terms = ClaimTerms(expires_s, {"site": "berlin"})
+        (claim,) = self.fleet.enrolment.create_claims(1, terms, asks, belongs, name_prefix=PREFIX)
+        return claim
 
     def switch_on(self) -> None:
         self.began = self.machine.start()

@@ -76,7 +76,7 @@ def wrapper(control: Path) -> list[str]:
 
 def _main() -> None:
     from autoglm_edge_agent.app import Agent
-    from autoglm_edge_agent.config import load_config
+    from autoglm_edge_agent.config_file import load_config
 
     control, *command = sys.argv[1:]
     logging.basicConfig(level=logging.INFO)

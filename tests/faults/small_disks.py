@@ -88,7 +88,7 @@ def _main() -> None:
     import logging
 
     from autoglm_edge_agent.app import Agent
-    from autoglm_edge_agent.config import load_config
+    from autoglm_edge_agent.config_file import load_config
 
     directory, size_bytes, *command = sys.argv[1:]
     logging.basicConfig(level=logging.INFO)

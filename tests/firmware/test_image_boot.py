@@ -15,7 +15,7 @@ import pytest
 from tests.boards import bootable
 from tests.boards.abilities import why_not
 from tests.boards.kernels import kernel
-from tests.boards.machines import HOST, VIRT, Machine
+from tests.boards.machines import VIRT, Machine
 from tests.boards.roots import unpack
 from tests.boards.sites import PREFIX, SETTINGS, BoardSite, board_site, kept_log
 from tests.fakes.model_bundles import ModelBundle, make_model_bundle
@@ -32,7 +32,6 @@ from autoglm_edge_firmware.package.build import build_package
 from autoglm_edge_firmware.write import disks
 from autoglm_edge_firmware.write.cards import give_claim
 from autoglm_edge_fleet.deployments import Deployment
-from autoglm_edge_fleet.enrolment.claims import ClaimTerms
 from autoglm_edge_protocol.claims import read_claim
 from autoglm_edge_protocol.names import BundleId
 from autoglm_edge_protocol.probation import ProbationTerms
@@ -83,10 +82,7 @@ def site(image: Path, tmp_path: Path, request: pytest.FixtureRequest) -> Iterato
         file.truncate(CARD_BYTES)
     machine = Machine(kernel(), card, kept_log(request.node.name), replace(VIRT, root="/dev/vda2"))
     with board_site(machine, tmp_path) as site:
-        asks, belongs = (f"mqtts://{HOST}:{port}" for port in (site.broker.enrolment_port, site.broker.port))
-        terms = ClaimTerms(3600, {"site": "berlin"})
-        (claim,) = site.fleet.enrolment.create_claims(1, terms, asks, belongs, name_prefix=PREFIX)
-        give_claim(disks.find(card), claim)
+        give_claim(disks.find(card), site.claim())
         (root, _) = open_medium(card).exts()
         root.write("/etc/autoglm-edge/agent.toml", SETTINGS.encode())
         yield site

@@ -14,15 +14,14 @@ from pathlib import Path
 import pytest
 from tests.boards.abilities import BOOT, why_not
 from tests.boards.kernels import Kernel
-from tests.boards.machines import HOST, RASPI3B, Machine
-from tests.boards.sites import PREFIX, BoardSite, board_site, kept_log
+from tests.boards.machines import RASPI3B, Machine
+from tests.boards.sites import board_site, kept_log
 from tests.firmware import images
 
 from autoglm_edge_firmware.doctor import examine
 from autoglm_edge_firmware.media.opened import open_medium
 from autoglm_edge_firmware.write import disks
 from autoglm_edge_firmware.write.cards import give_claim
-from autoglm_edge_fleet.enrolment.claims import ClaimTerms
 
 CARD_BYTES = 4 << 30
 """The emulated reader takes cards of powers of two alone."""
@@ -45,7 +44,7 @@ def test_a_card_of_debians_packages_makes_a_pi_a_device(tmp_path: Path, request:
     arguments = (boot.read("/cmdline.txt") or b"").decode().strip()
     machine = Machine(_kernel(card, tmp_path / "kernel"), card, kept_log(request.node.name), RASPI3B, arguments)
     with board_site(machine, tmp_path / "site") as site:
-        _give_claim(site, card)
+        give_claim(disks.find(card), site.claim(36_000))
         site.switch_on()
         site.wait("enrolled with its claim", site.device, 1800)
         site.wait("connected as a device, with its certificate", site.online, 900)
@@ -73,9 +72,3 @@ def _kernel(card: Path, folder: Path) -> Kernel:
         assert data is not None, name
         target.write_bytes(data)
     return kernel
-
-
-def _give_claim(site: BoardSite, card: Path) -> None:
-    asks, belongs = (f"mqtts://{HOST}:{port}" for port in (site.broker.enrolment_port, site.broker.port))
-    (claim,) = site.fleet.enrolment.create_claims(1, ClaimTerms(36_000, {}), asks, belongs, name_prefix=PREFIX)
-    give_claim(disks.find(card), claim)

@@ -27,7 +27,7 @@ from tests.protocol.example_documents import EXAMPLES, MANIFEST, VARIANT
 
 from autoglm_edge_agent.client.datatypes import DATATYPES
 from autoglm_edge_agent.client.wire import REQUEST, REQUEST_KIND
-from autoglm_edge_agent.config import load_config
+from autoglm_edge_agent.config_file import load_config
 from autoglm_edge_agent.errors import ConfigurationError, StateError
 from autoglm_edge_agent.inference.errors import RequestError
 from autoglm_edge_agent.inference.http import HttpServer

@@ -9,7 +9,6 @@ reports <---------------- slots, record     beats ---> telemetry
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import signal
 import time
@@ -21,8 +20,8 @@ from autoglm_edge_agent.cancellation import cancel
 from autoglm_edge_agent.commands import Commands
 from autoglm_edge_agent.config import Config
 from autoglm_edge_agent.enrolment.identity import IdentityFolder
+from autoglm_edge_agent.enrolment.recovery import identity_known_again
 from autoglm_edge_agent.enrolment.renewal import Renewal
-from autoglm_edge_agent.enrolment.settings import known_identity
 from autoglm_edge_agent.errors import StateError
 from autoglm_edge_agent.inference.control import Beat
 from autoglm_edge_agent.inference.listeners import (
@@ -63,8 +62,6 @@ START_S = 60.0
 """What a start takes beside loading the model."""
 CONNECT_AGAIN_S = 60.0
 """After the files of TLS could not be used."""
-IDENTIFY_AGAIN_S = 10.0
-"""Between two looks at an identity that is damaged."""
 
 
 class Agent:
@@ -189,24 +186,13 @@ class Agent:
             ", ".join(endpoints(self._listeners, self._grpc)),
         )
 
-    async def _identify(self) -> None:
-        """Return when it is known again who we are: a new claim has made an identity, or the files were put back."""
-        path, section = self._config.device.identity, self._config.broker.model_dump(mode="json", exclude_none=True)
-        assert path is not None
-        folder = IdentityFolder(path, Disk())
-        log.error(
-            "%s; the fleet is not connected to until that is mended, or a new claim is here", self._config.unidentified
-        )
-        while True:
-            await asyncio.sleep(IDENTIFY_AGAIN_S)
-            with contextlib.suppress(StateError):
-                if known_identity(folder, section) is not None:
-                    return
-
     async def _connect(self) -> None:
         """Begin to connect. What is here serves, whatever has become of the files that prove who we are."""
+        device, broker = self._config.device, self._config.broker
         if self._config.unidentified is not None:
-            await self._identify()
+            assert device.identity is not None
+            given = broker.model_dump(mode="json", exclude_none=True)
+            await identity_known_again(IdentityFolder(device.identity, Disk()), given, self._config.unidentified)
             raise StateError("the identity can be read again, and is read by the next start")
         while True:
             try:

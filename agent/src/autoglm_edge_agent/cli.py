@@ -46,7 +46,7 @@ def run(
     import faulthandler
 
     from autoglm_edge_agent.app import Agent
-    from autoglm_edge_agent.config import load_config
+    from autoglm_edge_agent.config_file import load_config
 
     faulthandler.enable()  # where it hangs when the service manager ends it with SIGABRT
     logging.basicConfig(
@@ -100,7 +100,7 @@ def enrol(
 @app.command()
 def check(config: ConfigOption = DEFAULT_CONFIG) -> None:
     """Read the configuration and say what is wrong with it, without starting anything."""
-    from autoglm_edge_agent.config import load_config
+    from autoglm_edge_agent.config_file import load_config
 
     loaded = load_config(config)
     typer.echo(f"{config} is right: device {loaded.device.name} of fleet {loaded.device.fleet} at {loaded.broker.url}")
@@ -118,7 +118,7 @@ def update(
 
     Exit code 1: it was refused or has failed; the line says why.
     """
-    from autoglm_edge_agent.config import load_config
+    from autoglm_edge_agent.config_file import load_config
     from autoglm_edge_agent.trust.stick import update_from
 
     loaded = load_config(config)

@@ -1,4 +1,4 @@
-"""The agent's configuration file (TOML)."""
+"""The sections of the agent's configuration, and what may stand in them; `config_file` reads them."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator, model_validator
 
 from autoglm_edge_agent.addresses import address_of, is_loopback, split_address
-from autoglm_edge_agent.enrolment.settings import with_identity, without_identity
-from autoglm_edge_agent.errors import ConfigurationError, DamagedIdentity, StateError
+from autoglm_edge_agent.errors import ConfigurationError
 from autoglm_edge_agent.inference.control import AccessOrder, ServingOrder
 from autoglm_edge_agent.inference.measurement import Weights
 from autoglm_edge_agent.inference.options import ProviderName
@@ -20,16 +19,10 @@ from autoglm_edge_agent.inference.probing import ProbeTerms
 from autoglm_edge_agent.updates.allowance import QuietHours
 from autoglm_edge_agent.updates.policy import SOURCES, SourceName, TransferPolicy
 from autoglm_edge_protocol.documents import first_problem
-from autoglm_edge_protocol.errors import ProtocolError
 from autoglm_edge_protocol.limits import LIMITS
 from autoglm_edge_protocol.mqtt import BrokerAddress
 from autoglm_edge_protocol.names import DeviceName, FleetName
 from autoglm_edge_protocol.probation import LONGEST_S, ProbationTerms, ShadowTerms
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 _SUN_PATH_BYTES = 107
 """The longest path of a Unix socket on Linux, without its final NUL."""
@@ -322,6 +315,12 @@ class Config(_Section):
         """Why it is not known any more who this device is; None: it is known."""
         return self._unidentified
 
+    def without_identity(self, problem: str) -> Config:
+        """Return a copy of which it is not known who the device is, and why."""
+        copy = self.model_copy()
+        copy._unidentified = problem
+        return copy
+
 
 def _is_https(url: str) -> bool:
     """Whether this is an address that a server can be asked at."""
@@ -337,54 +336,6 @@ def _is_https(url: str) -> bool:
 def _check_plain(path: Path | None) -> None:
     if path is not None and "\0" in str(path):
         raise ValueError("a path cannot hold a NUL")
-
-
-def _check_files(config: Config) -> None:
-    broker, trust = config.broker, config.trust
-    given = [("broker", name, getattr(broker, name)) for name in ("ca_file", "cert_file", "key_file")]
-    given += [("trust", name, getattr(trust, name)) for name in ("root", "ca_file")]
-    names = ("token_file", "cert_file", "key_file", "client_ca_file")
-    given += [("inference", name, getattr(config.inference, name)) for name in names]
-    for section, name, path in given:
-        if path is not None and not path.is_file():
-            raise FileNotFoundError(f"[{section}] {name} = {str(path)!r} is no file")
-
-
-def load_config(path: Path, *, unidentified: bool = False) -> Config:
-    """Read the configuration. Raises ConfigurationError.
-
-    `unidentified`: also where the identity that it names is damaged; the configuration then says so.
-    """
-    problem: str | None = None
-    try:
-        values: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
-        try:
-            values = with_identity(values)
-        except DamagedIdentity as error:
-            if not unidentified:
-                raise
-            values, problem = without_identity(values), str(error)
-        config = Config.model_validate(values)
-        config._unidentified = problem
-        config.broker.address()
-        _check_files(config)
-    except FileNotFoundError as error:
-        if path.exists():
-            raise ConfigurationError(f"{path}: {error}") from None
-        raise ConfigurationError(f"{path} does not exist; docs/agent.md shows a configuration to start from") from None
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigurationError(f"{path} is not TOML: {error}") from None
-    except RecursionError:
-        raise ConfigurationError(f"{path} is not TOML: nested too deeply") from None
-    except StateError as error:
-        raise ConfigurationError(f"{path}: {error}") from None
-    except (OSError, UnicodeError) as error:
-        raise ConfigurationError(f"{path} cannot be read: {error}") from None
-    except ValidationError as error:
-        raise ConfigurationError(f"{path}: {first_problem(error)}") from None
-    except ProtocolError as error:
-        raise ConfigurationError(f"{path}: {error}") from None
-    return config
 
 
 def serving_section(socket: Path | None, **settings: Any) -> InferenceSection:

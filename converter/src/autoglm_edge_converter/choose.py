@@ -11,6 +11,7 @@ import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+from autoglm_edge_converter.laboratory import Timing
 from autoglm_edge_converter.quality import Score
 from autoglm_edge_converter.recipes import HALF, STATIC, WEIGHTS, Candidate
 from autoglm_edge_converter.results import Considered
@@ -50,15 +51,20 @@ class Limits:
     max_size_bytes: int | None = None
     max_latency_us: float | None = None
 
+    def exceeded(self, size_bytes: int, timing: Timing | None) -> str | None:
+        """Return the options that a form is over, with its figures; None where it keeps them, or was not timed."""
+        over = []
+        if self.max_size_bytes is not None and size_bytes > self.max_size_bytes:
+            over.append(f"--max-size ({size_bytes:,} bytes)")
+        if self.max_latency_us is not None and timing is not None and timing.wall_us > self.max_latency_us:
+            over.append(f"--max-latency-ms ({timing.wall_us / 1000:.3g} ms)")
+        return " and ".join(over) or None
+
     def broken_by(self, entry: Considered) -> str | None:
-        """Return the limit that a timed candidate breaks, in words."""
-        if self.max_size_bytes is not None and entry.size_bytes > self.max_size_bytes:
-            return f"{entry.size_bytes:,} bytes are more than --max-size allows"
-        timed_here = not entry.trial.candidate.recipe.everything
-        late = self.max_latency_us is not None and entry.timing and entry.timing.wall_us > self.max_latency_us
-        if timed_here and late and entry.timing:
-            return f"{entry.timing.wall_us / 1000:.2f} ms a run are more than --max-latency-ms allows"
-        return None
+        """Return why a timed candidate is not shipped; the time here says nothing of what other processors run."""
+        timing = None if entry.trial.candidate.recipe.everything else entry.timing
+        over = self.exceeded(entry.size_bytes, timing)
+        return None if over is None else f"it is over {over}"
 
 
 def shortlist(trials: Sequence[Trial], max_drop: float) -> tuple[Trial, ...]:

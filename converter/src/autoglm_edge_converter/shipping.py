@@ -141,15 +141,10 @@ def _tried_integers(result: SearchResult) -> bool:
 
 def tell_of_limits(item: Measured, limits: Limits) -> str | None:
     """Return which limits the float variant is over: it is shipped all the same. None where it keeps them."""
-    over = []
-    if limits.max_size_bytes is not None and item.size_bytes > limits.max_size_bytes:
-        over.append(f"--max-size ({item.size_bytes:,} bytes)")
-    wall_us = item.timing.wall_us if item.timing else 0.0
-    if limits.max_latency_us is not None and wall_us > limits.max_latency_us:
-        over.append(f"--max-latency-ms ({wall_us / 1000:.3g} ms)")
-    if not over:
+    over = limits.exceeded(item.size_bytes, item.timing)
+    if over is None:
         return None
-    return f"{item.id} is over {' and '.join(over)}: it is in the bundle as what the other variants are compared with"
+    return f"{item.id} is over {over}: it is in the bundle as what the other variants are compared with"
 
 
 def tell_of_float_arithmetic(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from autoglm_edge_agent.config import load_config
+from autoglm_edge_agent.config_file import load_config
 from autoglm_edge_agent.enrolment.identity import Identity, IdentityFolder
 from autoglm_edge_agent.errors import ConfigurationError
 from autoglm_edge_protocol.durable import Disk
