@@ -232,13 +232,22 @@ class Store:
     def _needed(self, keep: set[str]) -> set[str] | None:
         needed = set(keep)
         for digest in keep:
-            try:
-                data = self.object_path(digest).read_bytes()
-                manifest = parse(Manifest, data, LIMITS.manifest_bytes)
-            except (OSError, ProtocolError):
+            files = self._files_of(digest)
+            if files is None:
                 return None
-            needed |= {entry.sha256 for entry in manifest.files}
+            needed |= files
         return needed
+
+    def _files_of(self, digest: str) -> set[str] | None:
+        """Return what a manifest lists, as an object or in its bundle's tree, where a lost object is left."""
+        for path in (self.object_path(digest), self.directory / "bundles" / digest / MANIFEST_PATH):
+            try:
+                data = read_kept(path)
+                if sha256_of(data) == digest:
+                    return {entry.sha256 for entry in parse(Manifest, data, LIMITS.manifest_bytes).files}
+            except (OSError, ProtocolError):
+                continue
+        return None
 
 
 def _intact(path: Path, sha256: str) -> bool:
