@@ -12,11 +12,17 @@ from onnx import TensorProto, numpy_helper
 from tests.converter.odd_graphs import in_double_precision, in_half_precision, model, node, tensor, value, weight
 
 from autoglm_edge_converter import Options, convert
-from autoglm_edge_converter.errors import ModelDoesNotRun
+from autoglm_edge_converter.cache import NoCache
+from autoglm_edge_converter.data.reading import read_data
+from autoglm_edge_converter.given_precision import open_in_single_precision
+from autoglm_edge_converter.laboratory import Laboratory
+from autoglm_edge_converter.loading import Loading, load_original
+from autoglm_edge_converter.progress import Silent
 from autoglm_edge_converter.recipes import STATIC
 from autoglm_edge_converter.results import Findings
 from autoglm_edge_converter.runners.onnx import open_session
 from autoglm_edge_converter.single_precision import in_single_precision, other_precision
+from autoglm_edge_converter.workbench import open_workbench
 from autoglm_edge_protocol import bundle
 
 HALF = TensorProto.FLOAT16
@@ -138,7 +144,7 @@ def test_what_does_not_even_run_in_its_own_precision_is_converted(tmp_path: Path
     assert any("bfloat16 does not run here" in note for note in found.notes)
 
 
-def test_answers_that_hang_on_the_precision_are_refused(tmp_path: Path) -> None:
+def test_a_model_whose_answers_hang_on_its_precision_stays_as_it_came(tmp_path: Path) -> None:
     """1 + 2e-4 is 1 in half precision, and the model answers with what is left of the 2e-4."""
     proto, feeds = in_half()
     del proto.graph.node[:]
@@ -157,5 +163,21 @@ def test_answers_that_hang_on_the_precision_are_refused(tmp_path: Path) -> None:
     proto.graph.initializer.extend(
         [tensor(np.array(2e-4, np.float32), "small"), tensor(np.array(1, np.float32), "one")]
     )
-    with pytest.raises(ModelDoesNotRun, match="answers otherwise when its float16"):
-        convert(*save(tmp_path, proto, feeds), tmp_path / "out", Options(budget_s=5.0))
+    result = convert(*save(tmp_path, proto, feeds), tmp_path / "out", Options(budget_s=5.0))
+    assert any("the weights stay in float16, of which" in note for note in result.findings.notes)
+    assert bundle.verify(result.directory).variants[0].quality.value == 1.0
+
+
+def test_what_the_runtime_does_not_take_in_single_precision_stays_as_it_came(tmp_path: Path) -> None:
+    proto, feeds = in_half()
+    path, samples = save(tmp_path, proto, feeds)
+    source = load_original(str(path), Loading(), tmp_path, Silent())
+    assert source.as_given is not None
+    single = onnx.load(source.runnable)
+    single.graph.node[-1].attribute[0].i = TensorProto.FLOAT  # and the output is said to be of halves
+    onnx.save(single, source.runnable)
+    data = read_data(samples, source.inputs, 0)
+    with Laboratory(data.feeds, tmp_path, 1, NoCache()) as laboratory:
+        bench = open_in_single_precision(source, lambda one: open_workbench(one, data, laboratory, tmp_path))
+    assert bench.source.runnable == source.as_given == bench.source.renditions[0].path
+    assert any(note.startswith("the weights stay in float16") for note in bench.notes)

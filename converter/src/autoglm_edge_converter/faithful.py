@@ -1,18 +1,13 @@
-"""Whether what is converted is the model: the float file of a road, or of another precision, against the original."""
+"""Whether a road kept to the model: the float file against the original's own answers."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-from autoglm_edge_converter.errors import CandidateFailed, ModelDoesNotRun
+from autoglm_edge_converter.errors import CandidateFailed
 from autoglm_edge_converter.original import Rendition
 from autoglm_edge_converter.workbench import Workbench
 
 LEAST_SQNR_DB = 60.0
 """Float arithmetic in another order keeps 90 dB and more; what loses more than this computes something else."""
-
-LEAST_AS_GIVEN_DB = 30.0
-"""Sums in half precision leave 40 dB and more in deep networks; what leaves less is no rounding."""
 
 
 def check_rendition(bench: Workbench, rendition: Rendition) -> str | None:
@@ -32,29 +27,3 @@ def check_rendition(bench: Workbench, rendition: Rendition) -> str | None:
             f"at least {LEAST_SQNR_DB:g} are expected"
         )
     return None
-
-
-def compared_as_given(bench: Workbench) -> Workbench:
-    """Compare with the answers in the precision that the original came in; the notes then say how near they are.
-
-    Raises ModelDoesNotRun where they are not near.
-    """
-    given, precision = bench.source.as_given, bench.source.precision
-    if given is None:
-        return bench
-    said = f"the weights came in {precision} and are computed in float32"
-    alone = replace(bench.source, as_given=None)
-    try:
-        found = bench.compare(given, bench.check_samples)
-    except CandidateFailed as error:
-        return replace(bench, source=alone, notes=(*bench.notes, f"{said}: {precision} does not run here ({error})"))
-    if not found.finite:
-        overflows = f"{said}: in {precision} the model gives NaN, infinity or another shape"
-        return replace(bench, source=alone, notes=(*bench.notes, overflows))
-    if found.sqnr_db is not None and found.sqnr_db < LEAST_AS_GIVEN_DB:
-        raise ModelDoesNotRun(
-            f"{bench.source.path} answers otherwise when its {precision} is computed in float32, "
-            f"{found.sqnr_db:.0f} dB in {found.worst.output!r}: export it in float32"
-        )
-    near = "the same answers" if found.sqnr_db is None else f"{found.sqnr_db:.0f} dB from the answers in {precision}"
-    return replace(bench, notes=(*bench.notes, f"{said}: {near}"))

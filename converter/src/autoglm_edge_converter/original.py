@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -62,6 +62,17 @@ class Original:
         assert found is not None
         assert found.path is not None
         return onnx.load(found.path)
+
+    def as_it_came(self) -> Original:
+        """Return it in the precision that it came in."""
+        if self.as_given is None:
+            return self
+        own = {self.runnable: self.as_given}
+        renditions = tuple(
+            entry if entry.path is None else replace(entry, path=own.get(entry.path, entry.path))
+            for entry in self.renditions
+        )
+        return replace(self, runnable=self.as_given, as_given=None, renditions=renditions)
 
     def rendition(self, name: str) -> Rendition | None:
         """Return the unpruned float file of a format, None where there is none."""

@@ -17,8 +17,8 @@ from autoglm_edge_converter.data.reading import Data, read_data
 from autoglm_edge_converter.destination import BUNDLE, Destination
 from autoglm_edge_converter.errors import ConversionError, OutputUnavailable
 from autoglm_edge_converter.explain.survey import Written, survey
-from autoglm_edge_converter.faithful import compared_as_given
 from autoglm_edge_converter.formats import format_of
+from autoglm_edge_converter.given_precision import open_in_single_precision
 from autoglm_edge_converter.golden_set import golden_samples
 from autoglm_edge_converter.inspection import weighted_nodes
 from autoglm_edge_converter.labels import labels_from_names, read_labels
@@ -71,11 +71,14 @@ def convert(
         progress.step(f"{data.found} samples")
         workers = options.workers or default_workers()
         with Laboratory(data.feeds, Path(scratch), workers, open_cache(options)) as laboratory:
-            bench = open_workbench(source, data, laboratory, Path(scratch), options.metric, options.states)
-            bench = compared_as_given(bench)
+
+            def opened(original: Original) -> Workbench:
+                return open_workbench(original, data, laboratory, Path(scratch), options.metric, options.states)
+
+            bench = open_in_single_precision(source, opened)
             progress.step("the original's answers")
             labels = _labels(options, data, bench)
-            notes = (*source.notes, *data.notes, *bench.notes)
+            notes = (*bench.source.notes, *data.notes, *bench.notes)
             for note in notes:
                 progress.note(note)
             made = _explained(make(bench, options, notes, progress), bench)

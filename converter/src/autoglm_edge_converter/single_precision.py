@@ -58,11 +58,13 @@ def in_single_precision(proto: onnx.ModelProto, kind: int) -> onnx.ModelProto:
             for attribute in node.attribute:
                 if attribute.name in _KINDS and attribute.i == kind:
                     attribute.i = SINGLE
+                for described in (attribute.tp, *attribute.type_protos):
+                    _set_type(described, kind)
         for value in graph.value_info:
-            _set_type(value, kind)
+            _set_type(value.type, kind)
     for graph in list(_graphs(model.graph))[1:]:
         for value in (*graph.input, *graph.output):
-            _set_type(value, kind)
+            _set_type(value.type, kind)
     _keep_interface(model.graph, kind)
     if model.ByteSize() > _MOST_BYTES:
         raise ValueError("it would have more than 2 GiB")
@@ -98,9 +100,16 @@ def _widen(tensor: onnx.TensorProto, kind: int) -> None:
     tensor.CopyFrom(numpy_helper.from_array(single, tensor.name))
 
 
-def _set_type(value: onnx.ValueInfoProto, kind: int) -> None:
-    if value.type.tensor_type.elem_type == kind:
-        value.type.tensor_type.elem_type = SINGLE
+def _set_type(described: onnx.TypeProto, kind: int) -> None:
+    """Set the type of what a tensor holds, also of one in a sequence, an optional value or a map."""
+    found = described.WhichOneof("value")
+    if found in ("tensor_type", "sparse_tensor_type"):
+        if getattr(described, found).elem_type == kind:
+            getattr(described, found).elem_type = SINGLE
+    elif found in ("sequence_type", "optional_type"):
+        _set_type(getattr(described, found).elem_type, kind)
+    elif found == "map_type":
+        _set_type(described.map_type.value_type, kind)
 
 
 def _keep_interface(graph: onnx.GraphProto, kind: int) -> None:
@@ -120,7 +129,7 @@ def _keep_interface(graph: onnx.GraphProto, kind: int) -> None:
     names = {name: free(name) for name in dict.fromkeys((*entries, *exits))}
     for value in graph.input:
         if value.name in constants:
-            _set_type(value, kind)
+            _set_type(value.type, kind)
     _rename(graph, names)
     make = onnx.helper.make_node
     casts = [make("Cast", [name], [names[name]], f"{names[name]}_in", to=SINGLE) for name in entries]
