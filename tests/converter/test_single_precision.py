@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import ml_dtypes
@@ -21,11 +22,12 @@ from autoglm_edge_converter.progress import Silent
 from autoglm_edge_converter.recipes import STATIC
 from autoglm_edge_converter.results import Findings
 from autoglm_edge_converter.runners.onnx import open_session
-from autoglm_edge_converter.single_precision import in_single_precision, other_precision
-from autoglm_edge_converter.workbench import open_workbench
+from autoglm_edge_converter.single_precision import in_single_precision, precision_of
+from autoglm_edge_converter.workbench import Workbench, open_workbench
 from autoglm_edge_protocol import bundle
 
 HALF = TensorProto.FLOAT16
+Change = Callable[[onnx.GraphProto], None]
 
 
 def branching() -> onnx.ModelProto:
@@ -62,7 +64,7 @@ def test_what_names_a_type_is_single_and_the_interface_stays() -> None:
     given = branching()
     untouched = onnx.ModelProto.FromString(given.SerializeToString())
     onnx.checker.check_model(given)
-    kind = other_precision(given)
+    kind = precision_of(given)
     assert kind == HALF
     single = in_single_precision(given, HALF)
     onnx.checker.check_model(single, full_check=True)
@@ -80,11 +82,11 @@ def test_what_names_a_type_is_single_and_the_interface_stays() -> None:
 
 
 def test_a_precision_is_that_of_most_weights() -> None:
-    assert other_precision(in_half_precision()[0]) == HALF
-    assert other_precision(in_double_precision()[0]) == TensorProto.DOUBLE
+    assert precision_of(in_half_precision()[0]) == HALF
+    assert precision_of(in_double_precision()[0]) == TensorProto.DOUBLE
     mixed = in_half_precision()[0]
     mixed.graph.initializer.append(tensor(np.zeros((100, 100), np.float32), "large"))
-    assert other_precision(mixed) is None
+    assert precision_of(mixed) == TensorProto.FLOAT
 
 
 def test_what_single_precision_does_not_hold_is_left() -> None:
@@ -126,8 +128,7 @@ def converted(folder: Path, proto: onnx.ModelProto, feeds: list[dict[str, np.nda
 
 def test_a_model_in_half_precision_gets_what_any_other_gets(tmp_path: Path) -> None:
     notes = converted(tmp_path, *in_half()).notes
-    # Where nothing but its own conversions is in half precision, the runtime computes in float32, too.
-    assert "the weights came in float16 and are computed in float32: the same answers" in notes
+    assert "the weights came in float16 and are computed in float32" in notes
 
 
 def test_what_does_not_even_run_in_its_own_precision_is_converted(tmp_path: Path) -> None:
@@ -141,7 +142,8 @@ def test_what_does_not_even_run_in_its_own_precision_is_converted(tmp_path: Path
     proto.graph.node[-1].output[0] = "c"
     proto.graph.node.append(node("Cast", ["c"], ["y"], to=TensorProto.FLOAT))
     found = converted(tmp_path, proto, [{"x": feed["x"].astype(np.float32)} for feed in feeds])
-    assert any("bfloat16 does not run here" in note for note in found.notes)
+    (note,) = [note for note in found.notes if "came in bfloat16 and are computed in float32, and so is what" in note]
+    assert "onnxruntime does not run" in note
 
 
 def test_a_model_whose_answers_hang_on_its_precision_stays_as_it_came(tmp_path: Path) -> None:
@@ -164,20 +166,170 @@ def test_a_model_whose_answers_hang_on_its_precision_stays_as_it_came(tmp_path: 
         [tensor(np.array(2e-4, np.float32), "small"), tensor(np.array(1, np.float32), "one")]
     )
     result = convert(*save(tmp_path, proto, feeds), tmp_path / "out", Options(budget_s=5.0))
-    assert any("the weights stay in float16, of which" in note for note in result.findings.notes)
+    assert any("came in float16 and stay so" in note for note in result.findings.notes)
     assert bundle.verify(result.directory).variants[0].quality.value == 1.0
 
 
-def test_what_the_runtime_does_not_take_in_single_precision_stays_as_it_came(tmp_path: Path) -> None:
-    proto, feeds = in_half()
-    path, samples = save(tmp_path, proto, feeds)
-    source = load_original(str(path), Loading(), tmp_path, Silent())
-    assert source.as_given is not None
-    single = onnx.load(source.runnable)
-    single.graph.node[-1].attribute[0].i = TensorProto.FLOAT  # and the output is said to be of halves
-    onnx.save(single, source.runnable)
+def opened(folder: Path, proto: onnx.ModelProto, feeds: list[dict[str, np.ndarray]], change: Change) -> Workbench:
+    """Return the workbench of a model whose form in single precision was changed."""
+    path, samples = save(folder, proto, feeds)
+    source = load_original(str(path), Loading(), folder, Silent())
+    assert source.single is not None
+    single = onnx.load(source.single)
+    change(single.graph)
+    onnx.save(single, source.single)
     data = read_data(samples, source.inputs, 0)
-    with Laboratory(data.feeds, tmp_path, 1, NoCache()) as laboratory:
-        bench = open_in_single_precision(source, lambda one: open_workbench(one, data, laboratory, tmp_path))
-    assert bench.source.runnable == source.as_given == bench.source.renditions[0].path
-    assert any(note.startswith("the weights stay in float16") for note in bench.notes)
+    with Laboratory(data.feeds, folder, 1, NoCache()) as laboratory:
+        bench = open_in_single_precision(source, lambda one: open_workbench(one, data, laboratory, folder))
+    assert bench.source.runnable == source.runnable
+    return bench
+
+
+def of_another_type(graph: onnx.GraphProto) -> None:
+    graph.node[-1].attribute[0].i = TensorProto.FLOAT  # and the output is said to be of halves
+
+
+def of_nothing(graph: onnx.GraphProto) -> None:
+    graph.node[-1].op_type = "Log"
+    del graph.node[-1].attribute[:]
+    graph.output[0].type.tensor_type.elem_type = TensorProto.FLOAT
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [(of_another_type, "in float32 the model does not run"), (of_nothing, "in float32 it gives NaN, infinity")],
+)
+def test_what_fails_in_single_precision_stays_as_it_came(tmp_path: Path, change: Change, says: str) -> None:
+    bench = opened(tmp_path, *in_half(), change)
+    assert bench.source.single is None
+    assert bench.source.renditions[0].path == bench.original
+    assert says in bench.notes[0]
+
+
+def test_whole_numbers_that_hang_on_the_precision_are_compared_too(tmp_path: Path) -> None:
+    """Milliseconds since 1970 have more digits than single precision holds."""
+    proto, _ = in_double_precision()
+    del proto.graph.node[:]
+    proto.graph.node.extend(
+        [
+            node("Cast", ["x"], ["exact"], to=TensorProto.DOUBLE),
+            node("Div", ["exact", "thousand"], ["s"]),
+            node("Floor", ["s"], ["f"]),
+            node("Cast", ["f"], ["y"], to=TensorProto.INT64),
+        ]
+    )
+    proto.graph.initializer.append(tensor(np.array(1000.0), "thousand"))
+    proto.graph.input[0].CopyFrom(value("x", ("N", 4), TensorProto.INT64))
+    proto.graph.output[0].CopyFrom(value("y", ("N", 4), TensorProto.INT64))
+    feeds = [{"x": np.array([[1_764_400_077_123, 1, 2, 3 + n]], np.int64)} for n in range(24)]
+    bench = opened(tmp_path, proto, feeds, lambda graph: None)
+    assert "stay so" in bench.notes[0]
+    assert "of equal" in bench.notes[0]
+
+
+def test_an_original_that_overflows_in_halves_is_compared_with_its_float32(tmp_path: Path) -> None:
+    proto, feeds = in_half()
+    proto.graph.node[-1].output[0] = "product"
+    proto.graph.node.extend(
+        [
+            node("Cast", ["product"], ["single"], to=TensorProto.FLOAT),
+            node("Mul", ["single", "many"], ["large"]),
+            node("Cast", ["large"], ["half"], to=HALF),
+            node("Cast", ["half"], ["infinite"], to=TensorProto.FLOAT),
+            node("Sub", ["infinite", "infinite"], ["nothing"]),
+            node("Add", ["nothing", "single"], ["sum"]),
+            node("Cast", ["sum"], ["y"], to=HALF),
+        ]
+    )
+    proto.graph.initializer.append(tensor(np.array(1e6, np.float32), "many"))
+    path, samples = save(tmp_path, proto, feeds)
+    result = convert(path, samples, tmp_path / "out", Options(budget_s=5.0))
+    (note,) = [note for note in result.findings.notes if "and so is what variants are compared with" in note]
+    assert "gives NaN in 'y'" in note
+
+
+@pytest.mark.parametrize("kind", [HALF, TensorProto.DOUBLE])
+def test_windows_name_their_type_as_well(kind: int) -> None:
+    nodes = [
+        node("HannWindow", ["length"], ["window"], output_datatype=kind),
+        node("Mul", ["x", "window"], ["y"]),
+    ]
+    proto = model(
+        nodes,
+        [tensor(np.array(8, np.int64), "length")],
+        inputs=[value("x", (1, 8), kind)],
+        outputs=[value("y", (1, 8), kind)],
+    )
+    single = in_single_precision(proto, kind)
+    onnx.checker.check_model(single, full_check=True)
+
+
+def test_a_loop_that_carries_a_sequence() -> None:
+    sequence = onnx.helper.make_sequence_type_proto(onnx.helper.make_tensor_type_proto(HALF, (1, 8)))
+    body = onnx.helper.make_graph(
+        [
+            node("Identity", ["go"], ["on"]),
+            node("SequenceInsert", ["before", "x"], ["after"]),
+        ],
+        "body",
+        [
+            value("turn", (), TensorProto.INT64),
+            value("go", (), TensorProto.BOOL),
+            onnx.helper.make_value_info("before", sequence),
+        ],
+        [value("on", (), TensorProto.BOOL), onnx.helper.make_value_info("after", sequence)],
+    )
+    nodes = [
+        node("SequenceEmpty", [], ["empty"], dtype=HALF),
+        node("Loop", ["turns", "", "empty"], ["all"], body=body),
+        node("ConcatFromSequence", ["all"], ["c"], axis=0),
+        node("MatMul", ["c", "w"], ["y"]),
+    ]
+    constants = [tensor(np.array(3, np.int64), "turns"), weight("w", 8, 2, dtype=np.float16)]
+    given = model(nodes, constants, inputs=[value("x", (1, 8), HALF)], outputs=[value("y", (3, 2), HALF)])
+    single = in_single_precision(given, HALF)
+    feed = {"x": np.arange(8, dtype=np.float16).reshape(1, 8)}
+    np.testing.assert_allclose(answers(given, feed)[0], answers(single, feed)[0], rtol=4e-3)
+
+
+def hidden_name(proto: onnx.ModelProto) -> None:
+    graph = proto.graph.node[4].attribute[0].g
+    graph.node[0].output[0] = graph.node[1].input[1] = "x"
+
+
+def untyped_output(proto: onnx.ModelProto) -> None:
+    proto.graph.output[0].type.tensor_type.elem_type = 0
+
+
+def input_that_is_an_output(proto: onnx.ModelProto) -> None:
+    proto.graph.output.append(proto.graph.input[0])
+
+
+def sparse_constant(proto: onnx.ModelProto) -> None:
+    values, indices = tensor(np.ones(1, np.float16), "v"), tensor(np.zeros(1, np.int64), "i")
+    sparse = onnx.helper.make_sparse_tensor(values, indices, [4])
+    proto.graph.node.append(node("Constant", [], ["sparse"], sparse_value=sparse))
+
+
+@pytest.mark.parametrize("change", [hidden_name, untyped_output, input_that_is_an_output, sparse_constant])
+def test_what_cannot_be_written_down_is_refused(change: Callable[[onnx.ModelProto], None]) -> None:
+    proto = branching()
+    change(proto)
+    with pytest.raises(ValueError, match=r"hides|what type|is an output|sparse"):
+        in_single_precision(proto, HALF)
+
+
+def test_an_output_may_be_listed_twice() -> None:
+    proto = branching()
+    proto.graph.output.append(proto.graph.output[0])
+    single = in_single_precision(proto, HALF)
+    assert sum("y" in each.output for each in single.graph.node) == 1
+
+
+def test_limits_beyond_single_precision_become_its_own() -> None:
+    nodes = [node("Clip", ["x", "", "most"], ["y"])]
+    most = tensor(np.array(np.finfo(np.float64).max), "most")
+    kind = TensorProto.DOUBLE
+    proto = model(nodes, [most], inputs=[value("x", (1, 2), kind)], outputs=[value("y", (1, 2), kind)])
+    single = in_single_precision(proto, kind)
+    assert numpy_helper.to_array(single.graph.initializer[0]) == np.finfo(np.float32).max

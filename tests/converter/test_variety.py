@@ -5,70 +5,90 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from autoglm_edge_converter.laboratory import Answers
 from autoglm_edge_converter.tensors import Array, Feed
 from autoglm_edge_converter.variety import notes_on_variety
 
 random = np.random.default_rng(3)
 
 
-def feeds_of(*values: Array) -> list[Feed]:
-    return [{"x": value} for value in values]
+def varied(count: int = 24, size: int = 32) -> list[Feed]:
+    return [{"x": value} for value in random.normal(size=(count, 1, size)).astype(np.float32)]
 
 
-def varied(count: int = 10) -> list[Feed]:
-    return feeds_of(*random.normal(size=(count, 1, 4)).astype(np.float32))
+def shares(*classes: int) -> list[Array]:
+    """Return what a classifier that ends in softmax answers."""
+    return [
+        (random.dirichlet(np.ones(5), 1) * 0.4 + 0.6 * np.eye(5)[[number]]).astype(np.float32) for number in classes
+    ]
 
 
-def scores(*classes: int) -> Answers:
-    return tuple(
-        (random.uniform(0, 0.4, (1, 5)).astype(np.float32) + np.eye(5, dtype=np.float32)[[c]],) for c in classes
-    )
+GOOD = shares(*(number % 5 for number in range(24)))
 
 
-GOOD = scores(*range(5), *range(5))
-
-
-def told(feeds: list[Feed], answers: Answers = GOOD) -> list[str]:
-    return notes_on_variety(["x"], feeds, ["y"], answers)
+def told(feeds: list[Feed], **answers: list[Array]) -> list[str]:
+    return notes_on_variety(["x"], feeds, answers or {"y": GOOD[: len(feeds)]})
 
 
 def test_nothing_is_said_of_samples_that_differ() -> None:
     assert told(varied()) == []
-    assert told(varied(1), scores(0)) == [], "one sample cannot differ"
+    assert told(varied(1)) == [], "one sample cannot differ"
 
 
 @pytest.mark.parametrize(
-    ("different", "says"), [(1, "all 10 samples are the same"), (4, "all 10 samples are copies of 4"), (5, "")]
+    ("different", "says"), [(1, "all 24 samples are the same"), (11, "all 24 samples are copies of 11"), (12, "")]
 )
 def test_copies(different: int, says: str) -> None:
     some = varied(different)
-    notes = told([some[n % different] for n in range(10)])
+    notes = told([some[number % different] for number in range(24)])
     assert [says in note for note in notes] == ([True] if says else [])
 
 
-def test_an_input_that_holds_one_number() -> None:
-    (note,) = told(feeds_of(*[np.zeros((1, 4), np.float32)] * 10))
-    assert note.startswith("input 'x' holds nothing but 0 in all samples")
+def test_a_few_sensors_have_few_readings() -> None:
+    some = varied(4, size=16)
+    assert told([some[number % 4] for number in range(24)]) == []
+
+
+def test_what_is_constant_beside_what_varies_is_a_setting() -> None:
+    settings = {
+        "rate": np.array([16000]),
+        "mask": np.ones((1, 100), np.float32),
+        "h0": np.zeros((2, 1, 64), np.float32),
+    }
+    feeds = [feed | settings for feed in varied()]
+    assert notes_on_variety(list(feeds[0]), feeds, {"y": GOOD}) == []
+
+
+def test_copies_are_seen_beside_a_mask() -> None:
+    feeds = [varied(1)[0] | {"mask": np.zeros((1, 100), np.float32)}] * 24
+    assert len(notes_on_variety(["x", "mask"], feeds, {"y": GOOD})) == 1
 
 
 @pytest.mark.parametrize(
-    "setting", [np.array([16000], np.int64), np.ones((1, 1), np.float32), np.ones((1, 9), np.int32)]
+    ("answers", "says"),
+    [
+        (shares(*[3] * 24), "answers class 3 in 'y' to all 24 samples"),
+        ([np.full((1,), 0.25, np.float32)] * 24, "answers the same in 'y' to all 24 samples"),
+    ],
 )
-def test_settings_beside_what_varies_are_constant_by_their_nature(setting: Array) -> None:
-    feeds = [feed | {"rate": setting} for feed in varied()]
-    assert notes_on_variety(["x", "rate"], feeds, ["y"], GOOD) == []
+def test_answers_that_are_always_the_same(answers: list[Array], says: str) -> None:
+    (note,) = told(varied(), y=answers)
+    assert says in note
 
 
-def test_answers_that_are_always_the_same() -> None:
-    (note,) = told(varied(), scores(*[3] * 10))
-    assert note.startswith("the original answers class 3 in 'y' to all 10 samples")
-    (note,) = told(varied(), tuple((np.full((1,), 0.25, np.float32),) for _ in range(10)))
-    assert note.startswith("the original answers the same in 'y' to all 10 samples")
+@pytest.mark.parametrize(
+    "answers",
+    [
+        {"boxes": [np.array([[10, 20, 300, 400]], np.float32) + n for n in range(24)]},
+        {"size": [np.array([[70, 180]], np.float32) + n for n in range(24)]},
+        {"scores": GOOD, "priors": [np.ones((10, 4), np.float32)] * 24},
+        {"counts": [np.zeros((1, 3), np.int64)] * 24},
+        {"found": [np.zeros((0, 4), np.float32)] * 24},
+    ],
+    ids=lambda answers: next(iter(answers)),
+)
+def test_ordinary_answers(answers: dict[str, list[Array]]) -> None:
+    assert told(varied(), **answers) == []
 
 
-def test_answers_of_other_kinds() -> None:
-    whole: Answers = tuple((np.zeros((1, 3), np.int64),) for _ in range(10))
-    assert told(varied(), whole) == [], "counts may be what they are"
-    lengths: Answers = tuple((np.zeros((0, 4), np.float32),) for _ in range(10))
-    assert told(varied(), lengths) == [], "a detector that sees nothing is judged by its own metric"
+def test_few_samples_may_be_of_one_class() -> None:
+    assert told(varied(9), y=shares(*[1] * 9)) == []

@@ -315,7 +315,7 @@ class Config(_Section):
         """Why it is not known any more who this device is; None: it is known."""
         return self._unidentified
 
-    def without_identity(self, problem: str) -> Config:
+    def with_damaged_identity(self, problem: str) -> Config:
         """Return a copy of which it is not known who the device is, and why."""
         copy = self.model_copy()
         copy._unidentified = problem

@@ -53,7 +53,7 @@ def load_config(path: Path, *, unidentified: bool = False) -> Config:
         raise ConfigurationError(f"{path}: {first_problem(error)}") from None
     except ProtocolError as error:
         raise ConfigurationError(f"{path}: {error}") from None
-    return config if problem is None else config.without_identity(problem)
+    return config if problem is None else config.with_damaged_identity(problem)
 
 
 def _check_files(config: Config) -> None:

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from autoglm_edge_converter.errors import CandidateFailed
-from autoglm_edge_converter.original import Rendition
+from autoglm_edge_converter.original import Original, Rendition
 from autoglm_edge_converter.workbench import Workbench
 
-LEAST_SQNR_DB = 60.0
+_LEAST_SQNR_DB = 60.0
 """Float arithmetic in another order keeps 90 dB and more; what loses more than this computes something else."""
+
+_LEAST_OF_HALVES_DB = 30.0
+"""The original's own rounding to 11 bits, or 8, leaves 40 dB and more of it in deep networks."""
+
+
+def least_sqnr_db(source: Original) -> float:
+    """Return how far a float file may be from the original's answers."""
+    return _LEAST_OF_HALVES_DB if source.precision in ("float16", "bfloat16") else _LEAST_SQNR_DB
 
 
 def check_rendition(bench: Workbench, rendition: Rendition) -> str | None:
@@ -21,9 +29,10 @@ def check_rendition(bench: Workbench, rendition: Rendition) -> str | None:
         return f"the float file does not run: {error}"
     if not found.finite:
         return "the float file gives NaN, infinity or another shape where the original does not"
-    if found.sqnr_db is not None and found.sqnr_db < LEAST_SQNR_DB:
+    least_db = least_sqnr_db(bench.source)
+    if found.sqnr_db is not None and found.sqnr_db < least_db:
         return (
             f"the float file computes something else: {found.sqnr_db:.1f} dB to the original in {found.worst.output}, "
-            f"at least {LEAST_SQNR_DB:g} are expected"
+            f"at least {least_db:g} are expected"
         )
     return None

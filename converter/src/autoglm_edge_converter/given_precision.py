@@ -1,6 +1,7 @@
 """A model that came in half or double precision: whether its form in single precision is the same model.
 
-It is what is converted, where it answers as the file does that was given; otherwise that file is, as it came.
+Where it answers as the file does that was given, that form is what variants are made of; otherwise the file is, as it
+came. Every variant is compared with the answers of the file, or, where no runtime here computes it, of the form.
 """
 
 from __future__ import annotations
@@ -8,43 +9,65 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from autoglm_edge_converter.errors import CandidateFailed, ModelDoesNotRun
-from autoglm_edge_converter.original import Original
+from autoglm_edge_converter.errors import BrokenWeights, CandidateFailed, ModelDoesNotRun
+from autoglm_edge_converter.faithful import least_sqnr_db
+from autoglm_edge_converter.original import ONNX, Original
 from autoglm_edge_converter.workbench import Workbench
 
-LEAST_SQNR_DB = 30.0
-"""Sums in half precision leave 40 dB and more in deep networks; what leaves less is no rounding."""
+MOST_DROP = 0.01
+"""What the form may lose of the quality figure."""
 
 Open = Callable[[Original], Workbench]
-"""Runs the original on every sample. Raises ModelDoesNotRun, and what else it raises goes on to the caller."""
+"""Runs an original on every sample. Raises ModelDoesNotRun, BrokenWeights; what else it raises the caller gets."""
 
 
 def open_in_single_precision(source: Original, open_workbench: Open) -> Workbench:
-    """Open a workbench, in single precision where that is the same model; the notes say which, and how near it is."""
-    if source.as_given is None:
+    """Open a workbench for a model, in single precision where that is the same one; the notes say which it is.
+
+    Raises what `open_workbench` raises.
+    """
+    if source.single is None:
         return open_workbench(source)
+    came = f"the weights came in {source.precision}"
     try:
-        return _compared(open_workbench(source))
-    except ModelDoesNotRun as error:
-        bench = open_workbench(source.as_it_came())
-        stay = f"the weights stay in {source.precision}, of which nothing is quantized, as in float32 {error}"
-        return replace(bench, notes=(*bench.notes, stay))
+        bench = open_workbench(source)
+    except (ModelDoesNotRun, BrokenWeights) as error:
+        try:
+            bench = open_workbench(replace(source, runnable=source.single))
+        except (ModelDoesNotRun, BrokenWeights):
+            raise error from None
+        return _noted(bench, f"{came} and are computed in float32, and so is what variants are compared with: {error}")
+    problem = _problem(bench)
+    if problem is not None:
+        return _noted(_as_it_came(bench), f"{came} and stay so, nothing of them is quantized: in float32 {problem}")
+    return _noted(bench, f"{came} and are computed in float32")
 
 
-def _compared(bench: Workbench) -> Workbench:
-    """Say how near the answers are to those of the file that was given. Raises ModelDoesNotRun where they are not."""
-    given, precision = bench.source.as_given, bench.source.precision
-    assert given is not None
-    said = f"the weights came in {precision} and are computed in float32"
-    alone = replace(bench.source, as_given=None)
+def _noted(bench: Workbench, note: str) -> Workbench:
+    return replace(bench, notes=(note, *bench.notes))
+
+
+def _problem(bench: Workbench) -> str | None:
+    """Return how the form in single precision differs on the samples that rank, None where it does not."""
+    assert bench.source.single is not None
     try:
-        found = bench.compare(given, bench.check_samples)
+        found = bench.score(bench.source.single, bench.sensitivity_samples)
     except CandidateFailed as error:
-        return replace(bench, source=alone, notes=(*bench.notes, f"{said}: {precision} does not run here ({error})"))
+        return f"the model does not run ({error})"
     if not found.finite:
-        overflows = f"{said}: in {precision} the model gives NaN, infinity or another shape"
-        return replace(bench, source=alone, notes=(*bench.notes, overflows))
-    if found.sqnr_db is not None and found.sqnr_db < LEAST_SQNR_DB:
-        raise ModelDoesNotRun(f"it answers otherwise, {found.sqnr_db:.0f} dB in {found.worst.output!r}")
-    near = "the same answers" if found.sqnr_db is None else f"{found.sqnr_db:.0f} dB from the answers in {precision}"
-    return replace(bench, notes=(*bench.notes, f"{said}: {near}"))
+        return "it gives NaN, infinity or another shape"
+    if found.drop > MOST_DROP:
+        return f"it loses {found.drop:.1%} of {found.metric}"
+    # Where a metric judges the task, noise may be nothing but the order of equals.
+    if bench.task is None and found.sqnr_db is not None and found.sqnr_db < least_sqnr_db(bench.source):
+        return f"it answers otherwise ({found.sqnr_db:.0f} dB in {found.worst.output!r})"
+    return None
+
+
+def _as_it_came(bench: Workbench) -> Workbench:
+    source = bench.source
+    renditions = [
+        replace(entry, path=source.runnable) if entry.format == ONNX and entry.path == source.single else entry
+        for entry in source.renditions
+    ]
+    return replace(bench, source=replace(source, single=None, renditions=tuple(renditions)))

@@ -17,7 +17,7 @@ from autoglm_edge_converter.errors import BadOption, MissingPackage, NotAModel
 from autoglm_edge_converter.original import FORMATS, ONNX, TFLITE, Original, Rendition
 from autoglm_edge_converter.progress import Progress
 from autoglm_edge_converter.roads.travel import Request, program_of, travel
-from autoglm_edge_converter.single_precision import OTHERS, in_single_precision, other_precision
+from autoglm_edge_converter.single_precision import PRECISIONS, SINGLE, in_single_precision, precision_of
 from autoglm_edge_converter.source import load_source
 from autoglm_edge_converter.usercode import file_of, is_reference
 from autoglm_edge_protocol.digests import sha256_of_file
@@ -141,14 +141,14 @@ def _from_onnx(
     path: Path, shapes: Mapping[str, tuple[int, ...]], formats: Sequence[str], scratch: Path, progress: Progress
 ) -> Original:
     source = load_source(path, shapes)
-    given = scratch / "original.onnx"
-    given.write_bytes(source.proto.SerializeToString(deterministic=True))
+    runnable = scratch / "original.onnx"
+    runnable.write_bytes(source.proto.SerializeToString(deterministic=True))
     progress.step(f"{path.name}, opset {source.opset}")
-    runnable, precision, notes = _in_single_precision(source.proto, given)
-    road = AS_IT_CAME if runnable == given else f"{precision} in single precision"
-    renditions = [Rendition(ONNX, runnable, road)] if ONNX in formats else []
+    precision = precision_of(source.proto)
+    single, notes = (None, ()) if precision == SINGLE else _in_single_precision(source.proto, precision, scratch)
+    renditions = [Rendition(ONNX, single or runnable, AS_IT_CAME)] if ONNX in formats else []
     if TFLITE in formats:
-        renditions.append(_onnx_to_tflite(runnable, shapes, scratch, progress))
+        renditions.append(_onnx_to_tflite(single or runnable, shapes, scratch, progress))
     return Original(
         path=path,
         framework=ONNX,
@@ -159,24 +159,22 @@ def _from_onnx(
         runnable=runnable,
         renditions=tuple(renditions),
         notes=notes,
-        as_given=None if runnable == given else given,
-        precision=precision,
+        precision=PRECISIONS[precision],
+        single=single,
     )
 
 
-def _in_single_precision(proto: onnx.ModelProto, given: Path) -> tuple[Path, str, tuple[str, ...]]:
-    """Return the file to convert, the precision that the weights came in, and why that was kept if it is another."""
-    kind = other_precision(proto)
-    if kind is None:
-        return given, "float32", ()
-    name = OTHERS[kind]
+def _in_single_precision(proto: onnx.ModelProto, precision: int, scratch: Path) -> tuple[Path | None, tuple[str, ...]]:
+    """Return the file of the same graph in single precision, or None and why there is none."""
     try:
-        single = in_single_precision(proto, kind)
+        single = in_single_precision(proto, precision)
     except ValueError as error:
-        return given, name, (f"the weights are in {name}, and stay so: {error}",)
-    path = given.with_name("single.onnx")
+        return None, (
+            f"the weights came in {PRECISIONS[precision]} and stay so, nothing of them is quantized: {error}",
+        )
+    path = scratch / "single.onnx"
     path.write_bytes(single.SerializeToString(deterministic=True))
-    return path, name, ()
+    return path, ()
 
 
 def _onnx_to_tflite(model: Path, shapes: Mapping[str, tuple[int, ...]], scratch: Path, progress: Progress) -> Rendition:

@@ -33,10 +33,10 @@ def prepare_onnx(bench: Workbench, path: Path, options: Options, done: Sequence[
     demands = demands_of(options.targets, FORMATS)
     newest_opset = demands.newest_opset
     passes: list[PassOutcome] = []
-    float_model = _optimise(bench, onnx.load(path), passes, newest_opset, progress)
+    float_model = _optimise(bench, path, passes, newest_opset, progress)
     floats = [Form(FP32, FP32, bench.write(float_model, FP32))]
     if bench.source.framework == ONNX:
-        floats.insert(0, Form(ORIGINAL, FP32, bench.as_it_came))
+        floats.insert(0, Form(ORIGINAL, FP32, bench.original))
     prune = OFF if options.finetune is not None else options.prune
     pruned, pruning = pruned_graphs(float_model, bench, prune, options.max_drop, options.seed, progress)
     tuned = tuple(_finetuned(entry) for entry in bench.source.renditions if entry.format == ONNX and entry.pruning)
@@ -69,7 +69,7 @@ def _finetuned(rendition: Rendition) -> FloatGraph:
 
 
 def _optimise(
-    bench: Workbench, proto: onnx.ModelProto, outcomes: list[PassOutcome], newest_opset: int, progress: Progress
+    bench: Workbench, path: Path, outcomes: list[PassOutcome], newest_opset: int, progress: Progress
 ) -> onnx.ModelProto:
     passes = passes_for(newest_opset)
     progress.stage("optimise", len(passes))
@@ -80,4 +80,4 @@ def _optimise(
         if outcome.dropped:
             progress.note(f"{outcome.name} dropped: {outcome.dropped}")
 
-    return optimise(proto, passes, bench.check, done, newest_opset)
+    return optimise(onnx.load(path), passes, bench.comparing(path), done, newest_opset)

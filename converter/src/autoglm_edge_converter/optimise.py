@@ -1,4 +1,4 @@
-"""Making the float variant: pass after pass, each kept only if the model still answers what the original answers."""
+"""Making the float variant: pass after pass, each kept only if the model still answers as before."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LEAST_SQNR_DB = 70.0
 """A float rewrite may reorder sums, which leaves 100 dB and more in single precision; 70 allows for deep networks."""
 
 Check = Callable[[onnx.ModelProto], Score]
-"""Runs a model on a few samples and compares with the original. Raises CandidateFailed."""
+"""Runs a graph on a few samples and compares with the one that was given. Raises CandidateFailed."""
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -45,15 +45,15 @@ class Original:
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
     runnable: Path
-    """What gives the reference answers: the original in its own framework, or in single precision."""
+    """What gives the reference answers: the original in its own framework."""
     renditions: tuple[Rendition, ...]
     versions: Mapping[str, str] = field(default_factory=dict)
     """Of the packages that the roads used."""
     notes: tuple[str, ...] = ()
-    as_given: Path | None = None
-    """The file in the precision that it came in, where `runnable` is in single precision instead."""
     precision: str = "float32"
-    """Of its weights, as it came."""
+    """Of most of its weights."""
+    single: Path | None = None
+    """The ONNX graph in single precision, where `runnable` is in another."""
 
     @cached_property
     def proto(self) -> onnx.ModelProto:
@@ -62,17 +62,6 @@ class Original:
         assert found is not None
         assert found.path is not None
         return onnx.load(found.path)
-
-    def as_it_came(self) -> Original:
-        """Return it in the precision that it came in."""
-        if self.as_given is None:
-            return self
-        own = {self.runnable: self.as_given}
-        renditions = tuple(
-            entry if entry.path is None else replace(entry, path=own.get(entry.path, entry.path))
-            for entry in self.renditions
-        )
-        return replace(self, runnable=self.as_given, as_given=None, renditions=renditions)
 
     def rendition(self, name: str) -> Rendition | None:
         """Return the unpruned float file of a format, None where there is none."""

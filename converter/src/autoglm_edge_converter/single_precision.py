@@ -1,8 +1,8 @@
-"""Models with weights in half or double precision, computed in single precision.
+"""Models with weights in half or double precision, rewritten to compute in single precision.
 
 Half precision is what models are exported in for GPUs. CPUs compute it by going to single precision and back at every
-operator, and double precision at half the speed; quantizers know neither. Single precision holds each number of the
-halves, and what the sums lose is what the original's own rounding made.
+operator, and double precision at half the speed; quantizers know neither. Whether the rewritten model is the same one
+is found out by running both (see `given_precision`).
 """
 
 from __future__ import annotations
@@ -15,64 +15,59 @@ import numpy as np
 import onnx
 from onnx import TensorProto, numpy_helper
 
+from autoglm_edge_converter.opsets import inline_functions
+from autoglm_edge_converter.tensors import Array
+
 SINGLE = TensorProto.FLOAT
-OTHERS: Mapping[int, str] = {
+PRECISIONS: Mapping[int, str] = {
+    TensorProto.FLOAT: "float32",
     TensorProto.FLOAT16: "float16",
     TensorProto.BFLOAT16: "bfloat16",
     TensorProto.DOUBLE: "float64",
 }
-"""The precisions that are brought to single, and what they are called."""
+"""What types of real numbers are called."""
 
-_KINDS = ("to", "dtype", "output_dtype")
-"""The attributes that name the type of what an operator makes."""
+_NAMING_A_TYPE = ("to", "dtype", "output_dtype", "output_datatype", "stash_type", "softmax_precision")
+"""The attributes of standard operators that name the type of what is made, or computed with."""
 
-_MOST_BYTES = 2**31 - 1
+_MOST_BYTES = 2**31 - 1 - 64 * 1024 * 1024
+"""What constants may take, so that the whole stays below the 2 GiB that a protobuf message may have."""
 
 
-def other_precision(proto: onnx.ModelProto) -> int | None:
-    """Return the type that most of the real weights have where that is not float32, None where it is."""
-    counts: Counter[int] = Counter()
+def precision_of(proto: onnx.ModelProto) -> int:
+    """Return the type that most of the real weights have; float32 where there are none, or as many of it."""
+    counts: Counter[int] = Counter({SINGLE: 0})
     for graph in _graphs(proto.graph):
         for tensor in _constants(graph):
-            if tensor.data_type == SINGLE or tensor.data_type in OTHERS:
+            if tensor.data_type in PRECISIONS:
                 counts[tensor.data_type] += math.prod(tensor.dims)
-    kind = counts.most_common(1)[0][0] if counts else SINGLE
-    return None if kind == SINGLE else kind
+        counts[SINGLE] += sum(len(attribute.floats) for node in graph.node for attribute in node.attribute)
+    return max(counts, key=lambda kind: (counts[kind], kind == SINGLE))
 
 
 def in_single_precision(proto: onnx.ModelProto, kind: int) -> onnx.ModelProto:
     """Return a copy that computes in float32 what is computed in `kind`; its inputs and outputs stay what they were.
 
-    Raises ValueError where that cannot be: functions of its own, constants that float32 does not hold, more than 2 GiB.
+    Raises ValueError where that cannot be written down, with the reason.
     """
-    if proto.functions:
-        raise ValueError("it has functions of its own")
+    if sum(4 * math.prod(tensor.dims) for graph in _graphs(proto.graph) for tensor in _constants(graph)) > _MOST_BYTES:
+        raise ValueError("in float32 it would have more than 2 GiB")
     model = onnx.ModelProto()
     model.CopyFrom(proto)
-    for graph in _graphs(model.graph):
-        if graph.sparse_initializer:
-            raise ValueError("it has sparse weights")
-        for tensor in _constants(graph):
-            _widen(tensor, kind)
-        for node in graph.node:
-            for attribute in node.attribute:
-                if attribute.name in _KINDS and attribute.i == kind:
-                    attribute.i = SINGLE
-                for described in (attribute.tp, *attribute.type_protos):
-                    _set_type(described, kind)
-        for value in graph.value_info:
-            _set_type(value.type, kind)
-    for graph in list(_graphs(model.graph))[1:]:
+    if model.functions:
+        model = inline_functions(model)
+    outermost, *inner = _graphs(model.graph)
+    for graph in (outermost, *inner):
+        _set_types_inside(graph, kind)
+    for graph in inner:
         for value in (*graph.input, *graph.output):
             _set_type(value.type, kind)
-    _keep_interface(model.graph, kind)
-    if model.ByteSize() > _MOST_BYTES:
-        raise ValueError("it would have more than 2 GiB")
+    _keep_interface(outermost, inner, kind)
     return model
 
 
 def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
-    """Give a graph and those inside its control flow, itself first."""
+    """Give a graph, and after it those inside its control flow."""
     yield graph
     for node in graph.node:
         for attribute in node.attribute:
@@ -89,15 +84,35 @@ def _constants(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
             yield from attribute.tensors
 
 
-def _widen(tensor: onnx.TensorProto, kind: int) -> None:
-    if tensor.data_type != kind:
-        return
+def _set_types_inside(graph: onnx.GraphProto, kind: int) -> None:
+    """Widen the constants of a graph, and say of what is computed between its inputs and outputs that it is single."""
+    if graph.sparse_initializer:
+        raise ValueError("it has sparse weights")
+    for tensor in _constants(graph):
+        if tensor.data_type == kind:
+            tensor.CopyFrom(numpy_helper.from_array(_widened(tensor), tensor.name))
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("sparse_tensor") or attribute.sparse_tensors:
+                raise ValueError("it has sparse weights")
+            if attribute.name in _NAMING_A_TYPE and attribute.i == kind:
+                attribute.i = SINGLE
+            for described in (attribute.tp, *attribute.type_protos):
+                _set_type(described, kind)
+    for value in graph.value_info:
+        _set_type(value.type, kind)
+
+
+def _widened(tensor: onnx.TensorProto) -> Array:
     values = numpy_helper.to_array(tensor)
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", under="ignore"):
         single = values.astype(np.float32)
-    if not np.array_equal(np.isfinite(single), np.isfinite(values.astype(np.float64))):
+    if single.size == 1 and np.isinf(single).any() and np.isfinite(values).all():
+        limits = np.finfo(np.float32)
+        return np.asarray(np.clip(values, limits.min, limits.max), np.float32)  # of a Clip, or of a mask
+    if np.isfinite(single).sum() != np.isfinite(values).sum() or np.count_nonzero(single) != np.count_nonzero(values):
         raise ValueError(f"constant {tensor.name!r} holds numbers that float32 does not")
-    tensor.CopyFrom(numpy_helper.from_array(single, tensor.name))
+    return np.asarray(single, np.float32)
 
 
 def _set_type(described: onnx.TypeProto, kind: int) -> None:
@@ -112,29 +127,28 @@ def _set_type(described: onnx.TypeProto, kind: int) -> None:
         _set_type(described.map_type.value_type, kind)
 
 
-def _keep_interface(graph: onnx.GraphProto, kind: int) -> None:
+def _keep_interface(graph: onnx.GraphProto, inner: list[onnx.GraphProto], kind: int) -> None:
     """Convert what comes in and goes out, under the names that callers know."""
     constants = {tensor.name for tensor in graph.initializer}
-    taken = {name for inner in _graphs(graph) for node in inner.node for name in (*node.input, *node.output)}
-
-    def free(name: str) -> str:
-        fresh = next(
-            text for text in map(f"{name}_single{{}}".format, ("", *range(len(taken) + 1))) if text not in taken
-        )
-        taken.add(fresh)
-        return fresh
-
+    inputs = {value.name for value in graph.input}
+    if any(not value.type.tensor_type.elem_type for value in graph.output):
+        raise ValueError("it does not say what type an output has")
     entries = [value.name for value in graph.input if _is(value, kind) and value.name not in constants]
-    exits = [value.name for value in graph.output if _is(value, kind)]
-    names = {name: free(name) for name in dict.fromkeys((*entries, *exits))}
+    exits = list(dict.fromkeys(value.name for value in graph.output if _is(value, kind)))
+    if inputs.intersection(exits):
+        raise ValueError("an input is an output, too")
     for value in graph.input:
         if value.name in constants:
             _set_type(value.type, kind)
-    _rename(graph, names)
+    taken = {name for each in (graph, *inner) for name in (*_made_in(each), *_read_in(each))}
+    names = {name: _free(f"{name}_single", taken) for name in (*entries, *exits)}
+    if any(not _made_in(each).isdisjoint(names) for each in inner):
+        raise ValueError("a name inside its control flow hides an input or output")
+    _rename(graph, inner, names)
     make = onnx.helper.make_node
     casts = [make("Cast", [name], [names[name]], f"{names[name]}_in", to=SINGLE) for name in entries]
     nodes = [onnx.NodeProto.FromString(node.SerializeToString()) for node in graph.node]
-    back = [make("Cast", [names[name]], [name], f"{names[name]}_out", to=kind) for name in exits if name not in entries]
+    back = [make("Cast", [names[name]], [name], f"{names[name]}_out", to=kind) for name in exits]
     del graph.node[:]
     graph.node.extend([*casts, *nodes, *back])
 
@@ -143,14 +157,31 @@ def _is(value: onnx.ValueInfoProto, kind: int) -> bool:
     return bool(value.type.tensor_type.elem_type == kind)
 
 
-def _rename(graph: onnx.GraphProto, names: Mapping[str, str]) -> None:
+def _made_in(graph: onnx.GraphProto) -> set[str]:
+    made = {name for node in graph.node for name in node.output}
+    return made.union((value.name for value in graph.input), (tensor.name for tensor in graph.initializer))
+
+
+def _read_in(graph: onnx.GraphProto) -> set[str]:
+    return {name for node in graph.node for name in node.input}.union(value.name for value in graph.output)
+
+
+def _free(name: str, taken: set[str]) -> str:
+    fresh = next(text for number in range(len(taken) + 1) if (text := f"{name}{number or ''}") not in taken)
+    taken.add(fresh)
+    return fresh
+
+
+def _rename(graph: onnx.GraphProto, inner: list[onnx.GraphProto], names: Mapping[str, str]) -> None:
     """Rename values wherever they are made or read, but not as the inputs and outputs of the outermost graph."""
-    for inner in _graphs(graph):
-        for node in inner.node:
+    for each in (graph, *inner):
+        for node in each.node:
             node.input[:] = [names.get(name, name) for name in node.input]
             node.output[:] = [names.get(name, name) for name in node.output]
-        for tensor in inner.initializer:
+        for tensor in each.initializer:
             tensor.name = names.get(tensor.name, tensor.name)
-        ends = inner.value_info if inner is graph else (*inner.value_info, *inner.output)
-        for value in ends:
+        for value in each.value_info:
+            value.name = names.get(value.name, value.name)
+    for each in inner:
+        for value in each.output:
             value.name = names.get(value.name, value.name)

@@ -2,54 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 
 import numpy as np
 
-from autoglm_edge_converter.laboratory import Answers
-from autoglm_edge_converter.metrics.rows import TOP1, largest, metric_of
+from autoglm_edge_converter.metrics.rows import is_distribution, largest
 from autoglm_edge_converter.tensors import Array, Feed
 
 VARIED = 0.5
-"""So many of the samples differ from all others where nothing is said."""
+"""Nothing is said where so many of the samples are different ones."""
+
+MANY_NUMBERS = 16
+"""Samples of fewer are readings of a few sensors or choices, of which there may be no more."""
+
+MANY_SAMPLES = 10
+"""Fewer may be of one class by chance."""
 
 
-def notes_on_variety(
-    inputs: Sequence[str], feeds: Sequence[Feed], outputs: Sequence[str], answers: Answers
-) -> list[str]:
+def notes_on_variety(inputs: Sequence[str], feeds: Sequence[Feed], answers: Mapping[str, Sequence[Array]]) -> list[str]:
     """Return what a user should know about samples that are alike in what goes in, or in what the original answers.
 
-    `answers`: the original's, one of `outputs` for each of `feeds`; of the feeds `inputs` are looked at.
+    Of `feeds` those `inputs` are looked at; `answers` are the original's by output, one for each of the feeds.
     """
-    if len(feeds) < 2:
-        return []
-    constant = [name for name in inputs if _is_constant([feed[name] for feed in feeds])]
-    notes = [
-        f"input {name!r} holds nothing but {feeds[0][name].flat[0]:g} in all samples: the ranges of what follows from "
-        "it are no ranges of use"
-        for name in constant
-    ]
+    count = len(feeds)
     different = len({_digest(feed, inputs) for feed in feeds})
-    if different < VARIED * len(feeds) and not constant:
+    numbers = sum(feeds[0][name].size for name in inputs) if feeds else 0
+    if different < VARIED * count and numbers > MANY_NUMBERS:
         found = "are the same" if different == 1 else f"are copies of {different}"
-        notes.append(f"all {len(feeds)} samples {found}: ranges and figures know no more than these, however many")
-    if different > 1:
-        notes += [
-            f"the original answers {what} in {name!r} to all {len(feeds)} samples, so that agreement with it shows "
-            "little: check the pre-processing, and give samples of all kinds"
-            for number, name in enumerate(outputs)
-            if (what := _same([answer[number] for answer in answers])) is not None
-        ]
-    return notes
-
-
-def _is_constant(values: Sequence[Array]) -> bool:
-    """Whether an input of many real numbers is one number; one that is whole, or single, may be a setting."""
-    first = values[0]
-    if not np.issubdtype(first.dtype, np.floating) or first.size < 2:
-        return False
-    return all(bool((value == first.flat[0]).all()) for value in values)
+        return [f"all {count} samples {found}: ranges and figures know no more than these, however many"]
+    real = {name: values for name, values in answers.items() if np.issubdtype(values[0].dtype, np.floating)}
+    same = {name: words for name, values in real.items() if (words := _same(values)) is not None}
+    if count < MANY_SAMPLES or different == 1 or not real or len(same) < len(real):
+        return []
+    said = " and ".join(f"{words} in {name!r}" for name, words in same.items())
+    return [
+        f"the original answers {said} to all {count} samples, so that agreement with it shows little: check the "
+        "pre-processing, and give samples of all kinds"
+    ]
 
 
 def _digest(feed: Feed, inputs: Sequence[str]) -> bytes:
@@ -63,9 +53,10 @@ def _digest(feed: Feed, inputs: Sequence[str]) -> bytes:
 
 def _same(values: Sequence[Array]) -> str | None:
     """Return in words what an output says to every sample; None where it does not always say the same."""
-    if not np.issubdtype(values[0].dtype, np.floating) or values[0].size == 0:
+    first = values[0]
+    if first.size == 0:
         return None
-    if metric_of(values) == TOP1:
-        classes = {int(row) for value in values for row in largest(value)}
-        return f"class {classes.pop()}" if len(classes) == 1 else None
-    return "the same" if all(np.array_equal(value, values[0]) for value in values[1:]) else None
+    if first.ndim == 2 and first.shape[-1] > 1 and is_distribution(first):
+        found = largest(first)[0]
+        return f"class {found}" if all((largest(value) == found).all() for value in values) else None
+    return "the same" if all(np.array_equal(value, first) for value in values[1:]) else None

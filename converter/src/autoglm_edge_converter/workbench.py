@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -56,11 +56,6 @@ class Workbench:
         return self.source.runnable
 
     @property
-    def as_it_came(self) -> Path:
-        """What the original's speed is measured with: itself, in its own precision where it runs in that."""
-        return self.source.as_given or self.source.runnable
-
-    @property
     def check_samples(self) -> tuple[int, ...]:
         """A few samples for checks of equality."""
         return self.parts.search[:CHECK_SAMPLES]
@@ -107,9 +102,18 @@ class Workbench:
         """Return what the original answers to the golden samples. Raises CandidateFailed."""
         return self.replay(self.original, golden) if self.links else self._references(golden)
 
-    def check(self, proto: onnx.ModelProto) -> Score:
-        """Compare the outputs of a model with the original's on a few samples. Raises CandidateFailed."""
-        return self.compare(self.write(proto, "check"), self.check_samples)
+    def comparing(self, model: Path) -> Callable[[onnx.ModelProto], Score]:
+        """Return what compares the outputs of graphs with those of a written model on a few samples.
+
+        Both raise CandidateFailed.
+        """
+        samples = self.check_samples
+        known = self._references(samples) if model == self.original else self._answers(model, samples)
+
+        def compare(proto: onnx.ModelProto) -> Score:
+            return score(self._names, known, self._answers(self.write(proto, "check"), samples))
+
+        return compare
 
     def compare(self, model: Path, samples: Sequence[int]) -> Score:
         """Compare the outputs of a written model with the original's, whatever the task. Raises CandidateFailed."""
@@ -167,8 +171,10 @@ def open_workbench(
                 )
     check_links(links, source.outputs, data.feeds[0], references[0])
     choice = choose_metric(metric, Subject(names, references, data.labels))
-    given = [port.name for port in bench.applications[0]]
-    alike = notes_on_variety(given, data.feeds, names, references)
+    bench = replace(bench, references=references, task=choice.task)
+    seen, made = bench.applications
+    answers = {port.name: [answer[names.index(port.name)] for answer in references] for port in made}
+    alike = notes_on_variety([port.name for port in seen], data.feeds, answers)
     told = [f"{link.output} goes into {link.input} again with the next run, the device keeps it" for link in links]
     told = [f"{text} (found by the names; --state none if that is wrong)" for text in told] if states is None else told
-    return replace(bench, references=references, task=choice.task, notes=(*choice.notes, *alike, *told))
+    return replace(bench, notes=(*choice.notes, *alike, *told))
