@@ -2,10 +2,14 @@
 
 The moves are several, and the power may fail between two. So the hidden directory is first given the name that says
 that all in it is whole (`.STEM.ready`); whoever finds that name finishes the moves, and `.STEM.new` is thrown away.
+Both are locked by the process that writes them, so that another one tells what is written from what is left over.
 """
 
 from __future__ import annotations
 
+import errno
+import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -49,16 +53,22 @@ class Destination:
         """Give an empty directory to write into; it is removed when the block ends, whatever happens.
 
         What an earlier conversion could not finish, because it was killed, is finished or cleaned up first.
-        Raises OutputUnavailable: something is there already, or the file system does not let us write.
+        Raises OutputUnavailable: something is there already, another conversion is writing it, or the file system does
+        not let us write.
         """
         disk = Disk()
         try:
+            if is_held(self._staging) or is_held(self._ready):
+                raise OutputUnavailable(self._written_by_another())
             disk.remove_tree(self._staging)
             self._finish(disk)
             if not self.force:
                 self._refuse_existing()
             disk.make_directories(self.root)
             disk.make_directory(self._staging)
+            lock = hold(self._staging)
+        except FileExistsError:
+            raise OutputUnavailable(self._written_by_another()) from None
         except OSError as error:
             raise OutputUnavailable(
                 f"cannot write to {self.root} ({error.strerror}): choose another --output"
@@ -68,6 +78,10 @@ class Destination:
         finally:
             with suppress(OSError):
                 disk.remove_tree(self._staging)
+            lock.close()
+
+    def _written_by_another(self) -> str:
+        return f"another conversion is writing {self.stem} to {self.root}: wait for it, or choose another --version"
 
     def _refuse_existing(self) -> None:
         for path in (self.directory, self.packed):
@@ -78,9 +92,11 @@ class Destination:
         """Move the finished `bundle` and packed file from the staging directory to their places. Raises OSError.
 
         With `force`, what was there is moved aside first and removed last, so that it is never half there. What
-        raises on the way puts it back.
+        raises on the way puts it back. Raises OutputUnavailable where something has come there meanwhile.
         """
         disk = Disk()
+        if not self.force:
+            self._refuse_existing()
         bundle = self._staging / BUNDLE
         for path in sorted(bundle.rglob("*")):
             if path.is_dir():
@@ -114,3 +130,58 @@ class Destination:
             disk.replace(aside, self.directory)
         with suppress(OSError):
             disk.remove_tree(self._ready)
+
+
+class Hold:
+    """A lock on a directory, whatever it is called by now; it ends with its process."""
+
+    def __init__(self, descriptor: int | None = None) -> None:
+        self._descriptor = descriptor
+
+    def close(self) -> None:
+        """Let go."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+def hold(directory: Path) -> Hold:
+    """Lock a directory that was just made. Raises FileExistsError where another process holds or has replaced it.
+
+    Where directories cannot be locked (Windows, some network file systems) nothing is.
+    """
+    if sys.platform == "win32":
+        return Hold()
+    else:  # noqa: RET505 - without it mypy takes what follows for unreachable there
+        import fcntl
+
+        try:
+            descriptor = os.open(directory, os.O_RDONLY)
+        except FileNotFoundError:
+            raise FileExistsError(errno.EEXIST, "another process has removed it", str(directory)) from None
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not directory.exists() or not os.path.samestat(os.fstat(descriptor), directory.stat()):
+                raise BlockingIOError
+        except BlockingIOError:
+            os.close(descriptor)
+            raise FileExistsError(errno.EEXIST, "another process holds it", str(directory)) from None
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                os.close(descriptor)
+                raise
+        return Hold(descriptor)
+
+
+_NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
+
+
+def is_held(directory: Path) -> bool:
+    """Whether a living process holds a directory. Raises OSError."""
+    if not directory.exists():
+        return False
+    try:
+        hold(directory).close()
+    except FileExistsError:
+        return True
+    return False
