@@ -26,12 +26,19 @@ from autoglm_edge_converter.choose import (
 from autoglm_edge_converter.laboratory import Timing
 from autoglm_edge_converter.making import in_speeds_of
 from autoglm_edge_converter.metrics.shares import wilson
+from autoglm_edge_converter.plan import plan_for
 from autoglm_edge_converter.quality import TOP1, Figure, OutputScore, Score
 from autoglm_edge_converter.recipes import DYNAMIC, HALF, WEIGHTS, Candidate, Recipe
-from autoglm_edge_converter.results import Considered, Measured
+from autoglm_edge_converter.results import Considered, Measured, Options
 from autoglm_edge_converter.search import Demand, SearchResult, Trial
 from autoglm_edge_converter.selection import Selection
-from autoglm_edge_converter.shipping import tell_of_elsewhere, tell_of_float_arithmetic, tell_of_limits
+from autoglm_edge_converter.shipping import (
+    tell_of_elsewhere,
+    tell_of_float_arithmetic,
+    tell_of_limits,
+    why_not_pruned,
+)
+from autoglm_edge_converter.split import split
 
 
 def trial(recipe: Recipe, drop: float = 0.0, sqnr_db: float = 30.0, floats: tuple[str, ...] = ()) -> Trial:
@@ -208,3 +215,15 @@ def test_slower_than_float_is_what_the_noise_of_the_comparison_does_not_explain(
     assert is_slower(entry) == slower
     assert (smallest_first([entry], 1000) == ()) == slower
     assert smallest_first([entry], 1000, slower_allowed=True) == (entry,)
+
+
+def test_it_is_said_why_nothing_is_pruned_where_so_much_was_to_be() -> None:
+    whole = considered("fp32", 1.0, 100)
+    fast = replace(considered("candidate-0", 3.0, 10), outcome="it loses 9.00% of accuracy")
+    cut_off = replace(fast.trial.candidate, graph="pruned, 40% less")
+    pruned = replace(fast, trial=replace(fast.trial, candidate=cut_off))
+    plan = plan_for(Options(prune="0.4"), split(100, 0), [])
+    assert why_not_pruned(plan, [whole, pruned], ["fp32"]) == "it loses 9.00% of accuracy"
+    assert why_not_pruned(plan, [whole, pruned], ["fp32", "candidate-0"]) is None
+    assert why_not_pruned(replace(plan, prune="auto"), [whole, pruned], ["fp32"]) is None, "as far as is useful"
+    assert why_not_pruned(replace(plan, prune="off"), [whole, pruned], ["fp32"]) is None

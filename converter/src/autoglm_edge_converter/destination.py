@@ -152,7 +152,7 @@ def hold(directory: Path) -> Hold:
     """
     if sys.platform == "win32":
         return Hold()
-    else:  # noqa: RET505 - without it mypy takes what follows for unreachable there
+    else:
         import fcntl
 
         try:

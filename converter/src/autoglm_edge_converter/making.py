@@ -21,6 +21,7 @@ from autoglm_edge_converter.original import FORMATS, ONNX, TFLITE, Original
 from autoglm_edge_converter.plan import Plan, plan_for
 from autoglm_edge_converter.progress import Progress
 from autoglm_edge_converter.pruned_graphs import OFF
+from autoglm_edge_converter.recipes import SPARSE
 from autoglm_edge_converter.results import Findings, Measured, Options, Refusal
 from autoglm_edge_converter.search import joined
 from autoglm_edge_converter.searching import Done, search_sides
@@ -33,6 +34,7 @@ from autoglm_edge_converter.shipping import (
     tell_of_elsewhere,
     tell_of_float_arithmetic,
     tell_of_limits,
+    why_not_pruned,
 )
 from autoglm_edge_converter.sides import Side
 from autoglm_edge_converter.targets import demands_of
@@ -199,15 +201,24 @@ def in_speeds_of(item: Measured, floats: Mapping[str, float]) -> Measured:
     return replace(item, speedup=item.speedup * floats[format_of(item.path)])
 
 
+def has_pruned(entry: Done) -> bool:
+    """Tell whether there are graphs of a format with channels taken out."""
+    return any(graph.name != SPARSE for graph in entry.side.pruned)
+
+
 def _told_of_what_lacks(done: Sequence[Done], plan: Plan, shipped: Sequence[str]) -> list[str]:
     told = []
+    every = [one for entry in done if entry.found for one in entry.found.selection.considered]
+    pruned_elsewhere = why_not_pruned(plan, every, shipped) is None
     for entry in done:
         if (over := tell_of_limits(entry.float_variant, limits_of(plan))) is not None:
             told.append(over)
         if entry.found is None:
             continue
         considered = entry.found.selection.considered
+        lacking = why_not_pruned(plan, considered, shipped) if has_pruned(entry) and pruned_elsewhere else None
         notes = (
+            None if lacking is None else f"no pruned variant: {lacking}",
             tell_of_float_arithmetic(entry.found.result, plan.max_drop, considered, shipped),
             tell_of_elsewhere(considered, shipped),
         )
@@ -226,6 +237,8 @@ def _findings(
         prefix = "" if entry.side.format == ONNX else f"{entry.side.format}-"
         refusals += [replace(refusal, precision=f"{prefix}{refusal.precision}") for refusal in found]
     considered = tuple(one for entry in done if entry.found for one in entry.found.selection.considered)
+    if any(map(has_pruned, done)) and (reason := why_not_pruned(plan, considered, shipped)) is not None:
+        refusals.append(Refusal("pruned", reason))
     eight = [one.trial for one in considered if one.form in shipped and is_on_8_bits(one)]
     results = [entry.found.result for entry in done if entry.found]
     return Findings(

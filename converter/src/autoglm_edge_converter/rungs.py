@@ -141,6 +141,11 @@ def is_sparse(entry: Considered) -> bool:
     return entry.trial.candidate.graph == SPARSE
 
 
+def is_pruned(entry: Considered) -> bool:
+    """Tell whether a candidate has channels taken out."""
+    return entry.trial.candidate.graph not in (OPTIMISED, SPARSE)
+
+
 def is_half(entry: Considered) -> bool:
     """Tell whether a candidate keeps its weights on 16 bits."""
     return entry.trial.candidate.recipe.family == HALF

@@ -13,10 +13,11 @@ from autoglm_edge_converter.errors import CandidateFailed
 from autoglm_edge_converter.golden_set import tolerances_of
 from autoglm_edge_converter.plan import FP16, FP32, INT8, Plan
 from autoglm_edge_converter.processor import own_words
+from autoglm_edge_converter.pruned_graphs import AUTO, OFF
 from autoglm_edge_converter.quality import Score
 from autoglm_edge_converter.recipes import DYNAMIC, SPARSE, STATIC, WEIGHTS, Candidate
 from autoglm_edge_converter.results import Considered, Measured, Refusal
-from autoglm_edge_converter.rungs import is_for_elsewhere, is_half, is_on_integers
+from autoglm_edge_converter.rungs import is_for_elsewhere, is_half, is_on_integers, is_pruned
 from autoglm_edge_converter.search import SearchResult
 from autoglm_edge_converter.selection import UNDECIDED, Selection
 from autoglm_edge_converter.targets import own_signed
@@ -128,6 +129,17 @@ def refusals_of(
     if limit is not None and float_bytes > limit and not there:
         refusals.append(Refusal("small", f"nothing within the budget has at most {limit:,} bytes"))
     return tuple(refusals)
+
+
+def why_not_pruned(plan: Plan, considered: Sequence[Considered], shipped: Sequence[str]) -> str | None:
+    """Return why nothing pruned is shipped of what was considered; None where something is, or need not be.
+
+    To prune as far as is useful (`--prune auto`) may be not at all; to prune by so much was asked for.
+    """
+    there = any(is_pruned(entry) for entry in considered if entry.form in shipped)
+    if there or plan.prune in (OFF, AUTO):
+        return None
+    return _reason(list(filter(is_pruned, considered)))
 
 
 def is_on_8_bits(entry: Considered) -> bool:
