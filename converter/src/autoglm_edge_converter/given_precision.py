@@ -8,10 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
+
+import onnx
 
 from autoglm_edge_converter.errors import BrokenWeights, CandidateFailed, ModelDoesNotRun
 from autoglm_edge_converter.faithful import least_sqnr_db
 from autoglm_edge_converter.original import ONNX, Original
+from autoglm_edge_converter.single_precision import PRECISIONS, SINGLE, in_single_precision, precision_of
 from autoglm_edge_converter.workbench import Workbench
 
 MOST_DROP = 0.01
@@ -19,6 +23,30 @@ MOST_DROP = 0.01
 
 Open = Callable[[Original], Workbench]
 """Runs an original on every sample. Raises ModelDoesNotRun, BrokenWeights; what else it raises the caller gets."""
+
+
+def in_single_precision_too(source: Original, scratch: Path) -> Original:
+    """Put the ONNX rendition in single precision in the place of one that came in another. Raises OSError."""
+    rendition = source.rendition(ONNX)
+    if rendition is None or rendition.path is None:
+        return source
+    proto = onnx.load(rendition.path)
+    kind = precision_of(proto)
+    if kind == SINGLE:
+        return source
+    source = replace(source, precision=PRECISIONS[kind])
+    try:
+        rewritten = in_single_precision(proto, kind)
+    except ValueError as error:
+        return replace(source, notes=(*source.notes, _stays(source, str(error))))
+    single = scratch / "single.onnx"
+    single.write_bytes(rewritten.SerializeToString(deterministic=True))
+    renditions = tuple(replace(one, path=single) if one is rendition else one for one in source.renditions)
+    return replace(source, renditions=renditions, single=single, came=rendition.path)
+
+
+def _stays(source: Original, why: str) -> str:
+    return f"the weights came in {source.precision} and stay so, nothing of them is quantized: {why}"
 
 
 def open_in_single_precision(source: Original, open_workbench: Open) -> Workbench:
@@ -32,6 +60,8 @@ def open_in_single_precision(source: Original, open_workbench: Open) -> Workbenc
     try:
         bench = open_workbench(source)
     except (ModelDoesNotRun, BrokenWeights) as error:
+        if source.framework != ONNX:
+            raise  # what is single there is not the original, only a rendition of it
         try:
             bench = open_workbench(replace(source, runnable=source.single))
         except (ModelDoesNotRun, BrokenWeights):
@@ -39,7 +69,7 @@ def open_in_single_precision(source: Original, open_workbench: Open) -> Workbenc
         return _noted(bench, f"{came} and are computed in float32, and so is what variants are compared with: {error}")
     problem = _problem(bench)
     if problem is not None:
-        return _noted(_as_it_came(bench), f"{came} and stay so, nothing of them is quantized: in float32 {problem}")
+        return _noted(_as_it_came(bench), _stays(source, f"in float32 {problem}"))
     return _noted(bench, f"{came} and are computed in float32")
 
 
@@ -67,7 +97,7 @@ def _problem(bench: Workbench) -> str | None:
 def _as_it_came(bench: Workbench) -> Workbench:
     source = bench.source
     renditions = [
-        replace(entry, path=source.runnable) if entry.format == ONNX and entry.path == source.single else entry
+        replace(entry, path=source.came) if entry.format == ONNX and entry.path == source.single else entry
         for entry in source.renditions
     ]
     return replace(bench, source=replace(source, single=None, renditions=tuple(renditions)))

@@ -8,16 +8,14 @@ from __future__ import annotations
 import hashlib
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import onnx
-
 from autoglm_edge_converter.errors import BadOption, MissingPackage, NotAModel
+from autoglm_edge_converter.given_precision import in_single_precision_too
 from autoglm_edge_converter.original import FORMATS, ONNX, TFLITE, Original, Rendition
 from autoglm_edge_converter.progress import Progress
 from autoglm_edge_converter.roads.travel import Request, program_of, travel
-from autoglm_edge_converter.single_precision import PRECISIONS, SINGLE, in_single_precision, precision_of
 from autoglm_edge_converter.source import load_source
 from autoglm_edge_converter.usercode import file_of, is_reference
 from autoglm_edge_protocol.digests import sha256_of_file
@@ -107,7 +105,7 @@ def load_original(model: str, loading: Loading, scratch: Path, progress: Progres
     request = Request(model, scratch, formats, loading.shapes, loading.options)
     found = travel(program_of(framework), request, progress)
     sha256, size_bytes = _content(path, loading.options)
-    return Original(
+    original = Original(
         path=path,
         framework=framework,
         sha256=sha256,
@@ -119,6 +117,7 @@ def load_original(model: str, loading: Loading, scratch: Path, progress: Progres
         versions=found.versions,
         notes=found.notes,
     )
+    return in_single_precision_too(original, scratch)
 
 
 def check_formats(wanted: Sequence[str]) -> None:
@@ -144,12 +143,7 @@ def _from_onnx(
     runnable = scratch / "original.onnx"
     runnable.write_bytes(source.proto.SerializeToString(deterministic=True))
     progress.step(f"{path.name}, opset {source.opset}")
-    precision = precision_of(source.proto)
-    single, notes = (None, ()) if precision == SINGLE else _in_single_precision(source.proto, precision, scratch)
-    renditions = [Rendition(ONNX, single or runnable, AS_IT_CAME)] if ONNX in formats else []
-    if TFLITE in formats:
-        renditions.append(_onnx_to_tflite(single or runnable, shapes, scratch, progress))
-    return Original(
+    original = Original(
         path=path,
         framework=ONNX,
         sha256=source.sha256,
@@ -157,24 +151,13 @@ def _from_onnx(
         inputs=source.inputs,
         outputs=source.outputs,
         runnable=runnable,
-        renditions=tuple(renditions),
-        notes=notes,
-        precision=PRECISIONS[precision],
-        single=single,
+        renditions=(Rendition(ONNX, runnable, AS_IT_CAME),),
     )
-
-
-def _in_single_precision(proto: onnx.ModelProto, precision: int, scratch: Path) -> tuple[Path | None, tuple[str, ...]]:
-    """Return the file of the same graph in single precision, or None and why there is none."""
-    try:
-        single = in_single_precision(proto, precision)
-    except ValueError as error:
-        return None, (
-            f"the weights came in {PRECISIONS[precision]} and stay so, nothing of them is quantized: {error}",
-        )
-    path = scratch / "single.onnx"
-    path.write_bytes(single.SerializeToString(deterministic=True))
-    return path, ()
+    original = in_single_precision_too(original, scratch)
+    renditions = original.renditions if ONNX in formats else ()
+    if TFLITE in formats:
+        renditions += (_onnx_to_tflite(original.single or runnable, shapes, scratch, progress),)
+    return replace(original, renditions=renditions)
 
 
 def _onnx_to_tflite(model: Path, shapes: Mapping[str, tuple[int, ...]], scratch: Path, progress: Progress) -> Rendition:

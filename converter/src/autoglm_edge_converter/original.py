@@ -53,7 +53,9 @@ class Original:
     precision: str = "float32"
     """Of most of its weights."""
     single: Path | None = None
-    """The ONNX graph in single precision, where `runnable` is in another."""
+    """The ONNX rendition in single precision, where it came in another (see `given_precision`)."""
+    came: Path | None = None
+    """That rendition as it came."""
 
     @cached_property
     def proto(self) -> onnx.ModelProto:
