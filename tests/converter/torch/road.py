@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from autoglm_edge_converter.original import Original
 from autoglm_edge_converter.progress import Silent
 from autoglm_edge_converter.roads.travel import Departure, Request, program_of, travel
 from autoglm_edge_converter.runners import open_runner
@@ -31,7 +32,7 @@ def go(
     return travel(program_of("pytorch"), Request(named, scratch, formats, shapes, options), Silent())
 
 
-def feed_of(found: Departure, seed: int = 0) -> Feed:
+def feed_of(found: Departure | Original, seed: int = 0) -> Feed:
     """Return one call's inputs, normal; free axes have one."""
     generator = np.random.default_rng(seed)
     return {
@@ -40,7 +41,7 @@ def feed_of(found: Departure, seed: int = 0) -> Feed:
     }
 
 
-def largest_difference(found: Departure, feed: Feed) -> dict[str, float]:
+def largest_difference(found: Departure | Original, feed: Feed) -> dict[str, float]:
     """Return by format how far the float files are from PyTorch; dtypes and shapes must be the same."""
     references = open_runner(found.runnable).run(feed)
     assert len(references) == len(found.outputs)
