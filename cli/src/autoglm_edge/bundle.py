@@ -65,8 +65,9 @@ def verify(
 def variants_table(manifest: Manifest) -> Table:
     """Return the variants as a table, in the order of the manifest."""
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for column in ("variant", "precision"):
-        table.add_column(column)
+    # A name that is cut off cannot be copied.
+    table.add_column("variant", no_wrap=True, min_width=max(len(variant.id) for variant in manifest.variants))
+    table.add_column("precision")
     metric = common_metric(variant.quality.metric for variant in manifest.variants)
     for column in (metric, "noise", "size", "latency", "speed"):
         table.add_column(column, justify="right")

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from autoglm_edge_converter.assemble import Contents, write_bundle
 from autoglm_edge_converter.data.example import first_sample
@@ -38,6 +37,7 @@ from autoglm_edge_converter.report.opened_onnx import OpenedOnnx
 from autoglm_edge_converter.results import ConversionResult, Measured, Options
 from autoglm_edge_converter.verify import verify_bundle
 from autoglm_edge_converter.workbench import Workbench, open_workbench
+from autoglm_edge_converter.working_folder import working_folder
 from autoglm_edge_protocol import golden
 from autoglm_edge_protocol.bundle import pack
 
@@ -63,17 +63,17 @@ def convert(
         memory_watched(str(model)),
         in_use(options.ops),
         destination.staged() as staging,
-        TemporaryDirectory(prefix="autoglm-convert-") as scratch,
+        working_folder() as scratch,
     ):
         progress.stage("load", 3)
-        source = load_original(str(model), _loading(options, calibration, Path(scratch)), Path(scratch), progress)
+        source = load_original(str(model), _loading(options, calibration, scratch), scratch, progress)
         data = read_data(calibration, source.inputs, options.seed, options.data, options.labels)
         progress.step(f"{data.found} samples")
         workers = options.workers or default_workers()
-        with Laboratory(data.feeds, Path(scratch), workers, open_cache(options)) as laboratory:
+        with Laboratory(data.feeds, scratch, workers, open_cache(options)) as laboratory:
 
             def opened(original: Original) -> Workbench:
-                return open_workbench(original, data, laboratory, Path(scratch), options.metric, options.states)
+                return open_workbench(original, data, laboratory, scratch, options.metric, options.states)
 
             bench = open_in_single_precision(source, opened)
             progress.step("the original's answers")
@@ -106,8 +106,8 @@ def plan_conversion(model: Path | str, calibration: Path, options: Options = Opt
     """
     check_options(options)
     check_for_model(str(model), options)
-    with in_use(options.ops), TemporaryDirectory(prefix="autoglm-convert-") as scratch:
-        source = load_original(str(model), _loading(options, calibration, Path(scratch)), Path(scratch), Silent())
+    with in_use(options.ops), working_folder() as scratch:
+        source = load_original(str(model), _loading(options, calibration, scratch), scratch, Silent())
         data = read_data(calibration, source.inputs, options.seed, options.data, options.labels)
         formats = [form for form in FORMATS if source.rendition(form) is not None]
         if not formats:
