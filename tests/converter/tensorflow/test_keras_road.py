@@ -139,3 +139,14 @@ def test_an_operator_without_counterpart_is_named_and_the_other_format_made(tmp_
     keras.Model(image, keras.ops.erfinv(keras.ops.tanh(image) * 0.5)).save(tmp_path / "erfinv.keras")
     journey = go("keras", tmp_path / "erfinv.keras", tmp_path)
     assert "no TFLite operator for Erfinv" in (journey.problem("tflite") or "")
+
+
+def test_exact_gelu_is_had_in_both_formats(tmp_path: Path) -> None:
+    image = keras.Input((4,), name="x")
+    keras.Model(image, keras.layers.Dense(6, activation="gelu")(image)).save(tmp_path / "gelu.keras")
+    journey = go("keras", tmp_path / "gelu.keras", tmp_path)
+    noise = np.random.default_rng(0).standard_normal((8, 4))
+    assert_same_answers(journey, {"x": noise.astype(np.float32) * 3}, tolerance=1e-5)
+    graph = onnx.load(journey.path("onnx")).graph
+    assert {node.op_type for node in graph.node} >= {"Erf", "Sub"}
+    assert {node.domain for node in graph.node} == {""}

@@ -19,6 +19,7 @@ from tensorflow.python.framework.convert_to_constants import convert_variables_t
 from autoglm_edge_converter.errors import BadModel
 from autoglm_edge_converter.roads.tensorflow_call import Call, check_call, document_of, input_ports, output_ports
 from autoglm_edge_converter.roads.tensorflow_program import Request, Tell, said
+from autoglm_edge_converter.roads.tf2onnx_handlers import HANDLERS
 from autoglm_edge_converter.tflite.ports import rename_ports
 
 DEFAULT_OPSET = 17
@@ -124,7 +125,13 @@ def write_onnx(frozen: Any, call: Call, path: Path, options: Mapping[str, Any]) 
     inputs = [tensor.name for tensor in frozen.inputs]
     outputs = [tensor.name for tensor in frozen.outputs]
     opset = int(options.get("opset", DEFAULT_OPSET))
-    proto, _ = from_graph_def(frozen.graph.as_graph_def(), input_names=inputs, output_names=outputs, opset=opset)
+    proto, _ = from_graph_def(
+        frozen.graph.as_graph_def(),
+        input_names=inputs,
+        output_names=outputs,
+        opset=opset,
+        custom_op_handlers=dict(HANDLERS),
+    )
     named = dict(zip(inputs, (spec.name for spec in call.inputs), strict=True))
     rename_onnx(proto.graph, named | dict(zip(outputs, call.outputs, strict=True)))
     _order(proto.graph.input, [spec.name for spec in call.inputs])
