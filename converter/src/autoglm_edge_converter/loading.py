@@ -116,6 +116,7 @@ def load_original(model: str, loading: Loading, scratch: Path, progress: Progres
         renditions=found.renditions,
         versions=found.versions,
         notes=found.notes,
+        precision=found.precision,
     )
     return in_single_precision_too(original, scratch)
 

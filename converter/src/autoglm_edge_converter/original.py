@@ -51,7 +51,7 @@ class Original:
     """Of the packages that the roads used."""
     notes: tuple[str, ...] = ()
     precision: str = "float32"
-    """Of most of its weights."""
+    """Of most of its weights, or that it computes in where its weights are kept in another."""
     single: Path | None = None
     """The ONNX rendition in single precision, where it came in another (see `given_precision`)."""
     came: Path | None = None

@@ -150,3 +150,24 @@ def test_exact_gelu_is_had_in_both_formats(tmp_path: Path) -> None:
     graph = onnx.load(journey.path("onnx")).graph
     assert {node.op_type for node in graph.node} >= {"Erf", "Sub"}
     assert {node.domain for node in graph.node} == {""}
+
+
+@pytest.mark.parametrize(
+    ("policy", "last", "tolerance"),
+    [("mixed_float16", "float32", 0.01), ("mixed_float16", None, 0.01), ("float64", None, 1e-5)],
+)
+def test_another_precision_is_written_in_single_precision(
+    policy: str, last: str | None, tolerance: float, tmp_path: Path
+) -> None:
+    image = keras.Input((8, 8, 3), name="image", dtype="float64" if policy == "float64" else None)
+    block = keras.Sequential([keras.layers.Conv2D(6, 3, activation="relu", dtype=policy)])
+    features = keras.layers.GlobalAveragePooling2D(dtype=policy)(block(image))
+    keras.Model(image, keras.layers.Dense(3, dtype=last or policy)(features)).save(tmp_path / "other.keras")
+    journey = go("keras", tmp_path / "other.keras", tmp_path)
+    noise = np.random.default_rng(0).standard_normal((4, 8, 8, 3))
+    feed = {"image": noise.astype(journey.departure["inputs"][0]["dtype"])}
+    assert_same_answers(journey, feed, tolerance=tolerance)
+    assert journey.departure["precision"] == policy.removeprefix("mixed_")
+    assert journey.departure["notes"] == [f"the model computes in {policy}; what is written computes in float32"]
+    weights = onnx.load(journey.path("onnx")).graph.initializer
+    assert {tensor.data_type for tensor in weights} <= {onnx.TensorProto.FLOAT, onnx.TensorProto.INT64}

@@ -6,6 +6,6 @@ It prints one JSON document a line on standard output, and whatever its librarie
     {"step": "load"}                                    something was done
     {"departure": {"runnable": PATH, "inputs": [{"name": "x", "dtype": "float32", "shape": [null, 32, 32, 1]}],
                    "outputs": [...], "renditions": [{"format": "onnx", "path": PATH, "road": "tf2onnx 1.17.0",
-                   "problem": null}], "versions": {}, "notes": []}}      the last line, or
+                   "problem": null}], "versions": {}, "notes": [], "precision": "float32"}}      the last line, or
     {"error": "one line for the user", "kind": "NotAModel"}              the original cannot be used at all
 """

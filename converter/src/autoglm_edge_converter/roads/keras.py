@@ -20,7 +20,8 @@ from autoglm_edge_converter.roads.tensorflow_start import start_tensorflow
 def road(request: Request, tell: Tell) -> Mapping[str, Any]:
     """Load a model and write its float files. Raises ConversionError."""
     start_tensorflow(gpu=bool(request.options.get("gpu")))
-    from autoglm_edge_converter.roads.keras_loading import call_of, load_keras
+    from autoglm_edge_converter.roads.keras_loading import load_keras
+    from autoglm_edge_converter.roads.keras_precision import written
     from autoglm_edge_converter.roads.tensorflow_call import check_finite, fix_shapes
     from autoglm_edge_converter.roads.tensorflow_export import depart
 
@@ -29,8 +30,9 @@ def road(request: Request, tell: Tell) -> Mapping[str, Any]:
     tell({"step": "load"})
     runnable = request.scratch / "original.keras"
     model.save(runnable)
-    call = fix_shapes(call_of(model), request.shapes)
-    departure = depart(call, runnable, request, tell)
+    found = written(model)
+    call = fix_shapes(found.call, request.shapes)
+    departure = {**depart(call, runnable, request, tell, found.notes), "precision": found.precision}
     if not request.options.get("finetune"):
         return departure
     return {**departure, "renditions": [*departure["renditions"], *_pruned(model, call, request, tell)]}
@@ -39,7 +41,7 @@ def road(request: Request, tell: Tell) -> Mapping[str, Any]:
 def _pruned(model: Any, call: Any, request: Request, tell: Tell) -> list[dict[str, Any]]:
     """Write the float files of the pruned model, with the ports of the original."""
     from autoglm_edge_converter.roads.finetuning import Finetuning
-    from autoglm_edge_converter.roads.keras_loading import call_of
+    from autoglm_edge_converter.roads.keras_precision import written
     from autoglm_edge_converter.roads.keras_pruning import prune
     from autoglm_edge_converter.roads.tensorflow_export import renditions
 
@@ -52,7 +54,7 @@ def _pruned(model: Any, call: Any, request: Request, tell: Tell) -> list[dict[st
         if spec.name in request.shapes
     }
     pruned, fraction = prune(model, Finetuning.from_options(request.options), sizes, step)
-    same = replace(call_of(pruned), inputs=call.inputs, outputs=call.outputs)
+    same = replace(written(pruned).call, inputs=call.inputs, outputs=call.outputs)
     return renditions(same, same.traced(), request, tell, "pruned", round(fraction, 4))
 
 

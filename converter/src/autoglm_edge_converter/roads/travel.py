@@ -44,6 +44,8 @@ class Departure:
     renditions: tuple[Rendition, ...]
     versions: Mapping[str, str]
     notes: tuple[str, ...]
+    precision: str = "float32"
+    """That the original computes in."""
 
 
 @dataclass(frozen=True)
@@ -134,6 +136,7 @@ def read_departure(said: Mapping[str, Any]) -> Departure:
         renditions=tuple(renditions),
         versions=dict(said.get("versions", {})),
         notes=tuple(said.get("notes", ())),
+        precision=said.get("precision", "float32"),
     )
 
 
