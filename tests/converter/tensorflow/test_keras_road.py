@@ -91,6 +91,54 @@ def test_a_lambda_is_refused(tmp_path: Path) -> None:
     assert "layer 'twice' is a Lambda" in journey.last["error"]
 
 
+class Squared(keras.layers.Layer):  # type: ignore[misc]  # Keras has no types
+    def call(self, given: Any) -> Any:
+        return given * given
+
+
+def _doubled(given: Any) -> Any:
+    return given + given
+
+
+@pytest.mark.parametrize("suffix", ["keras", "h5"])
+@pytest.mark.parametrize(
+    ("layer", "what"),
+    [
+        (Squared, "a class of your own ('Squared')"),
+        (lambda: keras.layers.Activation(_doubled), "a function of your own ('_doubled')"),
+    ],
+)
+def test_a_class_or_function_of_ones_own_is_named(layer: Any, what: str, suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"own.{suffix}"
+    image = keras.Input((4,))
+    keras.Model(image, keras.layers.Dense(2)(layer()(image))).save(path)
+    journey = go("keras", path, tmp_path)
+    assert journey.last == {
+        "error": f"{path} uses {what}: write it as a SavedModel with model.export(FOLDER)",
+        "kind": "BadModel",
+    }
+
+
+def test_the_cause_is_said_and_not_that_keras_met_it(tmp_path: Path) -> None:
+    image = keras.Input((4,))
+    keras.Model(image, keras.layers.Dense(2, name="out put")(image)).save(tmp_path / "spaced.keras")
+    journey = go("keras", tmp_path / "spaced.keras", tmp_path)
+    assert "cannot trace the model: ValueError: 'out put' is not a valid scope name" in journey.last["error"]
+
+
+def test_an_unknown_argument_is_said_without_the_configuration(tmp_path: Path) -> None:
+    image = keras.Input((4,))
+    keras.Model(image, keras.layers.Dense(2, name="last")(image)).save(tmp_path / "sound.keras")
+    path = tmp_path / "newer.keras"
+    with zipfile.ZipFile(tmp_path / "sound.keras") as sound, zipfile.ZipFile(path, "w") as newer:
+        for name in sound.namelist():
+            newer.writestr(name, sound.read(name).replace(b'"units": 2', b'"units": 2, "sparkle": 1'))
+    journey = go("keras", path, tmp_path)
+    assert journey.last["kind"] == "BadModel"
+    assert "sparkle" in journey.last["error"]
+    assert "config" not in journey.last["error"]
+
+
 def test_broken_weights_are_named(tmp_path: Path) -> None:
     image = keras.Input((4,))
     model = keras.Model(image, keras.layers.Dense(2, name="last")(image))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -19,6 +20,9 @@ from autoglm_edge_converter.roads.tensorflow_call import Call
 from autoglm_edge_converter.roads.tensorflow_program import said
 
 _MEMBERS = ("config.json", "model.weights.h5")
+
+_OWN = re.compile(r"(?:Could not locate|Unknown) (?P<kind>[\w ]+):? '(?P<name>[^']+)'")
+"""What Keras says, somewhere in a long text, of a class or function that it does not know."""
 
 
 def load_keras(path: Path, shapes: Mapping[str, Sequence[int]] | None = None) -> Any:
@@ -81,12 +85,14 @@ def _deserialized(load: Any, path: Path) -> Any:
     try:
         return load()
     except Exception as error:
-        text = said(error)
-        if "Could not locate" in text or "Unknown layer" in text or "Unknown activation" in text:
+        own = _OWN.search(str(error))
+        if own is not None:
+            kind = "function" if "function" in own["kind"] else "class"
             raise BadModel(
-                f"{path} uses a class of your own ({text}): write it as a SavedModel with model.export(FOLDER)"
+                f"{path} uses a {kind} of your own ({own['name']!r}): "
+                "write it as a SavedModel with model.export(FOLDER)"
             ) from None
-        raise BadModel(f"Keras {keras.__version__} does not load {path}: {text}") from None
+        raise BadModel(f"Keras {keras.__version__} does not load {path}: {said(error)}") from None
 
 
 def refuse_code(config: object) -> None:

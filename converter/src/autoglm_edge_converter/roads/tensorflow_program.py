@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -70,7 +71,25 @@ def read_request(path: Path) -> Request:
     )
 
 
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+_CAUSE = "Exception encountered: "
+"""Keras puts what was raised behind this, after lines of configuration."""
+
+_NOT_TELLING = ("Exception encountered when calling",)
+"""Keras begins with it what a layer raised."""
+
+_CONFIGURATION = " Full object config:"
+_MOST_CHARACTERS = 300
+
+
 def said(error: BaseException) -> str:
     """Return the first telling line of an error."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0][:300]}" if lines else type(error).__name__
+    lines = [line.strip() for line in _COLOURS.sub("", str(error)).splitlines()]
+    causes = [line.removeprefix(_CAUSE) for line in lines if line.startswith(_CAUSE)]
+    telling = [line for line in (*causes[-1:], *lines) if line and not line.startswith(_NOT_TELLING)]
+    return f"{type(error).__name__}: {_shortened(telling[0])}" if telling else type(error).__name__
+
+
+def _shortened(line: str) -> str:
+    line = line.partition(_CONFIGURATION)[0]
+    return line if len(line) <= _MOST_CHARACTERS else f"{line[:_MOST_CHARACTERS].rpartition(' ')[0]} …"
