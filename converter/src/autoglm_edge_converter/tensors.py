@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,3 +71,8 @@ def input_ports(graph: onnx.GraphProto) -> tuple[Port, ...]:
 def output_ports(graph: onnx.GraphProto) -> tuple[Port, ...]:
     """Return what the graph answers."""
     return tuple(read_port(value) for value in graph.output)
+
+
+def clear_of(outputs: Sequence[str], inputs: Sequence[str]) -> list[str]:
+    """Return output names none of which is an input's too: files name both in one space."""
+    return [f"{name}_output" if name in set(inputs) else name for name in outputs]

@@ -82,6 +82,16 @@ def test_inputs_given_as_a_dict_are_called_by_its_keys(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found, left - right)
 
 
+def test_an_input_that_is_an_output_too_is_called_otherwise_there(tmp_path: Path) -> None:
+    image = keras.Input((5,), name="x")
+    last = keras.layers.Dense(3, name="d")(image)
+    keras.Model(image, [last, last, image]).save(tmp_path / "twice.keras")
+    journey = go("keras", tmp_path / "twice.keras", tmp_path)
+    assert [port["name"] for port in journey.departure["outputs"]] == ["d", "d_1", "x_output"]
+    given = np.arange(10, dtype=np.float32).reshape(2, 5)
+    assert_same_answers(journey, {"x": given})
+
+
 def test_a_lambda_is_refused(tmp_path: Path) -> None:
     image = keras.Input((4,))
     keras.Model(image, keras.layers.Lambda(lambda x: x * 2, name="twice")(image)).save(tmp_path / "lambda.keras")

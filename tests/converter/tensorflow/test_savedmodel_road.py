@@ -32,6 +32,10 @@ class TwoWays(tf.Module):  # type: ignore[misc]  # TensorFlow has no types
     def double(self, x: Any) -> dict[str, Any]:
         return {"twice": x * self.scale}
 
+    @tf.function(input_signature=[tf.TensorSpec([None, 2], name="x")])  # type: ignore[untyped-decorator]
+    def step(self, x: Any) -> dict[str, Any]:
+        return {"x": x * self.scale, "loss": tf.reduce_sum(x, axis=1)}
+
 
 def test_a_keras_export_answers_alike(tmp_path: Path) -> None:
     model = keras.saving.load_model(DIGITS / "mbn.keras", compile=False)
@@ -55,6 +59,16 @@ def test_one_of_several_signatures_is_taken_by_name(tmp_path: Path) -> None:
     c, z = assert_same_answers(journey, {"a": a, "b": b})
     np.testing.assert_array_equal(z, b - a)
     np.testing.assert_array_equal(c, [[2], [6]])
+
+
+def test_an_output_with_the_name_of_an_input_is_called_otherwise(tmp_path: Path) -> None:
+    module = TwoWays()
+    tf.saved_model.save(module, tmp_path / "step", signatures={"step": module.step})
+    journey = go("savedmodel", tmp_path / "step", tmp_path / "scratch")
+    assert [port["name"] for port in journey.departure["outputs"]] == ["loss", "x_output"]
+    loss, stepped = assert_same_answers(journey, {"x": np.array([[1, 2]], np.float32)})
+    np.testing.assert_array_equal(loss, [3])
+    np.testing.assert_array_equal(stepped, [[2, 6]])
 
 
 def _write_v1(folder: Path) -> None:

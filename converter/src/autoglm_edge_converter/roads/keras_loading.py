@@ -18,6 +18,7 @@ from autoglm_edge_converter.roads.keras_shims import CUSTOM_OBJECTS
 from autoglm_edge_converter.roads.old_keras import modern
 from autoglm_edge_converter.roads.tensorflow_call import Call
 from autoglm_edge_converter.roads.tensorflow_program import said
+from autoglm_edge_converter.tensors import clear_of
 
 _MEMBERS = ("config.json", "model.weights.h5")
 
@@ -150,7 +151,7 @@ def call_of(model: Any) -> Call:
         packed = keras.tree.pack_sequence_as(model.input, list(tensors))
         return tuple(keras.tree.flatten(model(packed, training=False)))
 
-    return Call(call, specs, _distinct(outputs), tuple(model.variables))
+    return Call(call, specs, tuple(clear_of(_distinct(outputs), names)), tuple(model.variables))
 
 
 def _names(structure: object, otherwise: Sequence[str]) -> list[str]:

@@ -21,13 +21,13 @@ from autoglm_edge_converter.roads.pytorch_loading import FACTORY_SUFFIX, Factory
 from autoglm_edge_converter.roads.pytorch_ports import (
     Shape,
     call,
-    clear_of,
     input_names,
     named_outputs,
     port,
     shapes_of,
     user_inputs,
 )
+from autoglm_edge_converter.tensors import clear_of
 
 
 @dataclass(frozen=True)

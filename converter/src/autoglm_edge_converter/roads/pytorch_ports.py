@@ -60,11 +60,6 @@ def _name(path: Sequence[Any]) -> str:
     return "_".join(map(str, names)) if names and all(names) else ""
 
 
-def clear_of(outputs: Sequence[str], inputs: Sequence[str]) -> list[str]:
-    """Return output names none of which is an input's too: files name both in one space."""
-    return [f"{name}_output" if name in set(inputs) else name for name in outputs]
-
-
 def port(name: str, tensor: torch.Tensor, shape: Shape | None = None) -> dict[str, object]:
     """Return a port as the departure writes it; dtype as numpy names it, free axes null."""
     sizes = tuple(tensor.shape) if shape is None else shape

@@ -12,6 +12,7 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped] 
 from autoglm_edge_converter.errors import BadModel, BadOption, MissingWeights, NotAModel
 from autoglm_edge_converter.roads.tensorflow_call import Call
 from autoglm_edge_converter.roads.tensorflow_program import said
+from autoglm_edge_converter.tensors import clear_of
 
 DEFAULT = "serving_default"
 _CHOICE = "autoglm_edge.signature"
@@ -101,7 +102,7 @@ def _load(folder: Path, signature: str) -> Call:
         answers = function(**dict(zip(names, tensors, strict=True)))
         return tuple(answers[name] for name in outputs)
 
-    return Call(call, specs, tuple(outputs), tuple(function.variables))
+    return Call(call, specs, tuple(clear_of(outputs, names)), tuple(function.variables))
 
 
 def _load_v1(folder: Path, described: Any) -> Call:
@@ -117,7 +118,7 @@ def _load_v1(folder: Path, described: Any) -> Call:
     fed = [wrapped.graph.as_graph_element(described.inputs[name].name) for name in names]
     pruned = wrapped.prune(fed, [wrapped.graph.as_graph_element(name) for name in fetched])
     specs = tuple(tf.TensorSpec(tensor.shape, tensor.dtype, name) for name, tensor in zip(names, fed, strict=True))
-    return Call(lambda *tensors: tuple(pruned(*tensors)), specs, tuple(outputs))
+    return Call(lambda *tensors: tuple(pruned(*tensors)), specs, tuple(clear_of(outputs, names)))
 
 
 def _rename_functions(graph: Any) -> None:
