@@ -28,6 +28,7 @@ class Rendition:
     road: str
     """What made it, with its version, as `tf2onnx 1.17.0`; `as it came` for the original itself."""
     problem: str | None = None
+    """Why there is no file; where it is told, the road stands before it."""
     pruning: float = 0.0
     """Fraction of the multiplications that was taken out, where the road prunes."""
 

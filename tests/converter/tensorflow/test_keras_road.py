@@ -196,7 +196,10 @@ def test_an_operator_without_counterpart_is_named_and_the_other_format_made(tmp_
     image = keras.Input((4,), name="x")
     keras.Model(image, keras.ops.erfinv(keras.ops.tanh(image) * 0.5)).save(tmp_path / "erfinv.keras")
     journey = go("keras", tmp_path / "erfinv.keras", tmp_path)
-    assert "no TFLite operator for Erfinv" in (journey.problem("tflite") or "")
+    assert journey.problem("tflite") == "there is no TFLite operator for Erfinv: replace it in the model"
+    assert "No Op registered for Erfinv" in (journey.problem("onnx") or "")
+    for entry in journey.departure["renditions"]:
+        assert entry["road"] not in entry["problem"]  # where it is told, the road stands before it
 
 
 def test_exact_gelu_is_had_in_both_formats(tmp_path: Path) -> None:

@@ -36,17 +36,17 @@ def renditions(
         except DynamicControlFlow:
             raise
         except Exception as error:
-            entry["problem"] = _problem(tool, error)
+            entry["problem"] = _problem(error)
         found.append(entry | ({"pruning": pruning} if pruning else {}))
     return found
 
 
-def _problem(tool: str, error: Exception) -> str:
+def _problem(error: Exception) -> str:
     if isinstance(error, ConversionError):
         return str(error)
     root = root_of(error)
     place = place_of(error)
-    return f"{tool} fails{f' at {place}' if place else ''}: {said(root)}"
+    return f"at {place}: {said(root)}" if place else said(root)
 
 
 def _onnx(original: TorchOriginal, path: Path, opset: int) -> str:

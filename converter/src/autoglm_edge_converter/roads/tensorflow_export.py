@@ -85,7 +85,7 @@ def _rendition(format_: str, call: Call, concrete: Any, request: Request, tell: 
         frozen = freeze(concrete)
         write(frozen, call, path, request.options)
     except Exception as error:
-        problem = str(error) if isinstance(error, BadModel) else f"{road} failed: {_reason(error, call)}"
+        problem = str(error) if isinstance(error, BadModel) else _reason(error, call)
     tell({"step": road})
     return {"format": format_, "path": None if problem else str(path), "road": road, "problem": problem}
 
