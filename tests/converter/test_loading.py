@@ -68,9 +68,11 @@ def test_bundles_are_named_after_the_file_or_the_function() -> None:
     assert stem_of("a/b/nets.py:rnet") == "rnet"
 
 
-def test_a_missing_model_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(NotAModel, match="is not a file"):
-        load_original(str(tmp_path / "absent.keras"), Loading(), tmp_path, Silent())
+@pytest.mark.parametrize("name", ["absent.keras", "absent.onnx", "absent.tflite", "absent_savedmodel", "absent.py:net"])
+def test_a_missing_model_is_one_line(name: str, tmp_path: Path) -> None:
+    path = tmp_path / name.partition(":")[0]
+    with pytest.raises(NotAModel, match=f"{path} does not exist: give a model file, a SavedModel's folder, or module"):
+        load_original(str(tmp_path / name), Loading(), tmp_path, Silent())
 
 
 def test_an_onnx_file_is_its_own_rendition(tmp_path: Path) -> None:

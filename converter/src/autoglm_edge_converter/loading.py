@@ -93,15 +93,15 @@ def load_original(model: str, loading: Loading, scratch: Path, progress: Progres
 
     Raises ConversionError, OSError.
     """
+    path = file_of(model) if is_reference(model) else Path(model)
+    if not path.exists():
+        raise NotAModel(f"{path} does not exist: give a model file, a SavedModel's folder, or module.py:function")
     framework = framework_of(model)
     formats = formats_of(framework, loading.formats)
     if framework == ONNX:
-        return _from_onnx(Path(model), loading.shapes, formats, scratch, progress)
+        return _from_onnx(path, loading.shapes, formats, scratch, progress)
     if framework == TFLITE:
-        return _from_tflite(Path(model), loading.shapes, scratch, progress)
-    path = file_of(model) if is_reference(model) else Path(model)
-    if not path.exists():
-        raise NotAModel(f"{path} is not a file: give the path of a model")
+        return _from_tflite(path, loading.shapes, scratch, progress)
     request = Request(model, scratch, formats, loading.shapes, loading.options)
     found = travel(program_of(framework), request, progress)
     sha256, size_bytes = _content(path, loading.options)
