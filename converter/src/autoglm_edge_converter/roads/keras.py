@@ -30,7 +30,7 @@ def road(request: Request, tell: Tell) -> Mapping[str, Any]:
     tell({"step": "load"})
     runnable = request.scratch / "original.keras"
     model.save(runnable)
-    found = written(model)
+    found = written(model, request.scratch)
     call = fix_shapes(found.call, request.shapes)
     departure = {**depart(call, runnable, request, tell, found.notes), "precision": found.precision}
     if not request.options.get("finetune"):
@@ -54,7 +54,7 @@ def _pruned(model: Any, call: Any, request: Request, tell: Tell) -> list[dict[st
         if spec.name in request.shapes
     }
     pruned, fraction = prune(model, Finetuning.from_options(request.options), sizes, step)
-    same = replace(written(pruned).call, inputs=call.inputs, outputs=call.outputs)
+    same = replace(written(pruned, request.scratch).call, inputs=call.inputs, outputs=call.outputs)
     return renditions(same, same.traced(), request, tell, "pruned", round(fraction, 4))
 
 

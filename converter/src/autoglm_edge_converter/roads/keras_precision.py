@@ -5,16 +5,17 @@ TensorFlow's converter has no operators of TFLite for the other precisions, and 
 
 from __future__ import annotations
 
-import warnings
+import json
+import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import keras
 import tensorflow as tf
 
-from autoglm_edge_converter.roads.keras_loading import call_of, functional
-from autoglm_edge_converter.roads.keras_shims import CUSTOM_OBJECTS
+from autoglm_edge_converter.roads.keras_loading import call_of, load_keras
 from autoglm_edge_converter.roads.tensorflow_call import Call
 from autoglm_edge_converter.roads.tensorflow_program import said
 
@@ -34,8 +35,11 @@ class Written:
     notes: tuple[str, ...] = ()
 
 
-def written(model: Any) -> Written:
-    """Return what to write of a functional model: in single precision where it can be built again in that."""
+def written(model: Any, scratch: Path) -> Written:
+    """Return what to write of a functional model: in single precision where it can be built again in that.
+
+    A file of that is written below `scratch`.
+    """
     call = call_of(model)
     policies = sorted({layer.dtype_policy.name for layer in _layers(model)} & set(_POLICIES))
     precision = _precision_of(model)
@@ -43,7 +47,7 @@ def written(model: Any) -> Written:
         return Written(call)
     came = f"the model computes in {', '.join(policies) or precision}"
     try:
-        single = _in_single_precision(model)
+        single = _in_single_precision(model, scratch)
     except Exception as error:  # of any layer's own code
         return Written(call, precision, (f"{came}, and so does what is written: {said(error)}",))
     function = _with_ports_of(model, call_of(single).function, [tensor.dtype for tensor in single.inputs])
@@ -60,12 +64,16 @@ def _precision_of(model: Any) -> str:
     return next((name for name in _OTHERS if name in found), SINGLE)
 
 
-def _in_single_precision(model: Any) -> Any:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        single = keras.Model.from_config(_single(model.get_config()), custom_objects=CUSTOM_OBJECTS)
-    single.set_weights(model.get_weights())
-    return functional(single)
+def _in_single_precision(model: Any, scratch: Path) -> Any:
+    """Return the model of the same file with another configuration; what layers keep beside weights is read, too."""
+    came, path = scratch / "as-it-came.keras", scratch / "single.keras"
+    model.save(came)
+    with zipfile.ZipFile(came) as archive, zipfile.ZipFile(path, "w") as changed:
+        for name in archive.namelist():
+            held = archive.read(name)
+            changed.writestr(name, json.dumps(_single(json.loads(held))) if name == "config.json" else held)
+    came.unlink()
+    return load_keras(path)
 
 
 def _single(config: Any) -> Any:
