@@ -129,10 +129,19 @@ def test_a_class_or_function_of_ones_own_is_named(layer: Any, what: str, suffix:
     }
 
 
+def test_an_operator_in_an_old_file_is_not_called_the_users_own(tmp_path: Path) -> None:
+    path = tmp_path / "doubled.h5"
+    image = keras.Input((4,))
+    keras.Model(image, keras.ops.tanh(image)).save(path)
+    journey = go("keras", path, tmp_path)
+    assert "does not read its own operator 'Tanh' again" in journey.last["error"]
+    assert "save the model as .keras" in journey.last["error"]
+
+
 def test_the_cause_is_said_and_not_that_keras_met_it(tmp_path: Path) -> None:
     image = keras.Input((4,))
     keras.Model(image, keras.layers.Dense(2, name="out put")(image)).save(tmp_path / "spaced.keras")
-    journey = go("keras", tmp_path / "spaced.keras", tmp_path)
+    journey = go_alone("keras", tmp_path / "spaced.keras", tmp_path)  # what Keras was about to name, it leaves behind
     assert "cannot trace the model: ValueError: 'out put' is not a valid scope name" in journey.last["error"]
 
 

@@ -87,6 +87,11 @@ def _deserialized(load: Any, path: Path) -> Any:
         return load()
     except Exception as error:
         own = _OWN.search(str(error))
+        if own is not None and own["name"] in {kind.__name__ for kind in keras.Operation.__subclasses__()}:
+            raise BadModel(
+                f"Keras {keras.__version__} does not read its own operator {own['name']!r} again from {path}: "
+                "save the model as .keras"
+            ) from None
         if own is not None:
             kind = "function" if "function" in own["kind"] else "class"
             raise BadModel(
