@@ -64,6 +64,23 @@ def transformer() -> nn.Module:
     return Encoder()
 
 
+class Pictures(nn.Module):
+    """Takes pictures of any size from 5x5 on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3))
+        self.last = nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        scores: Tensor = self.last(self.layers(x).mean((2, 3)))
+        return scores
+
+
+def pictures() -> nn.Module:
+    return Pictures()
+
+
 class Recurrent(nn.Module):
     def __init__(self) -> None:
         super().__init__()

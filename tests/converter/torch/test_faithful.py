@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from tests.converter.torch.networks import Pictures
 from tests.converter.torch.road import TOLERANCE, feed_of, go, largest_difference
 
 from autoglm_edge_converter.usercode import load_function
@@ -89,6 +90,25 @@ def test_a_free_batch_stays_free_in_onnx(tmp_path: Path) -> None:
     assert found.outputs[0].shape == (None, 10)
     feed = {"input": np.random.default_rng(0).standard_normal((5, 3, 32, 32)).astype(np.float32)}
     assert largest_difference(found, feed)["onnx"] <= TOLERANCE
+
+
+def test_axes_stay_free_beside_example_inputs(tmp_path: Path) -> None:
+    np.savez(tmp_path / "call.npz", tokens=np.arange(12)[None])
+    found = go("transformer", tmp_path, {"tokens": (-1, 12)}, example_inputs=str(tmp_path / "call.npz"))
+    assert [(port.dtype, port.shape) for port in found.inputs] == [("int64", (None, 12))]
+    assert largest_difference(found, {"tokens": np.arange(36).reshape(3, 12)})["onnx"] <= TOLERANCE
+
+
+@pytest.mark.slow
+def test_free_axes_of_a_program_have_the_sizes_of_shape_in_tflite(tmp_path: Path) -> None:
+    free = {"x": {2: torch.export.Dim("h", min=8, max=64), 3: torch.export.Dim("w", min=8, max=64)}}
+    program = torch.export.export(Pictures().eval(), (torch.zeros(1, 3, 16, 16),), dynamic_shapes=free)
+    torch.export.save(program, tmp_path / "model.pt2")
+    found = go(tmp_path / "model.pt2", tmp_path / "scratch", {"x": (1, 3, 20, 24)}, BOTH)
+    assert found.inputs[0].shape == (1, 3, None, None)
+    assert any("x=1,3,20,24" in note for note in found.notes)
+    feed = {"x": np.random.default_rng(0).standard_normal((1, 3, 20, 24)).astype(np.float32)}
+    assert max(largest_difference(found, feed).values()) <= TOLERANCE
 
 
 def test_a_state_dict_decides_the_answers(tmp_path: Path) -> None:

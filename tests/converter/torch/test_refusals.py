@@ -112,6 +112,23 @@ def test_shapes_that_do_not_fit_are_told(tmp_path: Path) -> None:
         go("linear", tmp_path, {"input": (1, 5)})
 
 
+def test_shapes_that_contradict_the_example_inputs_are_told(tmp_path: Path) -> None:
+    np.savez(tmp_path / "call.npz", input=np.zeros((1, 4), np.float32))
+    for shape in ((-1, 5), (-1, 2, 2)):
+        with pytest.raises(
+            BadOption, match=r"--shape input=-1,.* contradicts --example-inputs call\.npz, which has 1,4"
+        ):
+            go("linear", tmp_path, {"input": shape}, example_inputs=str(tmp_path / "call.npz"))
+
+
+def test_shapes_that_do_not_fit_a_program_are_told(tmp_path: Path) -> None:
+    torch.export.save(torch.export.export(networks.linear().eval(), (torch.zeros(1, 4),)), tmp_path / "model.pt2")
+    with pytest.raises(BadOption, match="--shape names 'x', but the program's inputs are: input"):
+        go(tmp_path / "model.pt2", tmp_path, {"x": (1, 4)})
+    with pytest.raises(BadOption, match="--shape input=2,4: the program was exported for 1,4"):
+        go(tmp_path / "model.pt2", tmp_path, {"input": (2, 4)})
+
+
 def test_example_inputs_without_names_are_refused(tmp_path: Path) -> None:
     np.save(tmp_path / "one.npy", np.zeros((1, 4), np.float32))
     with pytest.raises(BadOption, match="without a name"):

@@ -56,9 +56,9 @@ def _load(request: Mapping[str, Any], options: Mapping[str, Any], scratch: Path)
     from autoglm_edge_converter.roads.pytorch_originals import from_factory, from_program
 
     model = str(request["model"])
+    shapes = request.get("shapes", {})
     if is_reference(model):
         npz = options.get("example_inputs")
-        shapes = request.get("shapes", {})
         return from_factory(model, scratch, shapes, options.get("state_dict"), None if npz is None else Path(npz))
     for option in ("state_dict", "finetune"):
         if options.get(option):
@@ -66,7 +66,7 @@ def _load(request: Mapping[str, Any], options: Mapping[str, Any], scratch: Path)
                 f"--{option.replace('_', '-')} goes with a model given as module.py:factory, "
                 f"not with {Path(model).name}"
             )
-    return from_program(Path(model), scratch)
+    return from_program(Path(model), scratch, shapes)
 
 
 def _pruned(
@@ -87,12 +87,15 @@ def _opset(options: Mapping[str, Any]) -> int:
 
 
 def _notes(original: Any, formats: Sequence[str]) -> list[str]:
+    from autoglm_edge_converter.roads.pytorch_examples import written
+
     inputs, _ = original.ports()
     notes = []
     if original.problem is not None:
         notes.append(f"traced, since {original.problem}")
     if TFLITE in formats and any(None in port["shape"] for port in inputs):
-        notes.append("TFLite files from PyTorch have fixed shapes: free axes have size 1 in them")
+        fixed = ", ".join(f"{name}={written(shape)}" for name, shape in original.examples.fixed.items())
+        notes.append(f"TFLite files from PyTorch have fixed shapes, here {fixed}")
     return notes
 
 

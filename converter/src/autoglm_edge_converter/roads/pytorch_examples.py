@@ -1,6 +1,6 @@
 """Example inputs, which an export needs: of the shapes that were given, from an `.npz`, or as a program remembers them.
 
-An axis given as -1 stays free; it gets a size of its own here, and `Examples.free` remembers it.
+An axis given as -1 stays free; it gets a size of its own here, or the file's, and `Examples.free` remembers it.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ class Examples:
 
     tensors: Mapping[str, torch.Tensor]
     free: Mapping[str, tuple[int, ...]]
+    fixed: Mapping[str, tuple[int, ...]]
+    """The shapes that a file with fixed ones gets."""
     leading: int
     """How many of them are forward's first arguments, and so can be given by position."""
 
@@ -47,14 +49,17 @@ class Examples:
         return all(axes in ((), (0,)) for axes in self.free.values())
 
     def of_one(self) -> Examples:
-        """Return the same with fixed axes, the free ones of size one."""
-        small = {
-            name: tensor[tuple(slice(0, 1) if axis in self.free[name] else slice(None) for axis in range(tensor.ndim))]
-            for name, tensor in self.tensors.items()
-        }
-        return Examples(
-            {name: tensor.contiguous() for name, tensor in small.items()}, dict.fromkeys(small, ()), self.leading
-        )
+        """Return the same with fixed axes, of the sizes in `fixed`."""
+        small = {name: resized(tensor, self.fixed[name]) for name, tensor in self.tensors.items()}
+        return Examples(small, dict.fromkeys(small, ()), self.fixed, self.leading)
+
+
+def resized(tensor: torch.Tensor, sizes: Sequence[int]) -> torch.Tensor:
+    """Return a tensor of these sizes: along each axis cut, or repeated from its start."""
+    for axis, (have, want) in enumerate(zip(tensor.shape, sizes, strict=True)):
+        if 0 < have != want:
+            tensor = tensor.index_select(axis, torch.arange(want) % have)
+    return tensor.contiguous()
 
 
 def examples_for(
@@ -63,20 +68,58 @@ def examples_for(
     """Return example inputs for a module's forward.
 
     `fallback` is used where neither shapes nor a file are given: a tensor or a tuple of them, as Lightning's
-    `example_input_array`. Random values are normal, seeded, float32. Raises BadOption.
+    `example_input_array`. Random values are normal, seeded, float32. Where a file and shapes are given, the values are
+    the file's and the shapes say which axes stay free. Raises BadOption.
     """
     names = _arguments(forward)
     given: dict[str, torch.Tensor] = {name: _random(shape) for name, shape in shapes.items()}
     if npz is not None:
         given |= _read(npz)
+        _check_sizes(shapes, given, f"--example-inputs {npz.name}")
     if not given and fallback is not None:
         values = fallback if isinstance(fallback, (tuple, list)) else (fallback,)
         given = {name: torch.as_tensor(value) for name, value in zip(names, values, strict=False)}
     _check_names(names, given)
     ordered = {name: given[name] for name in names if name in given}
-    free = {name: () if npz is not None else _free(shapes.get(name, ())) for name in ordered}
+    free = {name: _free(shapes.get(name, ())) for name in ordered}
+    fixed = {
+        name: tuple(1 if axis in free[name] and (axis == 0 or npz is None) else size for axis, size in _axes(tensor))
+        for name, tensor in ordered.items()
+    }
+    ordered = {
+        name: resized(tensor, [_when_free(*axis) if axis[0] in free[name] else axis[1] for axis in _axes(tensor)])
+        for name, tensor in ordered.items()
+    }
     leading = next((k for k, (a, b) in enumerate(zip(names, ordered, strict=False)) if a != b), len(ordered))
-    return Examples(ordered, free, leading)
+    return Examples(ordered, free, fixed, leading)
+
+
+def _axes(tensor: torch.Tensor) -> list[tuple[int, int]]:
+    return list(enumerate(tensor.shape))
+
+
+def _when_free(axis: int, size: int) -> int:
+    """Return the size that a free axis is exported with: one for all batches, and never 1, which would stay fixed."""
+    return FREE_BATCH if axis == 0 or size == 1 else size
+
+
+def _check_sizes(shapes: Mapping[str, Sequence[int]], given: Mapping[str, torch.Tensor], where: str) -> None:
+    for name in shapes.keys() & given.keys():
+        have = tuple(given[name].shape)
+        if not fits(have, shapes[name]):
+            raise BadOption(f"--shape {name}={written(shapes[name])} contradicts {where}, which has {written(have)}")
+
+
+def fits(have: Sequence[int | None], wanted: Sequence[int]) -> bool:
+    """Tell whether a shape, free axes None, is of the rank of a hint and has the sizes that are not -1 in it."""
+    return len(have) == len(wanted) and all(
+        want < 0 or size in (None, want) for size, want in zip(have, wanted, strict=True)
+    )
+
+
+def written(shape: Sequence[int | None]) -> str:
+    """Return a shape as --shape takes it."""
+    return ",".join("-1" if size is None else str(size) for size in shape)
 
 
 def _arguments(forward: Any) -> dict[str, bool]:

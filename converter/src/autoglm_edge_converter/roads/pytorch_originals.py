@@ -14,8 +14,9 @@ from typing import Any
 import torch
 from torch.export import ExportedProgram
 
+from autoglm_edge_converter.errors import BadOption
 from autoglm_edge_converter.roads.pytorch_blame import place_of, said
-from autoglm_edge_converter.roads.pytorch_examples import Examples, examples_for
+from autoglm_edge_converter.roads.pytorch_examples import Examples, examples_for, fits, written
 from autoglm_edge_converter.roads.pytorch_export import DynamicControlFlow, export_module, run_module
 from autoglm_edge_converter.roads.pytorch_loading import FACTORY_SUFFIX, Factory, absolute, load_program, make_module
 from autoglm_edge_converter.roads.pytorch_ports import (
@@ -41,12 +42,17 @@ class TorchOriginal:
     """None where it could not be exported."""
     problem: str | None
     """Why it could not be."""
-    tensors: Mapping[str, torch.Tensor]
-    """The inputs of one call by name."""
-    examples: Examples | None
-    """The same as it is given to a factory's module; None for an exported program."""
+    examples: Examples
+    """One call; for an exported program, tensors by name alone, however it takes them."""
     outputs: Mapping[str, torch.Tensor]
     """The answers to it by name."""
+    is_program: bool = False
+    """Whether it came as a program, and is called as that was exported."""
+
+    @property
+    def tensors(self) -> Mapping[str, torch.Tensor]:
+        """The inputs of one call by name."""
+        return self.examples.tensors
 
     def ports(self) -> tuple[list[dict[str, object]], list[dict[str, object]]]:
         """Return inputs and outputs as the departure writes them."""
@@ -61,29 +67,49 @@ class TorchOriginal:
 
     def call_of_one(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Return a call with fixed shapes, a free batch of one."""
-        if self.examples is not None:
-            small = self.examples.of_one()
-            return small.args, small.kwargs
-        assert self.program is not None
-        shapes, _ = shapes_of(self.program)
-        free = {name: tuple(axis for axis, size in enumerate(shape) if size is None) for name, shape in shapes.items()}
-        small = Examples(self.tensors, free, 0).of_one()
-        return call(self.program, small.tensors)
+        small = self.examples.of_one()
+        if self.is_program:
+            assert self.program is not None
+            return call(self.program, small.tensors)
+        return small.args, small.kwargs
 
 
-def from_program(path: Path, scratch: Path) -> TorchOriginal:
-    """Load a `.pt2` file. Raises NotAModel, BadModel, BrokenWeights, ModelDoesNotRun, OSError."""
+def from_program(path: Path, scratch: Path, shapes: Mapping[str, Sequence[int]]) -> TorchOriginal:
+    """Load a `.pt2` file; `shapes` gives free axes their sizes in files with fixed ones.
+
+    Raises NotAModel, BadModel, BrokenWeights, BadOption, ModelDoesNotRun, OSError.
+    """
     program = load_program(path)
+    sizes, _ = shapes_of(program)
+    _check_shapes(sizes, shapes)
     runnable = path.resolve()
     if runnable.suffix != ".pt2":
         runnable = scratch / "original.pt2"
         shutil.copyfile(path, runnable)
     tensors = _remembered(program)
+    free = {name: tuple(axis for axis, size in enumerate(shape) if size is None) for name, shape in sizes.items()}
+    fixed = {name: _fixed(shape, shapes.get(name)) for name, shape in sizes.items()}
     args, kwargs = call(program, tensors)
     module = program.module()
-    answer = run_module(module, Examples({f"{k}": v for k, v in enumerate(args)} | kwargs, {}, len(args)))
+    answer = run_module(module, Examples({f"{k}": v for k, v in enumerate(args)} | kwargs, {}, {}, len(args)))
     outputs = _clear(named_outputs(answer), tensors)
-    return TorchOriginal(runnable, module, program, None, tensors, None, outputs)
+    return TorchOriginal(runnable, module, program, None, Examples(tensors, free, fixed, 0), outputs, is_program=True)
+
+
+def _check_shapes(inputs: Mapping[str, Shape], shapes: Mapping[str, Sequence[int]]) -> None:
+    for name, wanted in shapes.items():
+        if name not in inputs:
+            raise BadOption(f"--shape names {name!r}, but the program's inputs are: {', '.join(inputs)}")
+        if not fits(inputs[name], wanted):
+            raise BadOption(
+                f"--shape {name}={written(wanted)}: the program was exported for {written(inputs[name])}, where only "
+                "the axes of -1 are free: export it again for other sizes"
+            )
+
+
+def _fixed(shape: Shape, wanted: Sequence[int] | None) -> tuple[int, ...]:
+    hints = [-1] * len(shape) if wanted is None else wanted
+    return tuple(size if size is not None else hint if hint > 0 else 1 for size, hint in zip(shape, hints, strict=True))
 
 
 def _remembered(program: ExportedProgram) -> dict[str, torch.Tensor]:
@@ -135,7 +161,7 @@ def from_module(module: torch.nn.Module, examples: Examples, runnable: Path) -> 
     except Exception as error:
         place = place_of(error)
         problem = f"torch.export fails{f' at {place}' if place else ''}: {said(error)}"
-    return TorchOriginal(runnable, module, program, problem, examples.tensors, examples, outputs)
+    return TorchOriginal(runnable, module, program, problem, examples, outputs)
 
 
 def _clear(outputs: Mapping[str, torch.Tensor], inputs: Mapping[str, object]) -> dict[str, torch.Tensor]:

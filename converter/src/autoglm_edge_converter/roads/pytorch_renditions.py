@@ -53,7 +53,6 @@ def _onnx(original: TorchOriginal, path: Path, opset: int) -> str:
     inputs, outputs = list(original.tensors), list(original.outputs)
     if original.program is not None:
         return write_onnx(original.program, path, inputs, outputs, opset)
-    assert original.examples is not None
     try:
         return trace_onnx(original.module, original.examples, path, outputs, opset)
     except Exception as error:

@@ -36,7 +36,6 @@ def pruned_renditions(
 
     Raises BadOption, MissingPackage, UserCodeFailed, BrokenWeights, ModelDoesNotRun.
     """
-    assert original.examples is not None
     module, pruning = prune(original.module, original.examples, finetuning, step)
     pruned = from_module(module, original.examples, original.runnable)
     return renditions(pruned, scratch / "pruned", formats, step, opset, round(pruning, 4))
