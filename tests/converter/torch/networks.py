@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import NamedTuple
 
@@ -154,6 +155,20 @@ def not_a_number() -> nn.Module:
 
 def linear() -> nn.Module:
     return nn.Linear(4, 4)
+
+
+def parallel() -> nn.Module:
+    return nn.DataParallel(nn.Linear(4, 4))
+
+
+def compiled() -> nn.Module:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # PyTorch's own, of what torch.compile imports
+        return nn.DataParallel(torch.compile(nn.Linear(4, 4)))
+
+
+def scripted() -> nn.Module:
+    return torch.jit.script(nn.Linear(4, 4))
 
 
 def no_module() -> int:

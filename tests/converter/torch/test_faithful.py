@@ -111,6 +111,13 @@ def test_free_axes_of_a_program_have_the_sizes_of_shape_in_tflite(tmp_path: Path
     assert max(largest_difference(found, feed).values()) <= TOLERANCE
 
 
+@pytest.mark.parametrize("name", ["parallel", "compiled"])
+def test_shells_around_a_module_are_taken_off(name: str, tmp_path: Path) -> None:
+    torch.save(torch.nn.Linear(4, 4).state_dict(), tmp_path / "weights.pt")
+    found = go(name, tmp_path, {"input": (1, 4)}, state_dict=str(tmp_path / "weights.pt"))
+    assert largest_difference(found, feed_of(found))["onnx"] <= TOLERANCE
+
+
 def test_a_state_dict_decides_the_answers(tmp_path: Path) -> None:
     layer = torch.nn.Linear(4, 4)
     torch.save({"state_dict": {f"module.{k}": v for k, v in layer.state_dict().items()}}, tmp_path / "weights.pth")

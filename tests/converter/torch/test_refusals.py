@@ -47,6 +47,11 @@ def test_torchscript_is_refused(tmp_path: Path) -> None:
         go(tmp_path / "model.pt", tmp_path, {})
 
 
+def test_a_factory_that_gives_torchscript_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(NotAModel, match=r"networks\.py:scripted gives TorchScript.*torch\.export\.save"):
+        go("scripted", tmp_path, SHAPE)
+
+
 def test_a_program_that_is_cut_short_is_refused(tmp_path: Path) -> None:
     torch.export.save(torch.export.export(networks.linear().eval(), (torch.zeros(1, 4),)), tmp_path / "whole.pt2")
     whole = (tmp_path / "whole.pt2").read_bytes()

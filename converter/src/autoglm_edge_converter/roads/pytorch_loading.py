@@ -23,6 +23,11 @@ from autoglm_edge_converter.usercode import blamed_on, file_of, load_function
 SEED = 0
 FACTORY_SUFFIX = ".factory.json"
 
+_GIVEN_UP = (
+    "which PyTorch has given up: load the module in Python and save it with "
+    "torch.export.save(torch.export.export(model, inputs), 'model.pt2')"
+)
+
 
 @dataclass(frozen=True)
 class Factory:
@@ -53,7 +58,7 @@ def absolute(reference: str) -> str:
 def make_module(reference: str, state_dict: str | None) -> torch.nn.Module:
     """Make the module in eval mode on the CPU, weights loaded and finite.
 
-    Raises UserCodeFailed, MissingWeights, BadOption, BrokenWeights.
+    Raises UserCodeFailed, NotAModel, MissingWeights, BadOption, BrokenWeights.
     """
     factory = load_function(reference)
     torch.manual_seed(SEED)
@@ -61,11 +66,21 @@ def make_module(reference: str, state_dict: str | None) -> torch.nn.Module:
         module = factory()
     if not isinstance(module, torch.nn.Module):
         raise UserCodeFailed(f"{reference} gives {type(module).__name__}, not a torch.nn.Module: return the module")
+    module = unwrapped(module)
+    if isinstance(module, torch.jit.ScriptModule):
+        raise NotAModel(f"{reference} gives TorchScript, {_GIVEN_UP}")
     module = module.cpu()
     if state_dict is not None:
         load_state(module, Path(state_dict))
     check_finite(module.state_dict())
     return module.eval().requires_grad_(False)
+
+
+def unwrapped(module: torch.nn.Module) -> torch.nn.Module:
+    """Return what DataParallel, DistributedDataParallel and torch.compile put a shell around; an export goes inside."""
+    parallel = isinstance(module, (torch.nn.DataParallel, torch.nn.parallel.DistributedDataParallel))
+    inner = getattr(module, "module" if parallel else "_orig_mod", None)
+    return unwrapped(inner) if isinstance(inner, torch.nn.Module) else module
 
 
 def load_program(path: Path) -> ExportedProgram:
@@ -96,10 +111,7 @@ def refuse_other_archives(path: Path) -> None:
     with zipfile.ZipFile(path) as archive:
         names = {name.partition("/")[2] for name in archive.namelist()}
     if any(name.startswith("code/") for name in names):
-        raise NotAModel(
-            f"{path.name} is TorchScript, which PyTorch has given up: load the module in Python and save it with "
-            "torch.export.save(torch.export.export(model, inputs), 'model.pt2')"
-        )
+        raise NotAModel(f"{path.name} is TorchScript, {_GIVEN_UP}")
     if "data.pkl" in names:
         raise NotAModel(
             f"{path.name} is a pickle of torch.save, and reading a pickled module runs whatever code it holds: give "
