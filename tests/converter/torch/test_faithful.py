@@ -118,9 +118,10 @@ def test_shells_around_a_module_are_taken_off(name: str, tmp_path: Path) -> None
     assert largest_difference(found, feed_of(found))["onnx"] <= TOLERANCE
 
 
-def test_a_state_dict_decides_the_answers(tmp_path: Path) -> None:
+@pytest.mark.parametrize("prefix", ["", "module.", "model.", "_orig_mod.", "net.body."])
+def test_a_state_dict_decides_the_answers(prefix: str, tmp_path: Path) -> None:
     layer = torch.nn.Linear(4, 4)
-    torch.save({"state_dict": {f"module.{k}": v for k, v in layer.state_dict().items()}}, tmp_path / "weights.pth")
+    torch.save({"state_dict": {f"{prefix}{k}": v for k, v in layer.state_dict().items()}}, tmp_path / "weights.pth")
     found = go("linear", tmp_path, {"input": (1, 4)}, state_dict=str(tmp_path / "weights.pth"))
     feed = feed_of(found)
     assert largest_difference(found, feed)["onnx"] <= TOLERANCE

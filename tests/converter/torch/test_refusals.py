@@ -79,6 +79,9 @@ def test_a_state_dict_of_another_network_is_refused(tmp_path: Path) -> None:
     torch.save({"other": torch.zeros(1)}, tmp_path / "other.pt")
     with pytest.raises(BadOption, match="lacks bias, weight"):
         go("linear", tmp_path, SHAPE, state_dict=str(tmp_path / "other.pt"))
+    torch.save({"model.weight": torch.zeros(4, 4)}, tmp_path / "part.pt")
+    with pytest.raises(BadOption, match="lacks bias, weight"):
+        go("linear", tmp_path, SHAPE, state_dict=str(tmp_path / "part.pt"))
 
 
 def test_a_state_dict_that_would_run_code_is_refused(tmp_path: Path) -> None:

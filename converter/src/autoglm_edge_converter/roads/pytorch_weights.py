@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -15,8 +15,6 @@ State = Mapping[str, torch.Tensor]
 
 _WRAPPERS = ("state_dict", "model_state_dict", "model")
 """Where training scripts and Lightning put the state dict in what they save."""
-_PARALLEL = "module."
-"""What DataParallel puts before every name."""
 
 
 def read_state(path: Path) -> State:
@@ -26,10 +24,7 @@ def read_state(path: Path) -> State:
     """
     if not path.is_file():
         raise MissingWeights(f"{path} is not a file: give the state dict with --state-dict FILE.pt")
-    state = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickled(path)
-    if state and all(name.startswith(_PARALLEL) for name in state):
-        return {name.removeprefix(_PARALLEL): tensor for name, tensor in state.items()}
-    return state
+    return _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickled(path)
 
 
 def _read_safetensors(path: Path) -> State:
@@ -68,10 +63,25 @@ def _unwrapped(found: Any, path: Path) -> State:
     return dict(found)
 
 
+def without_prefix(state: State, wanted: Collection[str]) -> State:
+    """Return a state dict without what stands before all its names; unchanged where the rest does not fit the module.
+
+    DataParallel puts `module.` there, torch.compile `_orig_mod.`, Lightning the attribute that holds the network.
+    """
+    first = next(iter(state), "")
+    steps = first.split(".")
+    for prefix in (".".join(steps[:count]) + "." for count in range(1, len(steps))):
+        if all(name.startswith(prefix) for name in state):
+            rest = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
+            if rest.keys() == set(wanted):
+                return rest
+    return state
+
+
 def load_state(module: torch.nn.Module, path: Path) -> None:
     """Load a file into a module; every name and shape must fit. Raises MissingWeights, BadOption, MissingPackage."""
-    state = read_state(path)
     wanted = module.state_dict()
+    state = without_prefix(read_state(path), wanted.keys())
     problems = (
         ("lacks", sorted(wanted.keys() - state.keys())),
         ("has, and the module has not,", sorted(state.keys() - wanted.keys())),
