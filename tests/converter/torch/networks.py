@@ -82,6 +82,16 @@ def pictures() -> nn.Module:
     return Pictures()
 
 
+class Flagged(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+
+    def forward(self, x: Tensor, twice: bool = False) -> Tensor:
+        y: Tensor = self.layer(x)
+        return self.layer(y) if twice else y
+
+
 class Recurrent(nn.Module):
     def __init__(self) -> None:
         super().__init__()

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from tests.converter.torch.networks import Pictures
+from tests.converter.torch.networks import Flagged, Pictures
 from tests.converter.torch.road import TOLERANCE, feed_of, go, largest_difference
 
 from autoglm_edge_converter.usercode import load_function
@@ -116,6 +116,15 @@ def test_shells_around_a_module_are_taken_off(name: str, tmp_path: Path) -> None
     torch.save(torch.nn.Linear(4, 4).state_dict(), tmp_path / "weights.pt")
     found = go(name, tmp_path, {"input": (1, 4)}, state_dict=str(tmp_path / "weights.pt"))
     assert largest_difference(found, feed_of(found))["onnx"] <= TOLERANCE
+
+
+@pytest.mark.slow
+def test_an_argument_that_is_no_tensor_stays_as_it_was_exported(tmp_path: Path) -> None:
+    program = torch.export.export(Flagged().eval(), (torch.zeros(1, 4), True))
+    torch.export.save(program, tmp_path / "model.pt2")
+    found = go(tmp_path / "model.pt2", tmp_path / "scratch", {}, BOTH)
+    assert [port.name for port in found.inputs] == ["x"]
+    assert max(largest_difference(found, feed_of(found)).values()) <= TOLERANCE
 
 
 @pytest.mark.parametrize("prefix", ["", "module.", "model.", "_orig_mod.", "net.body."])

@@ -65,13 +65,28 @@ class TorchOriginal:
             [port(name, t, shape) for (name, t), shape in zip(self.outputs.items(), outputs, strict=True)],
         )
 
-    def call_of_one(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Return a call with fixed shapes, a free batch of one."""
+    def call_of_one(self) -> tuple[torch.nn.Module, tuple[Any, ...], dict[str, Any]]:
+        """Return a module and a call of it with tensors alone, of fixed shapes, a free batch of one."""
         small = self.examples.of_one()
-        if self.is_program:
-            assert self.program is not None
-            return call(self.program, small.tensors)
-        return small.args, small.kwargs
+        if not self.is_program:
+            return self.module, small.args, small.kwargs
+        assert self.program is not None
+        if len(user_inputs(self.program)) > len(small.tensors):
+            return _TensorsAlone(self.program, self.module), tuple(small.tensors.values()), {}
+        return self.module, *call(self.program, small.tensors)
+
+
+class _TensorsAlone(torch.nn.Module):  # type: ignore[misc]  # torch has no types where mypy runs
+    """A program whose other arguments stay as they were exported: litert-torch takes tensors alone."""
+
+    def __init__(self, program: ExportedProgram, module: torch.nn.Module) -> None:
+        super().__init__()
+        self._program = program
+        self._module = module
+
+    def forward(self, *tensors: torch.Tensor) -> Any:
+        args, kwargs = call(self._program, dict(zip(input_names(self._program), tensors, strict=True)))
+        return self._module(*args, **kwargs)
 
 
 def from_program(path: Path, scratch: Path, shapes: Mapping[str, Sequence[int]]) -> TorchOriginal:

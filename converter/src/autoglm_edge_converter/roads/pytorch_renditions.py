@@ -64,9 +64,9 @@ def _onnx(original: TorchOriginal, path: Path, opset: int) -> str:
 def _tflite(original: TorchOriginal, path: Path, opset: int) -> str:
     if original.problem is not None:
         raise ConversionError(original.problem)
-    args, kwargs = original.call_of_one()
+    module, args, kwargs = original.call_of_one()
     ports = list(original.tensors), list(original.outputs)
-    return write_tflite(original.module, args, kwargs, path, ports)
+    return write_tflite(module, args, kwargs, path, ports)
 
 
 def versions() -> dict[str, str]:
