@@ -92,6 +92,45 @@ class Flagged(nn.Module):
         return self.layer(y) if twice else y
 
 
+class Remembering(nn.Module):
+    mean: Tensor
+    calls: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(1, 4))
+        self.register_buffer("calls", torch.zeros(1))
+        self.layer = nn.Linear(4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls.add_(1)
+        self.mean.mul_(0.5).add_(x)
+        y: Tensor = self.layer(self.mean)
+        return y
+
+
+def remembering() -> nn.Module:
+    return Remembering()
+
+
+class Counting(nn.Module):
+    calls: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("calls", torch.zeros(1))
+        self.layers = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.ReLU(inplace=True))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls.add_(1)
+        y: Tensor = self.layers(x)
+        return y
+
+
+def counting() -> nn.Module:
+    return Counting()
+
+
 class Recurrent(nn.Module):
     def __init__(self) -> None:
         super().__init__()

@@ -111,6 +111,11 @@ def test_free_axes_of_a_program_have_the_sizes_of_shape_in_tflite(tmp_path: Path
     assert max(largest_difference(found, feed).values()) <= TOLERANCE
 
 
+def test_a_buffer_that_only_counts_is_no_memory(tmp_path: Path) -> None:
+    found = go("counting", tmp_path, {"x": (-1, 4)})
+    assert largest_difference(found, feed_of(found))["onnx"] <= TOLERANCE
+
+
 @pytest.mark.parametrize("name", ["parallel", "compiled"])
 def test_shells_around_a_module_are_taken_off(name: str, tmp_path: Path) -> None:
     torch.save(torch.nn.Linear(4, 4).state_dict(), tmp_path / "weights.pt")

@@ -67,6 +67,16 @@ def test_a_program_exported_in_training_mode_is_refused(tmp_path: Path) -> None:
         go(tmp_path / "model.pt2", tmp_path, {})
 
 
+def test_a_buffer_that_is_read_at_the_next_call_is_refused(tmp_path: Path) -> None:
+    line = "forward changes the buffer 'mean' .* --state before=after"
+    with pytest.raises(BadModel, match=line):
+        go("remembering", tmp_path / "factory", {"x": (1, 4)})
+    program = torch.export.export(networks.remembering().eval(), (torch.zeros(1, 4),))
+    torch.export.save(program, tmp_path / "model.pt2")
+    with pytest.raises(BadModel, match=line):
+        go(tmp_path / "model.pt2", tmp_path / "program", {})
+
+
 def test_weights_that_are_not_numbers_are_refused(tmp_path: Path) -> None:
     with pytest.raises(BrokenWeights, match="'bias' holds NaN"):
         go("not_a_number", tmp_path, SHAPE)

@@ -19,6 +19,7 @@ from autoglm_edge_converter.roads.pytorch_blame import place_of, said
 from autoglm_edge_converter.roads.pytorch_examples import Examples, examples_for, fits, written
 from autoglm_edge_converter.roads.pytorch_export import DynamicControlFlow, export_module, run_module
 from autoglm_edge_converter.roads.pytorch_loading import FACTORY_SUFFIX, Factory, absolute, load_program, make_module
+from autoglm_edge_converter.roads.pytorch_memory import refuse_memory
 from autoglm_edge_converter.roads.pytorch_ports import (
     Shape,
     call,
@@ -95,6 +96,7 @@ def from_program(path: Path, scratch: Path, shapes: Mapping[str, Sequence[int]])
     Raises NotAModel, BadModel, BrokenWeights, BadOption, ModelDoesNotRun, OSError.
     """
     program = load_program(path)
+    refuse_memory(program)
     sizes, _ = shapes_of(program)
     _check_shapes(sizes, shapes)
     runnable = path.resolve()
@@ -176,6 +178,8 @@ def from_module(module: torch.nn.Module, examples: Examples, runnable: Path) -> 
     except Exception as error:
         place = place_of(error)
         problem = f"torch.export fails{f' at {place}' if place else ''}: {said(error)}"
+    if program is not None:
+        refuse_memory(program)
     return TorchOriginal(runnable, module, program, problem, examples, outputs)
 
 
