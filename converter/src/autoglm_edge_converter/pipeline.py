@@ -131,9 +131,11 @@ def _loading(options: Options, calibration: Path, scratch: Path) -> Loading:
     road: dict[str, object] = dict(options.loading)
     if options.finetune is not None:
         road |= {"finetune": options.finetune, "prune": float(options.prune)}
-    if "example_inputs" not in road and not options.shapes:
+    unsized = any(size < 0 for _, shape in options.shapes for size in shape[1:])
+    if "example_inputs" not in road and (unsized or not options.shapes):
         example = first_sample(calibration, scratch)
-        road |= {"example_inputs": str(example)} if example is not None else {}
+        # Beside --shape its sizes alone count: dtypes are as --shape says.
+        road |= {"sample" if options.shapes else "example_inputs": str(example)} if example is not None else {}
     return Loading(dict(options.shapes), options.formats, road)
 
 

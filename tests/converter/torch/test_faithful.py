@@ -111,6 +111,35 @@ def test_free_axes_of_a_program_have_the_sizes_of_shape_in_tflite(tmp_path: Path
     assert max(largest_difference(found, feed).values()) <= TOLERANCE
 
 
+@pytest.mark.slow
+def test_free_axes_have_the_sizes_of_a_sample_in_tflite(tmp_path: Path) -> None:
+    np.savez(tmp_path / "sample.npz", x=np.zeros((1, 3, 20, 24)))
+    found = go("pictures", tmp_path, {"x": (-1, 3, -1, -1)}, BOTH, sample=str(tmp_path / "sample.npz"))
+    assert [(port.dtype, port.shape) for port in found.inputs] == [("float32", (None, 3, None, None))]
+    feed = {"x": np.random.default_rng(0).standard_normal((1, 3, 20, 24)).astype(np.float32)}
+    assert max(largest_difference(found, feed).values()) <= TOLERANCE
+
+
+@pytest.mark.slow
+def test_free_axes_of_a_program_have_the_sizes_of_its_export_in_tflite(tmp_path: Path) -> None:
+    free = {"x": {0: torch.export.Dim.AUTO, 2: torch.export.Dim("h", min=8, max=64)}}
+    program = torch.export.export(Pictures().eval(), (torch.zeros(2, 3, 16, 12),), dynamic_shapes=free)
+    torch.export.save(program, tmp_path / "model.pt2")
+    found = go(tmp_path / "model.pt2", tmp_path / "scratch", {}, ("tflite",))
+    assert any("x=1,3,16,12" in note for note in found.notes)
+    feed = {"x": np.random.default_rng(0).standard_normal((1, 3, 16, 12)).astype(np.float32)}
+    assert max(largest_difference(found, feed).values()) <= TOLERANCE
+
+
+@pytest.mark.slow
+def test_free_axes_without_a_size_are_told_with_the_option_that_gives_it(tmp_path: Path) -> None:
+    found = go("pictures", tmp_path, {"x": (1, 3, -1, -1)}, BOTH)
+    onnx_file, tflite_file = found.renditions
+    assert onnx_file.problem is None
+    assert tflite_file.problem is not None
+    assert tflite_file.problem.endswith("give their sizes with --shape x=1,3,H,W")
+
+
 def test_a_buffer_that_only_counts_is_no_memory(tmp_path: Path) -> None:
     found = go("counting", tmp_path, {"x": (-1, 4)})
     assert largest_difference(found, feed_of(found))["onnx"] <= TOLERANCE

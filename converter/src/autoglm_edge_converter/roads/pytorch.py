@@ -1,7 +1,8 @@
 """The road from PyTorch: `python -m autoglm_edge_converter.roads.pytorch REQUEST.json`; the package tells its output.
 
-Options of the request: `state_dict` (.pt, .pth, .safetensors), `example_inputs` (.npz), `opset`, and for pruning with
-training `finetune` (`module.py:function`), `prune` (fraction of the multiplications) and `prune_steps`.
+Options of the request: `state_dict` (.pt, .pth, .safetensors), `example_inputs` (.npz), `sample` (.npz, for its shapes
+alone), `opset`, and for pruning with training `finetune` (`module.py:function`), `prune` (fraction of the
+multiplications) and `prune_steps`.
 """
 
 from __future__ import annotations
@@ -53,20 +54,23 @@ def depart(request: Mapping[str, Any], say: Say) -> dict[str, object]:
 
 
 def _load(request: Mapping[str, Any], options: Mapping[str, Any], scratch: Path) -> Any:
+    from autoglm_edge_converter.roads.pytorch_examples import shapes_in
     from autoglm_edge_converter.roads.pytorch_originals import from_factory, from_program
 
     model = str(request["model"])
     shapes = request.get("shapes", {})
+    npz = options.get("example_inputs")
+    sample = options.get("sample") or npz
+    seen = {} if sample is None else shapes_in(Path(sample))
     if is_reference(model):
-        npz = options.get("example_inputs")
-        return from_factory(model, scratch, shapes, options.get("state_dict"), None if npz is None else Path(npz))
+        return from_factory(model, scratch, shapes, options.get("state_dict"), None if npz is None else Path(npz), seen)
     for option in ("state_dict", "finetune"):
         if options.get(option):
             raise BadOption(
                 f"--{option.replace('_', '-')} goes with a model given as module.py:factory, "
                 f"not with {Path(model).name}"
             )
-    return from_program(Path(model), scratch, shapes)
+    return from_program(Path(model), scratch, shapes, seen)
 
 
 def _pruned(
@@ -95,7 +99,9 @@ def _notes(original: Any, formats: Sequence[str]) -> list[str]:
         notes.append(f"traced, since {original.problem}")
     if TFLITE in formats and any(None in port["shape"] for port in inputs):
         fixed = ", ".join(f"{name}={written(shape)}" for name, shape in original.examples.fixed.items())
-        notes.append(f"TFLite files from PyTorch have fixed shapes, here {fixed}")
+        lacking = original.examples.lacking
+        hint = f": give sizes with {lacking}" if lacking else ""
+        notes.append(f"TFLite files from PyTorch have fixed shapes, here {fixed}{hint}")
     return notes
 
 

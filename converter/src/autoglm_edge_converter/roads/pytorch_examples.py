@@ -44,6 +44,18 @@ class Examples:
         return dict(list(self.tensors.items())[self.leading :])
 
     @property
+    def lacking(self) -> str | None:
+        """The `--shape` that gives free axes behind the batch a size; None where none became 1 for want of it."""
+        shapes = []
+        for name, shape in self.fixed.items():
+            unknown = [axis for axis in self.free.get(name, ()) if axis > 0 and shape[axis] == 1]
+            letters = dict(zip(unknown, ("H", "W"), strict=True)) if len(unknown) == 2 else {}
+            if unknown:
+                sizes = (letters.get(axis, "SIZE") if axis in unknown else str(size) for axis, size in enumerate(shape))
+                shapes.append(f"--shape {name}={','.join(sizes)}")
+        return " ".join(shapes) or None
+
+    @property
     def frees_batch_only(self) -> bool:
         """Tell whether no axis but the first stays free."""
         return all(axes in ((), (0,)) for axes in self.free.values())
@@ -63,18 +75,26 @@ def resized(tensor: torch.Tensor, sizes: Sequence[int]) -> torch.Tensor:
 
 
 def examples_for(
-    forward: Any, shapes: Mapping[str, Sequence[int]], npz: Path | None, fallback: object = None
+    forward: Any,
+    shapes: Mapping[str, Sequence[int]],
+    npz: Path | None,
+    fallback: object = None,
+    seen: Mapping[str, Sequence[int]] | None = None,
 ) -> Examples:
     """Return example inputs for a module's forward.
 
     `fallback` is used where neither shapes nor a file are given: a tensor or a tuple of them, as Lightning's
     `example_input_array`. Random values are normal, seeded, float32. Where a file and shapes are given, the values are
-    the file's and the shapes say which axes stay free. Raises BadOption.
+    the file's and the shapes say which axes stay free. `seen` are shapes of a sample: free axes behind the batch get
+    their sizes. Raises BadOption.
     """
     names = _arguments(forward)
-    given: dict[str, torch.Tensor] = {name: _random(shape) for name, shape in shapes.items()}
+    sizes = {name: filled(shape, (seen or {}).get(name)) for name, shape in shapes.items()}
+    given: dict[str, torch.Tensor] = {name: _random(shape) for name, shape in sizes.items()}
     if npz is not None:
-        given |= _read(npz)
+        read = _read(npz)
+        given |= read
+        sizes |= {name: tuple(tensor.shape) for name, tensor in read.items()}
         _check_sizes(shapes, given, f"--example-inputs {npz.name}")
     if not given and fallback is not None:
         values = fallback if isinstance(fallback, (tuple, list)) else (fallback,)
@@ -83,7 +103,10 @@ def examples_for(
     ordered = {name: given[name] for name in names if name in given}
     free = {name: _free(shapes.get(name, ())) for name in ordered}
     fixed = {
-        name: tuple(1 if axis in free[name] and (axis == 0 or npz is None) else size for axis, size in _axes(tensor))
+        name: tuple(
+            1 if size < 0 or (axis == 0 and axis in free[name]) else size
+            for axis, size in enumerate(sizes.get(name, tensor.shape))
+        )
         for name, tensor in ordered.items()
     }
     ordered = {
@@ -115,6 +138,18 @@ def fits(have: Sequence[int | None], wanted: Sequence[int]) -> bool:
     return len(have) == len(wanted) and all(
         want < 0 or size in (None, want) for size, want in zip(have, wanted, strict=True)
     )
+
+
+def filled(shape: Sequence[int], seen: Sequence[int] | None) -> tuple[int, ...]:
+    """Return a shape whose free axes behind the batch have the sizes of a sample's, where that is of this shape."""
+    if seen is None or not fits([None, *seen[1:]], [-1, *shape[1:]]):
+        return tuple(shape)
+    return tuple(have if axis and want < 0 else want for axis, (want, have) in enumerate(zip(shape, seen, strict=True)))
+
+
+def shapes_in(npz: Path) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of an `.npz` by name. Raises BadOption."""
+    return {name: tuple(tensor.shape) for name, tensor in _read(npz).items()}
 
 
 def written(shape: Sequence[int | None]) -> str:

@@ -16,7 +16,7 @@ from torch.export import ExportedProgram
 
 from autoglm_edge_converter.errors import BadOption
 from autoglm_edge_converter.roads.pytorch_blame import place_of, said
-from autoglm_edge_converter.roads.pytorch_examples import Examples, examples_for, fits, written
+from autoglm_edge_converter.roads.pytorch_examples import Examples, examples_for, filled, fits, written
 from autoglm_edge_converter.roads.pytorch_export import DynamicControlFlow, export_module, run_module
 from autoglm_edge_converter.roads.pytorch_loading import FACTORY_SUFFIX, Factory, absolute, load_program, make_module
 from autoglm_edge_converter.roads.pytorch_memory import refuse_memory
@@ -90,8 +90,12 @@ class _TensorsAlone(torch.nn.Module):  # type: ignore[misc]  # torch has no type
         return self._module(*args, **kwargs)
 
 
-def from_program(path: Path, scratch: Path, shapes: Mapping[str, Sequence[int]]) -> TorchOriginal:
-    """Load a `.pt2` file; `shapes` gives free axes their sizes in files with fixed ones.
+def from_program(
+    path: Path, scratch: Path, shapes: Mapping[str, Sequence[int]], seen: Mapping[str, Sequence[int]]
+) -> TorchOriginal:
+    """Load a `.pt2` file.
+
+    `shapes` gives free axes their sizes in files with fixed ones, then `seen`, the shapes of a sample.
 
     Raises NotAModel, BadModel, BrokenWeights, BadOption, ModelDoesNotRun, OSError.
     """
@@ -105,7 +109,9 @@ def from_program(path: Path, scratch: Path, shapes: Mapping[str, Sequence[int]])
         shutil.copyfile(path, runnable)
     tensors = _remembered(program)
     free = {name: tuple(axis for axis, size in enumerate(shape) if size is None) for name, shape in sizes.items()}
-    fixed = {name: _fixed(shape, shapes.get(name)) for name, shape in sizes.items()}
+    fixed = {
+        name: _fixed(shape, shapes.get(name), (seen.get(name), tensors[name].shape)) for name, shape in sizes.items()
+    }
     args, kwargs = call(program, tensors)
     module = program.module()
     answer = run_module(module, Examples({f"{k}": v for k, v in enumerate(args)} | kwargs, {}, {}, len(args)))
@@ -124,9 +130,13 @@ def _check_shapes(inputs: Mapping[str, Shape], shapes: Mapping[str, Sequence[int
             )
 
 
-def _fixed(shape: Shape, wanted: Sequence[int] | None) -> tuple[int, ...]:
+def _fixed(shape: Shape, wanted: Sequence[int] | None, seen: Sequence[Sequence[int] | None]) -> tuple[int, ...]:
+    """Return the shape with its free axes as wanted, else as first seen, else 1."""
     hints = [-1] * len(shape) if wanted is None else wanted
-    return tuple(size if size is not None else hint if hint > 0 else 1 for size, hint in zip(shape, hints, strict=True))
+    sizes = tuple(hint if size is None else size for size, hint in zip(shape, hints, strict=True))
+    for other in seen:
+        sizes = filled(sizes, other)
+    return tuple(1 if size < 0 else size for size in sizes)
 
 
 def _remembered(program: ExportedProgram) -> dict[str, torch.Tensor]:
@@ -152,7 +162,12 @@ def _remembered(program: ExportedProgram) -> dict[str, torch.Tensor]:
 
 
 def from_factory(
-    reference: str, scratch: Path, shapes: Mapping[str, Sequence[int]], state_dict: str | None, npz: Path | None
+    reference: str,
+    scratch: Path,
+    shapes: Mapping[str, Sequence[int]],
+    state_dict: str | None,
+    npz: Path | None,
+    seen: Mapping[str, Sequence[int]],
 ) -> TorchOriginal:
     """Make a factory's module and export it.
 
@@ -161,7 +176,7 @@ def from_factory(
     weights = None if state_dict is None else str(Path(state_dict).resolve())
     reference = absolute(reference)
     module = make_module(reference, weights)
-    examples = examples_for(module.forward, shapes, npz, getattr(module, "example_input_array", None))
+    examples = examples_for(module.forward, shapes, npz, getattr(module, "example_input_array", None), seen)
     runnable = scratch / f"original{FACTORY_SUFFIX}"
     Factory(reference, weights, tuple(examples.tensors)).write(runnable)
     return from_module(module, examples, runnable)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from autoglm_edge_converter.errors import ConversionError
+from autoglm_edge_converter.errors import ConversionError, MissingPackage
 from autoglm_edge_converter.original import ONNX, TFLITE
 from autoglm_edge_converter.roads.pytorch_blame import is_data_dependent, place_of, root_of, said
 from autoglm_edge_converter.roads.pytorch_export import DynamicControlFlow
@@ -66,7 +66,17 @@ def _tflite(original: TorchOriginal, path: Path, opset: int) -> str:
         raise ConversionError(original.problem)
     module, args, kwargs = original.call_of_one()
     ports = list(original.tensors), list(original.outputs)
-    return write_tflite(module, args, kwargs, path, ports)
+    try:
+        return write_tflite(module, args, kwargs, path, ports)
+    except MissingPackage:
+        raise
+    except Exception as error:
+        lacking = original.examples.lacking
+        if lacking is None:
+            raise
+        raise ConversionError(
+            f"{_problem('litert-torch', error)}: the free axes are 1 in TFLite: give their sizes with {lacking}"
+        ) from error
 
 
 def versions() -> dict[str, str]:
