@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto
-from tests.converter.torch.road import feed_of, largest_difference
+from tests.converter.torch.road import feed_of, go, largest_difference
 
 from autoglm_edge_converter.loading import Loading, load_original
 from autoglm_edge_converter.progress import Silent
@@ -43,3 +43,13 @@ def test_the_graph_is_single_and_its_border_is_not(tmp_path: Path, kind: str, dt
     }
     onnx.checker.check_model(found.proto)
     assert max(largest_difference(found, feed_of(found)).values()) <= most
+
+
+@pytest.mark.slow
+def test_why_there_is_no_tflite_is_told_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text(NETWORK.format(kind="half"))
+    np.savez(tmp_path / "example.npz", input=np.zeros((1, 3, 8, 8), np.float16))
+    example = str(tmp_path / "example.npz")
+    found = go(f"{tmp_path / 'net.py'}:net", tmp_path / "scratch", {}, ("tflite",), example_inputs=example)
+    assert found.renditions[0].problem is not None
+    assert found.renditions[0].problem.startswith("it makes files of modules in float32, and this one has float16")

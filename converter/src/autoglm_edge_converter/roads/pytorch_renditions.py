@@ -19,6 +19,9 @@ from autoglm_edge_converter.roads.pytorch_tflite import write_tflite
 Step = Callable[[str], None]
 
 
+_SINGLE = str(torch.float32)
+
+
 def renditions(
     original: TorchOriginal, stem: Path, formats: Sequence[str], step: Step, opset: int = OPSET, pruning: float = 0.0
 ) -> list[dict[str, object]]:
@@ -71,11 +74,17 @@ def _tflite(original: TorchOriginal, path: Path, opset: int) -> str:
     except MissingPackage:
         raise
     except Exception as error:
+        others = sorted({str(tensor.dtype) for tensor in module.parameters() if tensor.is_floating_point()} - {_SINGLE})
+        if others:
+            raise ConversionError(
+                f"it makes files of modules in float32, and this one has {' and '.join(others).replace('torch.', '')}: "
+                "a factory that calls .float() on it has TFLite"
+            ) from error
         lacking = original.examples.lacking
         if lacking is None:
             raise
         raise ConversionError(
-            f"{_problem('litert-torch', error)}: the free axes are 1 in TFLite: give their sizes with {lacking}"
+            f"{_problem(error)}: the free axes are 1 in TFLite: give their sizes with {lacking}"
         ) from error
 
 
