@@ -214,13 +214,13 @@ def misbehaving(folder: Path, how: str, monkeypatch: pytest.MonkeyPatch, foreign
 @pytest.mark.parametrize(
     ("how", "problem"),
     [
-        ("crashes", "onnx2tf crashed: ended by signal 11"),
-        ("gives up", "onnx2tf refuses the model: Relu is not for me"),
-        ("raises", "onnx2tf refuses the model: node Relu_0 (Relu) is not supported"),
-        ("says nothing", "onnx2tf crashed: ended with code 3"),
-        ("writes nothing", "onnx2tf refuses the model: onnx2tf wrote 0 float files"),
+        ("crashes", "it crashed: ended by signal 11"),
+        ("gives up", "it refuses the model: Relu is not for me"),
+        ("raises", "it refuses the model: node Relu_0 (Relu) is not supported"),
+        ("says nothing", "it crashed: ended with code 3"),
+        ("writes nothing", "it refuses the model: onnx2tf wrote 0 float files"),
         ("writes rubbish", "what onnx2tf wrote is no TFLite model: export it with TensorFlow's or LiteRT's converter"),
-        ("writes another model", "onnx2tf made float32 [?, 32, 32, 1] of input 'x', which is float32 [1, 8]"),
+        ("writes another model", "it made float32 [?, 32, 32, 1] of input 'x', which is float32 [1, 8]"),
     ],
 )
 def test_what_goes_wrong_is_one_line_and_leaves_nothing(
@@ -237,7 +237,7 @@ def test_one_that_hangs_is_ended_with_all_that_it_started(tmp_path: Path, monkey
     misbehaving(tmp_path / "environments", "hangs", monkeypatch, tmp_path / "child")
     started = time.monotonic()
     rendition = to_tflite(linear(tmp_path / "model.onnx"), tmp_path / "model.tflite", {}, Silent(), converting_s=3.0)
-    assert rendition.problem == "onnx2tf did not end within 3 s"
+    assert rendition.problem == "it did not end within 3 s"
     assert time.monotonic() - started < 60
     child = int((tmp_path / "child.pid").read_text())
     until = time.monotonic() + 10

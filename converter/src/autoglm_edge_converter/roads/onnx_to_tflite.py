@@ -156,15 +156,15 @@ def _onnx2tf(python: Path, model: Path, scratch: Path, inputs: Sequence[str], co
         try:
             said, _ = process.communicate(timeout=converting_s)
         except subprocess.TimeoutExpired:
-            raise _Refused(f"onnx2tf did not end within {converting_s:.0f} s") from None
+            raise _Refused(f"it did not end within {converting_s:.0f} s") from None
         finally:
             _end_group(process)
     with suppress(ValueError, IndexError):
         told = json.loads(said.splitlines()[-1])
         if "path" in told:
             return Path(told["path"])
-        raise _Refused(f"onnx2tf refuses the model: {told['error']}")
-    raise _Refused(f"onnx2tf crashed: {_last_words(process.returncode, log)}")
+        raise _Refused(f"it refuses the model: {told['error']}")
+    raise _Refused(f"it crashed: {_last_words(process.returncode, log)}")
 
 
 def _end_group(process: subprocess.Popen[str]) -> None:
@@ -218,7 +218,8 @@ def _with_ports(data: bytes, inputs: Sequence[Port], case: _Case, path: Path) ->
 def _check_inputs(written: TfliteModel, inputs: Sequence[Port]) -> None:
     for ours, theirs in zip(inputs, written.inputs, strict=True):
         if ours != theirs:
-            raise _Refused(f"onnx2tf made {_told(theirs)} of input {ours.name!r}, which is {_told(ours)}")
+            hint = "" if ours.dtype == theirs.dtype else f": export it with inputs and outputs in {theirs.dtype}"
+            raise _Refused(f"it made {_told(theirs)} of input {ours.name!r}, which is {_told(ours)}{hint}")
 
 
 def _told(port: Port) -> str:
