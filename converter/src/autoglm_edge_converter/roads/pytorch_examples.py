@@ -55,11 +55,6 @@ class Examples:
                 shapes.append(f"--shape {name}={','.join(sizes)}")
         return " ".join(shapes) or None
 
-    @property
-    def frees_batch_only(self) -> bool:
-        """Tell whether no axis but the first stays free."""
-        return all(axes in ((), (0,)) for axes in self.free.values())
-
     def of_one(self) -> Examples:
         """Return the same with fixed axes, of the sizes in `fixed`."""
         small = {name: resized(tensor, self.fixed[name]) for name, tensor in self.tensors.items()}
