@@ -36,7 +36,7 @@ def digits_bundles(tmp_path_factory: pytest.TempPathFactory) -> list[DigitsBundl
     releases = [(network, precision) for network in ("res", "mbn") for precision in ("fp32", "int8")]
     made = []
     for number, (network, precision) in enumerate(releases, start=1):
-        options = Options(name="digits", version=f"{number}.0.0", precisions=(precision,), max_drop=0.05)
+        options = Options(name="digits", version=f"{number}.0.0", precisions=(precision,), max_drop=0.05, budget_s=20)
         result = convert(EXAMPLES / f"{network}.onnx", samples, folder, options)
         made.append(DigitsBundle(f"{number}.0.0", result.packed, original_answers(network)))
     return made
