@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 
 from autoglm_edge_converter.errors import OutputUnavailable
 
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_NO_ROOM = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EFBIG)  # Windows has no quotas
 
 
 @contextmanager
