@@ -16,7 +16,7 @@ export PYTHONDONTWRITEBYTECODE :=
 WORKERS ?= $(shell echo $$(( $$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1) + 1 )))
 # In the order of the folders, so that the files of one long test are not the last.
 PARALLEL := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
-# Of those that take many minutes no other waits behind the longest: with three processes one would.
+# Of the five that take many minutes no other waits behind the longest: with three processes one would.
 PARALLEL_LONG := -n 4 --dist loadfile --no-loadscope-reorder
 # Of each framework, as both run side by side.
 PARALLEL_FRAMEWORK := -n 2 --dist loadfile
@@ -35,13 +35,13 @@ test: test-main ## run the tests, the slow ones too, each in the environment tha
 	@echo "Keras and SavedModel ($(TENSORFLOW_VENV)): $$(cat $(TENSORFLOW_VENV)/.test-counts)"
 	@echo "PyTorch ($(TORCH_VENV)): $$(cat $(TORCH_VENV)/.test-counts)"
 	-@cat $(VENV)/.fault-points
-	@echo "not run: power cuts of emulated boards, a Pi 3, images from packages, a kill at every operation (make test-long)"
+	@echo "not run: power cuts of emulated boards, a Pi 3, images from packages (make test-long)"
 
 test-main: install $(AGENT_VENV)/.complete broker boards ## run all tests but those of TensorFlow and PyTorch models
 	AUTOGLM_EDGE_FAULT_POINTS=$(VENV)/.fault-points AUTOGLM_EDGE_TEST_COUNTS=$(VENV)/.test-counts \
 	  $(BIN)/python -m pytest $(PARALLEL) -m "not long and not release" $(PYTEST_ARGS)
 
-test-long: install broker boards ## run what takes many minutes: power cuts of emulated boards, a Pi 3, images, a kill at every operation
+test-long: install broker boards ## run what takes many minutes: power cuts of emulated boards, a Pi 3, images from packages
 	$(BIN)/python -m pytest $(PARALLEL_LONG) -m long $(PYTEST_ARGS)
 
 test-release: install broker boards ## before a release: make a Pi 3's image of Debian's packages and boot it (25 min, root)
