@@ -96,8 +96,7 @@ def _problem(bench: Workbench) -> str | None:
 
 def _as_it_came(bench: Workbench) -> Workbench:
     source = bench.source
-    renditions = [
-        replace(entry, path=source.came) if entry.format == ONNX and entry.path == source.single else entry
-        for entry in source.renditions
-    ]
-    return replace(bench, source=replace(source, single=None, renditions=tuple(renditions)))
+    renditions = tuple(
+        replace(entry, path=source.came) if entry.path == source.single else entry for entry in source.renditions
+    )
+    return replace(bench, source=replace(source, single=None, renditions=renditions))

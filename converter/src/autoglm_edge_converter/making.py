@@ -22,7 +22,7 @@ from autoglm_edge_converter.plan import Plan, plan_for
 from autoglm_edge_converter.progress import Progress
 from autoglm_edge_converter.pruned_graphs import OFF
 from autoglm_edge_converter.recipes import SPARSE
-from autoglm_edge_converter.results import Findings, Measured, Options, Refusal
+from autoglm_edge_converter.results import Considered, Findings, Measured, Options, Refusal
 from autoglm_edge_converter.search import joined
 from autoglm_edge_converter.searching import Done, search_sides
 from autoglm_edge_converter.shipping import (
@@ -206,10 +206,13 @@ def has_pruned(entry: Done) -> bool:
     return any(graph.name != SPARSE for graph in entry.side.pruned)
 
 
+def _all_considered(done: Sequence[Done]) -> tuple[Considered, ...]:
+    return tuple(one for entry in done if entry.found for one in entry.found.selection.considered)
+
+
 def _told_of_what_lacks(done: Sequence[Done], plan: Plan, shipped: Sequence[str]) -> list[str]:
     told = []
-    every = [one for entry in done if entry.found for one in entry.found.selection.considered]
-    pruned_elsewhere = why_not_pruned(plan, every, shipped) is None
+    pruned_elsewhere = why_not_pruned(plan, _all_considered(done), shipped) is None
     for entry in done:
         if (over := tell_of_limits(entry.float_variant, limits_of(plan))) is not None:
             told.append(over)
@@ -236,7 +239,7 @@ def _findings(
         found = refusals_of(plan, result, considered, shipped, entry.float_variant.size_bytes)
         prefix = "" if entry.side.format == ONNX else f"{entry.side.format}-"
         refusals += [replace(refusal, precision=f"{prefix}{refusal.precision}") for refusal in found]
-    considered = tuple(one for entry in done if entry.found for one in entry.found.selection.considered)
+    considered = _all_considered(done)
     if any(map(has_pruned, done)) and (reason := why_not_pruned(plan, considered, shipped)) is not None:
         refusals.append(Refusal("pruned", reason))
     eight = [one.trial for one in considered if one.form in shipped and is_on_8_bits(one)]
